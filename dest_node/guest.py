@@ -1,0 +1,148 @@
+"""The guest: vCPUs that run a workload over the migrated memory, stall on faults, check what they read.
+
+A vCPU is a task. When an access is due it touches its word of the page; where the page is not mapped it faults and
+waits until it is woken, then tries again, as the hardware would. A vCPU that was stopped by a fault does not make up
+for lost accesses afterwards: it goes on at its rate. It is late for one access at most, and that lateness, whatever
+caused it, is what `Blocktime` keeps as silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from dest_node.effects import NODE
+from dest_node.ledger import SLOT_BYTES, SLOTS, Ledger
+from migemu.guest.blocktime import Blocktime
+from migemu.guest.workload import Workload, WorkloadContext, workloads
+from migemu.mm.pages import PageIndex
+from migemu.ports import Clock, GuestMemory, Tracer
+from migemu.scenario import Scenario
+from migemu.trace.events import Event, Happening
+from migemu.units import MS, SECOND
+
+#: A vCPU gives the loop a turn after this many accesses, however far behind it is.
+_ACCESSES_PER_TURN = 32
+#: How far behind its rate a vCPU may fall for other reasons than faults and still catch up (timers are coarse).
+_CATCH_UP_NS = 10 * MS
+
+#: Mixed into every stamp, so that it cannot be taken for a small number of the image.
+_STAMP_KEY = 0x5A5A_0000_0000_0000
+
+
+class Guest:
+    """All vCPUs of one guest."""
+
+    def __init__(
+        self, scenario: Scenario, memory: GuestMemory, clock: Clock, read_text: Callable[[str], str],
+        tracer: Tracer | None = None,
+    ) -> None:  # fmt: skip
+        """`read_text` opens the file of a replay workload; ValueError when the workload refuses it."""
+        self.settings = scenario.guest
+        self.blocktime = Blocktime(self.settings.vcpus) if self.settings.vcpus else None
+        self.ledger = Ledger(scenario.limits.written_words_max)
+        self._memory = memory
+        self._clock = clock
+        self._tracer = tracer
+        self._due_ns: list[int | None] = [0] * self.settings.vcpus
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+        pages = memory.memory_bytes // memory.geometry.page_bytes
+        seed = scenario.scenario.seed
+        self._workloads: list[Workload] = [
+            workloads.create(
+                self.settings.workload,
+                WorkloadContext(
+                    pages,
+                    vcpu,
+                    self.settings.vcpus,
+                    Random(f"{seed} vcpu {vcpu}"),
+                    self.settings.write_share,
+                    read_text,
+                ),
+            )
+            for vcpu in range(self.settings.vcpus)
+        ]
+
+    def start(self) -> None:
+        """The guest runs from now on."""
+        loop = asyncio.get_running_loop()
+        if self.blocktime is None:
+            return
+        now = self._clock.now_ns()
+        self.blocktime.started(now)
+        self._due_ns = [now] * self.settings.vcpus
+        self._tasks = [
+            loop.create_task(self._vcpu(vcpu, workload, self.blocktime))
+            for vcpu, workload in enumerate(self._workloads)
+        ]
+
+    async def stop(self) -> None:
+        """Stop every vCPU between two accesses, or where it sleeps on a fault."""
+        if self._stopped or self.blocktime is None or not self._tasks:
+            return
+        self._stopped = True
+        self.blocktime.finish(self._clock.now_ns(), self._due_ns)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # what they died of is told by `error`
+
+    @property
+    def error(self) -> BaseException | None:
+        """What a vCPU's task died of; a bug of ours."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return task.exception()
+        return None
+
+    async def _vcpu(self, vcpu: int, workload: Workload, blocktime: Blocktime) -> None:
+        clock, due = self._clock, self._due_ns
+        interval_ns = SECOND // self.settings.rate if self.settings.rate else 0
+        left = self.settings.accesses_max or -1
+        due_ns = due[vcpu] or 0
+        in_turn = 0
+        while left:
+            now = clock.now_ns()
+            if due_ns > now:
+                await clock.sleep_until(max(due_ns, now + MS))
+                in_turn = 0
+                continue
+            access = workload.next_access()
+            if access is None:
+                break
+            blocked = await self._access(vcpu, access.page, access.write, left, now, blocktime)
+            left -= 1
+            now = clock.now_ns()
+            blocktime.progressed(vcpu, due_ns, now)
+            due[vcpu] = due_ns = now + interval_ns if blocked else max(due_ns + interval_ns, now - _CATCH_UP_NS)
+            in_turn += 1
+            if in_turn >= _ACCESSES_PER_TURN:
+                await asyncio.sleep(0)
+                in_turn = 0
+        due[vcpu] = None
+
+    async def _access(
+        self, vcpu: int, page: PageIndex, write: bool, serial: int, now: int, blocktime: Blocktime
+    ) -> bool:
+        """One access, tried again after each fault; whether it had to wait. `now` is when it begins."""
+        stamp = None
+        if write and self.ledger.may_write(vcpu, page):
+            stamp = (vcpu << 48 | serial & 0xFFFF_FFFF_FFFF) ^ _STAMP_KEY
+        offset = vcpu % SLOTS * SLOT_BYTES
+        blocked = False
+        while not isinstance(result := self._memory.touch(vcpu, page, offset, stamp), int):
+            blocked = True
+            blocktime.faulted(vcpu, page, now)
+            await result
+            now = self._clock.now_ns()
+            blocktime.woken(vcpu, now)
+            if self._tracer is not None:
+                self._tracer.emit(Event(now, NODE, Happening.WOKEN, page, vcpu=vcpu))
+        self.ledger.accessed(vcpu, page, result, stamp)
+        if self._tracer is not None and stamp is not None:
+            self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.WRITTEN, page, vcpu=vcpu))
+        return blocked
+
+    def __repr__(self) -> str:
+        return f"<Guest of {self.settings.vcpus} vCPUs, {self.ledger!r}>"

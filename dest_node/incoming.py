@@ -1,0 +1,430 @@
+"""One incoming migration at the destination: its stages, from Advise to the verdict.
+
+Stages, with QEMU's names: advise (memory is allocated) - listen (faults are caught) - run (the guest runs, pieces
+arrive, faults are asked for) - end (everything is here; every byte is compared with the source's digests).
+
+Bytes arrive straight in their place; the receiver is told and answers with effects, which `Effects` carries out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+from dest_node.effects import NODE, Effects
+from dest_node.guest import Guest
+from dest_node.outcome import IncomingOutcome, Snapshot, Stage, Times
+from dest_node.receiver import Receiver
+from dest_node.verify import Verification
+from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError, PeerError, VerificationError
+from migemu.keepalive import keep_alive
+from migemu.mm.pages import GEOMETRIES, Geometry, Level, PageIndex, PieceRun
+from migemu.policy.collapse import collapse_policies
+from migemu.ports import Channel, Clock, GuestMemory, Tracer
+from migemu.scenario import Scenario
+from migemu.trace.events import Event, Happening
+from migemu.units import KIB, format_size, format_time
+from migemu.wire.codec import Limits
+from migemu.wire.messages import (
+    Advise,
+    Alive,
+    ChannelRole,
+    Complete,
+    DeviceState,
+    Digests,
+    End,
+    Failed,
+    Hello,
+    Listen,
+    Message,
+    Page,
+    Ready,
+    Request,
+    Run,
+    Running,
+    Zero,
+)  # fmt: skip
+from migemu.wire.states import Legality, Role
+
+Allocate = Callable[[Geometry, int], Awaitable[GuestMemory]]
+_SCRAP_BYTES = 64 * KIB
+_MAP_CELLS = 512
+
+
+class Parts(NamedTuple):
+    """What exists once the memory does."""
+
+    memory: GuestMemory
+    receiver: Receiver
+    effects: Effects
+    guest: Guest
+    verification: Verification
+
+
+class Incoming:
+    """The destination's side of one migration; the door and its visitors are in service.py."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        clock: Clock,
+        allocate: Allocate,
+        read_text: Callable[[str], str],
+        limits: Limits,
+        main: Channel,
+        migration: str,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known."""
+        self.legality = Legality()
+        self.migration = migration
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._scenario = scenario
+        self._clock = clock
+        self._allocate = allocate
+        self._read_text = read_text
+        self._limits = limits
+        self._main = main
+        self._preempt: Channel | None = None
+        self._tracer = tracer
+        self._stage = Stage.SETUP
+        self._times = Times()
+        self._advise: Advise | None = None
+        self._parts: Parts | None = None
+        self._page_bytes = limits.geometry.page_bytes
+        self._device_state_bytes = 0
+        self._payload_bytes = 0
+        self._first_piece_ns = 0
+        self._last_piece_ns = 0
+        self._downtime_ns = 0
+        self._complete: Complete | None = None
+        self._scrap = memoryview(bytearray(_SCRAP_BYTES))
+        self._digests: asyncio.Queue[tuple[PageIndex, bytes]] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._received: dict[type[Message], Callable[..., None]] = {
+            Page: self._page,
+            Zero: self._zero,
+            Hello: self._ignore,
+            Alive: self._ignore,
+            Advise: self._advised,
+            Listen: self._listen,
+            DeviceState: self._device_state,
+            Run: self._run,
+            End: self._end,
+            Digests: self._digest,
+            Failed: self._failed,
+        }
+
+    # --- from the channels ---
+
+    def attach(self, preempt: Channel) -> None:
+        """The preempt channel has come. PeerError when none was announced, or a second one comes."""
+        if self._advise is None or not self._advise.preempt or self._preempt is not None:
+            raise PeerError("a preempt channel that was not announced, or a second one")
+        self._preempt = preempt
+
+    def announced(self, channel: Channel, message: Message) -> None:
+        """A message begins: may the source say it now?"""
+        role = ChannelRole.PREEMPT if channel is self._preempt else ChannelRole.MAIN
+        self.legality.said(Role.SOURCE, message, role)
+
+    def landing(self, page: Page, offset: int) -> memoryview:
+        """Where payload byte `offset` of `page` belongs: in its place, or in scrap if its base page came before."""
+        parts = self._ready()
+        page_bytes = self._page_bytes
+        at = page.first + offset // page_bytes
+        within = offset % page_bytes
+        until = parts.receiver.fresh_until(at, page.first + page.count * self._limits.geometry.pages(page.level))
+        if until > at:
+            return parts.memory.landing(at, until - at)[within:]
+        return self._scrap[: page_bytes - within]
+
+    def received(self, message: Message, payload: bytes) -> None:
+        """A message of the source, judged already."""
+        try:
+            if payload:
+                self._received[type(message)](message, payload)
+            else:
+                self._received[type(message)](message)
+        except (MigemuError, OSError) as error:
+            self.fail(error)
+
+    def lost(self, channel: Channel, error: MigemuError | None) -> None:
+        """A connection is over."""
+        if self.finished.done():
+            return
+        which = "preempt" if channel is self._preempt else "main"
+        self._emit(Happening.LOST, detail=f"{which}: {error or 'closed by the peer'}")
+        self.fail(
+            error
+            or BrokenError(
+                f"the source closed the {which} connection before the migration was complete "
+                f"(stage {self._stage.value}, {self._progress()})"
+            )
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """The migration is over; the first error counts."""
+        if not self.finished.done():
+            self.finished.set_exception(error)
+
+    # --- stages ---
+
+    def _advised(self, advise: Advise) -> None:
+        geometry, bounds = GEOMETRIES[advise.geometry], self._scenario.limits
+        memory_bytes = advise.memory_bytes
+        if memory_bytes == 0 or memory_bytes % geometry.size(Level.PUD) or advise.image_bytes > memory_bytes:
+            raise PeerError(
+                f"the source announces {memory_bytes} bytes of memory with an image of {advise.image_bytes}; that is "
+                f"not an image in whole hugetlb pages of {format_size(geometry.size(Level.PUD))}"
+            )
+        for name, announced, most in (
+            ("memory_max", memory_bytes, bounds.memory_max),
+            ("device_state_max", advise.device_state_bytes, bounds.device_state_max),
+        ):
+            if announced > most:
+                raise InputError(
+                    f"the source announces {format_size(announced)}; limits.{name} of this destination is "
+                    f"{format_size(most)}"
+                )
+        self._advise = advise
+        self._times = self._times._replace(advise=self._clock.now_ns())
+        self._enter(Stage.ADVISE)
+        self._spawn(self._prepare(advise, geometry))
+
+    async def _prepare(self, advise: Advise, geometry: Geometry) -> None:
+        memory = await self._allocate(geometry, advise.memory_bytes)
+        pages = advise.memory_bytes // geometry.page_bytes
+        try:
+            guest = Guest(self._scenario, memory, self._clock, self._read_text, self._tracer)
+        except (ValueError, OSError) as error:
+            raise InputError(f"guest.workload={self._scenario.guest.workload}: {error}") from None
+        policy = collapse_policies.create(self._scenario.collapse.policy, geometry)
+        receiver = Receiver(geometry, pages, policy, urgent_piece=self._scenario.pull.piece)
+        effects = Effects(receiver, memory, self._clock, self._tracer, self._ask, self._finish)
+        self._parts = Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger))
+        self._page_bytes = geometry.page_bytes
+        self._limits.geometry, self._limits.memory_pages = geometry, pages
+        self._times = self._times._replace(ready=self._clock.now_ns())
+        self._say(Ready())
+
+    def _listen(self, _listen: Listen) -> None:
+        self._ready().memory.on_fault(self._faulted)
+        self._enter(Stage.LISTEN)
+
+    def _device_state(self, part: DeviceState, payload: bytes = b"") -> None:
+        assert self._advise is not None
+        end = part.offset + len(payload)
+        if part.offset != self._device_state_bytes or end > self._advise.device_state_bytes:
+            raise PeerError(
+                f"device state from byte {part.offset} to {end} does not follow byte {self._device_state_bytes} "
+                f"of {self._advise.device_state_bytes}"
+            )
+        self._device_state_bytes = end
+
+    def _run(self, _run: Run) -> None:
+        assert self._advise is not None
+        if self._device_state_bytes != self._advise.device_state_bytes:
+            raise PeerError(
+                f"the guest was told to run with {self._device_state_bytes} of "
+                f"{self._advise.device_state_bytes} bytes of device state"
+            )
+        self._times = self._times._replace(run=self._clock.now_ns())
+        self._enter(Stage.RUN)
+        self._say(Running())
+        self._ready().guest.start()
+
+    def _page(self, page: Page) -> None:
+        self._payload_bytes += page.count * self._limits.geometry.size(page.level)
+        self._arrived(PieceRun(page.first, page.count, page.level), page.urgent, zero=False)
+
+    def _zero(self, zero: Zero) -> None:
+        self._arrived(PieceRun(zero.first, zero.count, zero.level), zero.urgent, zero=True)
+
+    def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:
+        parts = self._ready()
+        duplicates = parts.receiver.pages_duplicate
+        effects = parts.receiver.arrived(run, zero=zero)
+        if self._tracer is not None:
+            pages = run.count * self._limits.geometry.pages(run.level)
+            self._emit(Happening.RECEIVED, run.first, pages, run.level, urgent=urgent, detail="zero" if zero else None)
+            if (again := parts.receiver.pages_duplicate - duplicates) > 0:
+                self._emit(Happening.DUPLICATE, run.first, again)
+        parts.effects.carry(effects)
+        self._last_piece_ns = self._clock.now_ns()
+        if not self._first_piece_ns:
+            self._first_piece_ns = self._last_piece_ns
+
+    def _end(self, end: End) -> None:
+        parts = self._ready()
+        if end.pages != parts.receiver.received.total:
+            raise PeerError(f"the source ends after {end.pages} base pages of {parts.receiver.received.total}")
+        self._downtime_ns = end.downtime_ns
+        self._enter(Stage.END)
+        parts.effects.carry(parts.receiver.ended())
+
+    def _digest(self, digests: Digests, payload: bytes) -> None:
+        self._digests.put_nowait((digests.first, payload))
+
+    def _failed(self, failed: Failed) -> None:
+        raise GaveUpError(f"the source gave up: {failed.reason}")
+
+    def _ignore(self, _message: Message) -> None:
+        pass
+
+    # --- faults, and what the receiver wants of this side ---
+
+    def _faulted(self, vcpu: int, page: PageIndex, write: bool) -> None:
+        """A minor fault event."""
+        parts = self._ready()
+        if self._tracer is not None:
+            self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
+        try:
+            parts.effects.carry(parts.receiver.faulted(page))
+        except (MigemuError, OSError) as error:
+            self.fail(error)
+
+    def _ask(self, run: PieceRun) -> None:
+        self._say(Request(*run))
+
+    def _finish(self) -> None:
+        self._times = self._times._replace(finish=self._clock.now_ns())
+        self._ready().effects.look_at_tables()
+        self._spawn(self._verify(self._ready()))
+
+    async def _verify(self, parts: Parts) -> None:
+        """Stop the guest, compare every byte, tell the source, be done."""
+        await parts.guest.stop()
+        if (error := parts.guest.error) is not None:
+            raise error
+        for expected in range(0, parts.receiver.received.total, self._limits.geometry.pages(Level.PUD)):
+            first, digests = await self._digests.get()
+            if first != expected:
+                raise PeerError(f"digests of page {first} came where those of page {expected} were due")
+            await parts.verification.compare(first, digests)
+        reason = parts.verification.problem
+        self._complete = Complete(reason is None, parts.verification.digest, reason or "")
+        self._say(self._complete)
+        self._enter(Stage.COMPLETED)
+        if reason is not None:
+            raise VerificationError(reason)
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    # --- the end ---
+
+    async def stop(self) -> None:
+        """Stop whatever still runs; from here on a closed connection is no surprise. Safe to call twice."""
+        if not self.finished.done():
+            self.finished.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._parts is not None:
+            await self._parts.guest.stop()
+
+    def tell(self, reason: str) -> None:
+        """Tell the source why, if it can still be told."""
+        try:
+            self._main.send(Failed(reason))
+        except MigemuError:
+            pass
+
+    async def close(self) -> None:
+        """Close the channels, sending what is queued first."""
+        for channel in (self._preempt, self._main):
+            if channel is not None:
+                await channel.close()
+
+    def silent(self) -> None:
+        """Nothing has come from the source for too long."""
+        self.fail(
+            BrokenError(
+                f"the source has been silent for {format_time(self._scenario.net.idle_timeout)} (net.idle_timeout) in "
+                f"stage {self._stage.value}, {self._progress()}; is it stopped, or the network cut?"
+            )
+        )
+
+    async def watch(self) -> None:
+        """Keep the connection from looking dead, and fail when the source's does."""
+        idle_ns = self._scenario.net.idle_timeout
+        await keep_alive(self._clock, self._main, idle_ns, lambda: self._say(Alive()), self.silent)
+
+    def snapshot(self) -> Snapshot:
+        """The migration as it stands."""
+        channels = [channel.statistics() for channel in (self._main, self._preempt) if channel is not None]
+        parts = self._parts
+        return Snapshot(
+            now_ns=self._clock.now_ns(),
+            stage=self._stage,
+            geometry=self._limits.geometry,
+            memory_bytes=self._advise.memory_bytes if self._advise else 0,
+            payload_bytes=self._payload_bytes,
+            wire_bytes=sum(channel.received_bytes for channel in channels),
+            receiver=parts.receiver.statistics() if parts else None,
+            leaves=parts.memory.leaves() if parts else {},
+            table_bytes=parts.effects.look_at_tables() if parts else 0,
+            table_bytes_max=parts.effects.table_bytes_max if parts else 0,
+            times=self._times._replace(first_piece=self._first_piece_ns, last_piece=self._last_piece_ns),
+            cells=parts.receiver.overview(_MAP_CELLS) if parts else "",
+        )
+
+    def outcome(self) -> IncomingOutcome:
+        """Everything known now."""
+        parts, complete, advise = self._parts, self._complete, self._advise
+        blocktime = parts.guest.blocktime if parts else None
+        return IncomingOutcome(
+            snapshot=self.snapshot(),
+            verified=bool(complete and complete.verified),
+            digest=complete.digest if complete else "",
+            downtime_ns=self._downtime_ns,
+            source_scenario=advise.scenario if advise else "{}",
+            image_bytes=advise.image_bytes if advise else 0,
+            blocktime=blocktime.statistics() if blocktime else None,
+            histogram=blocktime.latency.histogram() if blocktime else {},
+            reads=parts.guest.ledger.reads if parts else 0,
+            writes=parts.guest.ledger.writes if parts else 0,
+            memory=parts.memory if parts else None,
+            verification=parts.verification if parts else None,
+        )
+
+    # --- small things ---
+
+    def _ready(self) -> Parts:
+        if self._parts is None:
+            raise PeerError("the source went on before the destination was ready")
+        return self._parts
+
+    def _say(self, message: Message) -> None:
+        self.legality.said(Role.DESTINATION, message)
+        self._main.send(message)
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        self._emit(Happening.STATE, detail=stage.value)
+
+    def _progress(self) -> str:
+        if self._parts is None:
+            return "nothing received"
+        received = self._parts.receiver.received
+        return f"{received.set_pages} of {received.total} base pages received"
+
+    def _emit(self, event: Happening, *values: Any, **fields: Any) -> None:
+        if self._tracer is not None:
+            self._tracer.emit(Event(self._clock.now_ns(), NODE, event, *values, **fields))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task whose failure is the migration's."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.fail(error)
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def __repr__(self) -> str:
+        return f"<Incoming {self.migration[:8]} {self._stage.value}, {self._progress()}>"

@@ -1,0 +1,71 @@
+"""Where a migration stands, and how it ended: the values that displays and results are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from dest_node.receiver import ReceiverStatistics
+from dest_node.verify import Verification
+from migemu.guest.blocktime import BlocktimeStatistics
+from migemu.mm.pages import Geometry, Level
+from migemu.ports import GuestMemory
+
+
+class Stage(Enum):
+    """How far the migration has come."""
+
+    SETUP = "setup"
+    ADVISE = "advise"
+    LISTEN = "listen"
+    RUN = "run"
+    END = "end"
+    COMPLETED = "completed"
+
+
+class Times(NamedTuple):
+    """When stages began, in ns of this node's clock; 0 where a stage was never reached."""
+
+    advise: int = 0
+    ready: int = 0
+    run: int = 0
+    first_piece: int = 0
+    last_piece: int = 0
+    finish: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The migration as it stands: what progress displays and results are made of."""
+
+    now_ns: int
+    stage: Stage
+    geometry: Geometry
+    memory_bytes: int
+    payload_bytes: int
+    wire_bytes: int
+    receiver: ReceiverStatistics | None
+    leaves: dict[Level, int]
+    table_bytes: int
+    table_bytes_max: int
+    times: Times
+    cells: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingOutcome:
+    """Everything known at the end, whichever end it was."""
+
+    snapshot: Snapshot
+    verified: bool
+    digest: str
+    downtime_ns: int
+    source_scenario: str
+    image_bytes: int
+    blocktime: BlocktimeStatistics | None
+    histogram: dict[int, int]
+    reads: int
+    writes: int
+    memory: GuestMemory | None
+    verification: Verification | None

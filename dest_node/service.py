@@ -1,0 +1,164 @@
+"""The destination's shell: the door, and who comes through it.
+
+A destination serves one migration and is done. Whoever connects has to say within `net.hello_timeout` what it wants:
+the main channel of a migration, or the preempt channel of the one that is being served. Everybody else (a stranger,
+another version, a second source) is told why and shown out; the door stays open and the migration undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dest_node.incoming import Allocate, Incoming
+from dest_node.outcome import IncomingOutcome
+from migemu.errors import BrokenError, MigemuError, PeerError
+from migemu.ports import Channel, Clock, Listener, Network, Tracer
+from migemu.scenario import Scenario
+from migemu.units import SECOND, format_time
+from migemu.wire.codec import Limits
+from migemu.wire.messages import ChannelRole, Hello, Message, Page
+
+
+class _Visitor:
+    """ChannelHandler of one accepted connection: nobody until it says Hello, then a channel of the migration."""
+
+    def __init__(self, destination: Destination, channel: Channel, limits: Limits) -> None:
+        self.limits = limits
+        self.channel = channel
+        self.incoming: Incoming | None = None
+        self._destination = destination
+        timeout_s = destination.scenario.net.hello_timeout / SECOND
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
+
+    def announced(self, channel: Channel, message: Message, payload_bytes: int) -> None:
+        if self.incoming is None:
+            if not isinstance(message, Hello):
+                raise PeerError(f"{type(message).__name__} came before Hello")
+            self.incoming = self._destination.admit(channel, message)
+        self.incoming.announced(channel, message)
+
+    def landing(self, page: Page, offset: int) -> memoryview:
+        assert self.incoming is not None
+        return self.incoming.landing(page, offset)
+
+    def received(self, channel: Channel, message: Message, payload: bytes) -> None:
+        assert self.incoming is not None
+        self._timer.cancel()
+        self.incoming.received(message, payload)
+
+    def lost(self, channel: Channel, error: MigemuError | None) -> None:
+        self._timer.cancel()
+        self._destination.left(self)
+        if self.incoming is not None:
+            self.incoming.lost(channel, error)
+        else:
+            self._destination.turned_away(channel, error or BrokenError("it left without saying Hello"))
+
+    def _timed_out(self) -> None:
+        if self.incoming is None:
+            wait = format_time(self._destination.scenario.net.hello_timeout)
+            self._destination.left(self)
+            self._destination.turned_away(self.channel, BrokenError(f"it said nothing for {wait} (net.hello_timeout)"))
+            self.channel.abort()
+
+
+class Destination:
+    """Listens, serves one migration, and answers with its outcome."""
+
+    def __init__(
+        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
+        read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
+    ) -> None:  # fmt: skip
+        """`allocate(geometry, bytes)` provides the guest's memory; `notice` is told, in a line, who was turned away."""
+        self.scenario = scenario
+        self.incoming: Incoming | None = None
+        self.turned_away_count = 0
+        self._network = network
+        self._clock = clock
+        self._allocate = allocate
+        self._read_text = read_text
+        self._notice = notice
+        self._tracer = tracer
+        self._listener: Listener | None = None
+        self._limits = Limits(scenario.limits.frame_bytes_max)  # the memory's size is filled in by its Advise
+        self._visitors: set[_Visitor] = set()
+        self._arrived: asyncio.Future[Incoming] | None = None
+
+    async def listen(self, host: str, port: int) -> Listener:
+        """Open the door. BrokenError when the address cannot be used."""
+        self._arrived = asyncio.get_running_loop().create_future()
+        self._listener = await self._network.listen(host, port, self._accept)
+        return self._listener
+
+    async def serve(self) -> IncomingOutcome:
+        """Serve one migration after `listen`. Any MigemuError, after which `incoming.outcome()` tells what arrived."""
+        assert self._arrived is not None
+        assert self._listener is not None
+        incoming: Incoming | None = None
+        watch: asyncio.Task[None] | None = None
+        try:
+            incoming = await self._first_source()
+            watch = asyncio.get_running_loop().create_task(incoming.watch())
+            await incoming.finished
+        except (MigemuError, asyncio.CancelledError) as error:
+            if incoming is not None:
+                incoming.tell(str(error) or "the destination was interrupted")
+            raise
+        finally:
+            if watch is not None:
+                watch.cancel()
+            await self._listener.close()
+            if incoming is not None:
+                await incoming.stop()
+                await incoming.close()
+            for visitor in list(self._visitors):
+                visitor.channel.abort()
+        return incoming.outcome()
+
+    async def _first_source(self) -> Incoming:
+        """Wait for a source, for `net.listen_timeout` at most if one is set."""
+        assert self._arrived is not None
+        timeout_ns = self.scenario.net.listen_timeout
+        try:
+            return await asyncio.wait_for(self._arrived, timeout_ns / SECOND if timeout_ns else None)
+        except TimeoutError:
+            away = f" ({self.turned_away_count} other peers were turned away)" if self.turned_away_count else ""
+            raise BrokenError(f"no source came within {format_time(timeout_ns)} (net.listen_timeout){away}") from None
+
+    def _accept(self, channel: Channel) -> _Visitor:
+        visitor = _Visitor(self, channel, self._limits)
+        self._visitors.add(visitor)
+        return visitor
+
+    def admit(self, channel: Channel, hello: Hello) -> Incoming:
+        """What a Hello gets into. PeerError tells who may not come in, and why."""
+        if len(self._visitors) > self.scenario.limits.connections_max:
+            raise PeerError("too many connections (limits.connections_max)")
+        if self.incoming is None and hello.channel is ChannelRole.MAIN:
+            self.incoming = Incoming(
+                self.scenario, self._clock, self._allocate, self._read_text, self._limits, channel, hello.migration,
+                self._tracer,
+            )  # fmt: skip
+            assert self._arrived is not None
+            if not self._arrived.done():
+                self._arrived.set_result(self.incoming)
+            return self.incoming
+        if self.incoming is None:
+            raise PeerError("a preempt channel came without a migration")
+        if hello.channel is ChannelRole.MAIN or hello.migration != self.incoming.migration:
+            raise PeerError("this destination is busy with another migration; it serves one")
+        self.incoming.attach(channel)
+        return self.incoming
+
+    def left(self, visitor: _Visitor) -> None:
+        """A connection is over."""
+        self._visitors.discard(visitor)
+
+    def turned_away(self, channel: Channel, error: MigemuError) -> None:
+        """Somebody connected who is no source of ours."""
+        self.turned_away_count += 1
+        self._notice(f"turned away {channel.peer}: {error}")
+
+    def __repr__(self) -> str:
+        return f"<Destination {self.incoming!r}, {len(self._visitors)} connections>"

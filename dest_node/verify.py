@@ -1,0 +1,113 @@
+"""Is the memory that arrived the memory that was sent? Every byte is compared, guest writes accounted for.
+
+Per base page: each word that the guest touched must hold what the ledger says was last there; then the originals are
+put back, the page is hashed, its digest compared with the source's, and the guest's words restored. A page passes only
+if all of its bytes are the source's and all changes to it are known writes of the guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dest_node.ledger import SLOT_BYTES, Ledger
+from migemu.mm.pages import PageIndex
+from migemu.ports import GuestMemory
+from migemu.units import format_size
+from migemu.wire.digest import MemoryDigest, first_difference, page_digests
+
+_WORD = struct.Struct("<Q")
+_PAGES_PER_TURN = 512
+
+
+class Word(NamedTuple):
+    """A word that the guest touched: where it lies in memory, what arrived there, what must be there now."""
+
+    page: PageIndex
+    at: int
+    original: int
+    current: int
+
+
+class Verification:
+    """Compares one memory with the source's digests, hugetlb page by hugetlb page, in order."""
+
+    def __init__(self, memory: GuestMemory, ledger: Ledger) -> None:
+        self.problem: str | None = None
+        self._memory = memory
+        self._ledger = ledger
+        self._page_bytes = memory.geometry.page_bytes
+        self._digest = MemoryDigest()
+        self._words: Iterator[Word] | None = None
+        self._next: Word | None = None
+
+    @property
+    def digest(self) -> str:
+        """The digest of the memory as it arrived, as far as it has been compared."""
+        return self._digest.hexdigest()
+
+    async def compare(self, first: PageIndex, expected: bytes) -> None:
+        """Compare the pages from `first` on with their digests (8 bytes each), giving the loop a turn now and then."""
+        pages = len(expected) // 8
+        for start in range(first, first + pages, _PAGES_PER_TURN):
+            count = min(_PAGES_PER_TURN, first + pages - start)
+            theirs = expected[(start - first) * 8 : (start - first + count) * 8]
+            self._compare(start, count, theirs)
+            await asyncio.sleep(0)
+        if first + pages == self._memory.memory_bytes // self._page_bytes and self._ledger.first_mistake is not None:
+            self._report(f"{self._ledger.mistakes} accesses went wrong, first: {self._ledger.first_mistake}")
+
+    def as_arrived(self, first: PageIndex, count: int) -> bytes:
+        """The bytes of `count` base pages as they came from the source: without what the guest has written since."""
+        view = self._memory.landing(first, count)
+        copy = bytearray(view)
+        base = first * self._page_bytes
+        for page, slot, original, _ in self._ledger.words():
+            if first <= page < first + count:
+                _WORD.pack_into(copy, page * self._page_bytes + slot * SLOT_BYTES - base, original)
+        return bytes(copy)
+
+    def _compare(self, first: PageIndex, count: int, expected: bytes) -> None:
+        view = self._memory.landing(first, count)
+        words = list(self._touched(first, count))
+        for word in words:
+            (found,) = _WORD.unpack_from(view, word.at)
+            if found != word.current:
+                self._report(
+                    f"a guest write was lost: base page {word.page} holds {found:#018x} at byte "
+                    f"{word.at % self._page_bytes} where the guest left {word.current:#018x}"
+                )
+            _WORD.pack_into(view, word.at, word.original)
+        ours = page_digests(view, self._page_bytes)
+        for word in words:
+            _WORD.pack_into(view, word.at, word.current)
+        self._digest.add(ours)
+        different = first_difference(ours, expected)
+        if different is not None:
+            page = first + different
+            self._report(
+                f"the first bad piece is base page {page} (bytes {page * self._page_bytes:#x} to "
+                f"{(page + 1) * self._page_bytes - 1:#x} of {format_size(self._memory.memory_bytes)}): "
+                f"its digest is {ours[different * 8 : different * 8 + 8][::-1].hex()}, "
+                f"the source's {expected[different * 8 : different * 8 + 8][::-1].hex()}"
+            )
+
+    def _touched(self, first: PageIndex, count: int) -> Iterator[Word]:
+        """The touched words of these pages; pages must be asked for in order."""
+        if self._words is None:
+            self._words = (
+                Word(page, slot, original, current) for page, slot, original, current in self._ledger.words()
+            )
+            self._next = next(self._words, None)
+        while self._next is not None and self._next.page < first + count:
+            word = self._next
+            at = (word.page - first) * self._page_bytes + word.at * SLOT_BYTES
+            yield Word(word.page, at, word.original, word.current)
+            self._next = next(self._words, None)
+
+    def _report(self, problem: str) -> None:
+        """The first problem counts: pages are compared in order of address."""
+        if self.problem is None:
+            self.problem = problem

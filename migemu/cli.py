@@ -1,0 +1,185 @@
+"""`migemu`: the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from migemu.command import (
+    CONTEXT,
+    Voice,
+    exit_with,
+    json_option,
+    load_scenario,
+    quiet_option,
+    scenario_argument,
+    set_option,
+    stderr_console,
+    trace_option,
+    version_option,
+)  # fmt: skip
+from migemu.errors import MigemuError
+from migemu.guest.workload import workloads
+from migemu.link.shaper import check_link
+from migemu.pair import Pair, PairOutcome, new_directory
+from migemu.policy.collapse import collapse_policies
+from migemu.policy.push import push_orders
+from migemu.registry import Registry
+from migemu.report.progress import Progress
+from migemu.report.summary import summary
+from migemu.scenario import Scenario, describe
+
+#: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
+DEMO = (
+    "scenario.name=demo", "link.rate=1Gbit", "link.delay=1ms", "return_link.delay=1ms",
+)  # fmt: skip
+
+image_option = click.option(
+    "--image", default="", metavar="FILE", help="The memory to migrate: any file. Default: a seeded pattern."
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR",
+    help="Where result.json and the rest go. Default: runs/<time>-<name>.",
+)  # fmt: skip
+
+
+@click.group(context_settings=CONTEXT)
+@version_option
+def main() -> None:
+    """Post-copy live migration of 1 GB hugetlb pages with high-granularity mapping (HGM), emulated on this machine.
+
+    A source and a destination process stream 4K and 2M pieces of a real memory image over TCP. The destination maps
+    them one by one in a model of the HGM page table and collapses them into 2M and 1G entries as they fill up, while a
+    guest runs on what has arrived and faults on what has not.
+
+    \b
+    Try first:   migemu demo
+    Your image:  migemu run --image vmcore --set link.rate=10Gbit --set guest.vcpus=8
+    Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
+    Choices:     migemu list;  every setting: migemu list --settings
+    """
+
+
+@main.command()
+@scenario_argument
+@set_option
+@image_option
+@out_option
+@json_option
+@quiet_option
+@trace_option
+def run(
+    scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
+    trace: bool,
+) -> None:  # fmt: skip
+    """Run both nodes on this machine, watch over them, and show what happened.
+
+    \b
+    Examples:
+        migemu run --set push.piece=2M --set collapse.policy=direct
+        migemu run --set pull.preempt=off --set link.rate=1Gbit --set link.delay=5ms
+        migemu run slow.toml --image disk.img --out runs/slow --trace
+
+    A scenario file has the sections and keys that `migemu list --settings` shows. DIR/scenario.toml is the scenario as
+    it was run. Exit codes: 0 verified, 2 bad input, 3 something broke, 4 a node broke the protocol, 5 memory differs,
+    130 interrupted.
+    """
+    _run(scenario_file, assignments, image, out, as_json, quiet, trace)
+
+
+@main.command()
+@scenario_argument
+@set_option
+@image_option
+@out_option
+@json_option
+@quiet_option
+@trace_option
+def demo(
+    scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
+    trace: bool,
+) -> None:  # fmt: skip
+    """Migrate 1 GiB between two processes over an emulated 1 Gbit/s, 1 ms link, slowly enough to watch.
+
+    The same as `migemu run` with a few settings made beforehand; all its options apply.
+    """
+    _run(scenario_file, (*(() if scenario_file else DEMO), *assignments), image, out, as_json, quiet, trace)
+
+
+@main.command("list")
+@click.option("--settings", is_flag=True, help="Every setting of a scenario: its section, key, default and meaning.")
+def list_(settings: bool) -> None:
+    """List every push order, collapse policy and workload with its settings; or every setting of a scenario."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if settings:
+        table = Table("setting", "default", "meaning", title="settings of a scenario", title_justify="left")
+        for section, name, default, doc in describe():
+            table.add_row(f"{section}.{name}", default or '""', doc)
+        console.print(table)
+        return
+    registries: tuple[tuple[str, Registry[Any]], ...] = (
+        ("push.order", push_orders), ("collapse.policy", collapse_policies), ("guest.workload", workloads),
+    )  # fmt: skip
+    for key, registry in registries:
+        table = Table("name", "what it does", "settings", title=f"{key} - {registry.kind}", title_justify="left")
+        for entry in registry:
+            accepted = ", ".join(f"{setting.name}={_shown(setting.default)}" for setting in entry.settings)
+            table.add_row(entry.name, entry.summary, accepted)
+        console.print(table)
+    console.print("Use one as in --set push.order=random or --set guest.workload=zipf:exponent=1.2", markup=False)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default)
+
+
+def _run(
+    scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
+    trace: bool,
+) -> None:  # fmt: skip
+    voice = Voice(stderr_console())
+    scenario = load_scenario(voice, scenario_file, assignments, image)
+    directory = out or new_directory(Path("runs"), scenario.scenario.name, datetime.now().strftime("%Y%m%d-%H%M%S"))  # noqa: DTZ005 - the user's own time
+    try:
+        check_link("link", scenario.link)
+        check_link("return_link", scenario.return_link)
+        with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
+            outcome = asyncio.run(_pair(scenario, directory, progress, trace))
+    except MigemuError as error:
+        exit_with(voice, error)
+    result = _result(directory)
+    if result and as_json:
+        click.echo(json.dumps(result, indent=2))
+    elif result and not quiet:
+        Console().print(summary(result))
+        click.echo(f"\nresult: {directory}/result.json")
+    if outcome.error:
+        voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(outcome.exit_code)
+
+
+async def _pair(scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> PairOutcome:
+    return await Pair(scenario, directory, progress, trace).run()
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    """The result that the destination wrote, if it came to that."""
+    try:
+        result: dict[str, Any] = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return result
+
+
+if __name__ == "__main__":
+    main()

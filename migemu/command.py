@@ -1,0 +1,122 @@
+"""What all commands share: their options, how they report errors, and how a node process runs and is watched over.
+
+A node that is **supervised** (`--supervised`, given by `migemu run`) writes JSON lines to standard output for whoever
+started it - `listening`, `status`, `notice`, `error` - and takes the end of its standard input for the death of its
+supervisor. On its own it shows the same things to a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, TypeVar
+
+import click
+import uvloop
+from rich.console import Console
+
+import migemu
+from migemu.errors import EXIT_INTERRUPTED, GaveUpError, InputError, MigemuError
+from migemu.scenario import Scenario, load
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+scenario_argument = click.argument(
+    "scenario_file", metavar="[SCENARIO.toml]", required=False, type=click.Path(path_type=Path)
+)
+set_option = click.option(
+    "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
+    help="Change one setting of the scenario; may be given many times. `migemu list --settings` shows them all.",
+)  # fmt: skip
+trace_option = click.option("--trace", is_flag=True, help="Also write every event to DIR/trace.jsonl.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+supervised_option = click.option("--supervised", is_flag=True, hidden=True)
+version_option = click.version_option(migemu.__version__, prog_name="migemu")
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@dataclass(slots=True)
+class Voice:
+    """Where a command speaks: to a person, or in JSON lines to its supervisor."""
+
+    console: Console
+    supervised: bool = False
+    out: TextIO = sys.stdout
+
+    def tell(self, **what: Any) -> None:
+        """A JSON line for the supervisor; nothing for a person."""
+        if self.supervised:
+            self.out.write(json.dumps(what, separators=(",", ":")) + "\n")
+            self.out.flush()
+
+    def error(self, error: BaseException, exit_code: int) -> None:
+        """One line saying what went wrong."""
+        line = " ".join(str(error).split()) or "interrupted"
+        if self.supervised:
+            self.tell(error=line, exit=exit_code, relayed=isinstance(error, GaveUpError))
+        else:
+            self.console.print(f"migemu: {line}", style=None, markup=False, highlight=False, soft_wrap=True)
+
+
+def stderr_console(quiet: bool = False) -> Console:
+    """The console for people; results go to standard output, everything else here."""
+    return Console(stderr=True, quiet=quiet)
+
+
+def exit_with(voice: Voice, error: BaseException) -> NoReturn:
+    """Report an error in one line and leave with its exit code."""
+    code = error.exit_code if isinstance(error, MigemuError) else EXIT_INTERRUPTED
+    voice.error(error, code)
+    sys.exit(code)
+
+
+def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
+    try:
+        return uvloop.run(_guarded(voice, main))
+    except MigemuError as error:
+        exit_with(voice, error)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        exit_with(voice, KeyboardInterrupt("interrupted"))
+
+
+async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(main())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    if voice.supervised:
+        loop.add_reader(sys.stdin.fileno(), _supervisor_spoke, task)
+    return await task
+
+
+def _supervisor_spoke(task: asyncio.Task[Any]) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):  # end of file: the supervisor is gone
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        task.cancel()
+
+
+def load_scenario(voice: Voice, path: Path | None, assignments: Sequence[str], image: str = "") -> Scenario:
+    """The scenario of a file, `--set` and `--image`; leaves with one line when it is wrong."""
+    extra = [f"memory.image={image}"] if image else []
+    try:
+        return load(path, [*assignments, *extra])
+    except MigemuError as error:
+        exit_with(voice, error)
+
+
+def parse_address(text: str, default_host: str = "127.0.0.1") -> tuple[str, int]:
+    """`HOST:PORT`, `[V6]:PORT` or `:PORT`. InputError otherwise."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InputError(f"{text!r} is not an address: give HOST:PORT, for example 127.0.0.1:4444")
+    return host.strip("[]") or default_host, int(port)

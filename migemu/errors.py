@@ -1,0 +1,70 @@
+"""The tree of errors. Each class says who is to blame, because that decides what the reader does next.
+
+    MigemuError                 anything migemu reports in one line, without a traceback
+    |-- InputError              you:   a scenario, an option, an image that cannot be used          exit 2
+    |   `-- ScenarioError              ... with the file, the key, the value and what is accepted
+    |-- BrokenError             world: connection lost, port in use, no memory, timeout             exit 3
+    |   `-- GaveUpError                ... the other side gave up and said why: it reports the cause itself
+    |-- PeerError               peer:  bytes or messages that break the protocol                    exit 4
+    |   `-- VersionError               ... because it speaks another version of it
+    |-- VerificationError       the memory that arrived is not the memory that was sent             exit 5
+    `-- ClosedError             us:    used after we closed it ourselves; reaching a user is a bug
+
+Everything else that escapes is our own bug and keeps its traceback (exit 1). Exit 130 is Ctrl-C, as in every shell.
+A message is one line: what is wrong, then, after a semicolon or a full stop, what to do.
+"""
+
+from __future__ import annotations
+
+EXIT_INTERRUPTED = 130
+
+
+class MigemuError(Exception):
+    """Base of all errors that are reported in one line."""
+
+    exit_code = 1
+
+
+class InputError(MigemuError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ScenarioError(InputError):
+    """A key of a scenario is wrong. `where` is the file (or `--set`), `key` is `section.key`."""
+
+    def __init__(self, where: str, key: str, problem: str) -> None:
+        super().__init__(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+        self.where = where
+        self.key = key
+
+
+class BrokenError(MigemuError):
+    """The world broke: network, memory, disk, another process."""
+
+    exit_code = 3
+
+
+class GaveUpError(BrokenError):
+    """The other side gave up and said why; the cause is its to report."""
+
+
+class PeerError(MigemuError):
+    """The peer sent what the protocol does not allow at this point."""
+
+    exit_code = 4
+
+
+class VersionError(PeerError):
+    """The peer speaks another version of the protocol; both versions are named."""
+
+
+class VerificationError(MigemuError):
+    """At the end the two sides do not hold the same memory; the first bad piece is named."""
+
+    exit_code = 5
+
+
+class ClosedError(MigemuError):
+    """Something was used after this side had closed it."""

@@ -1,0 +1,58 @@
+"""The destination's memory as a model: page tables of hugetlb mappings, and the system calls that change them.
+
+Pure code: no I/O, no clock, no randomness. Start at `AddressSpace`.
+"""
+
+from migemu.mm.address_space import (
+    MADV_COLLAPSE,
+    MADV_HWPOISON,
+    MADV_POPULATE_WRITE,
+    MADV_SPLIT,
+    AddressSpace,
+)
+from migemu.mm.errnos import PartialError, ValidationError, WouldSleepError
+from migemu.mm.faults import FaultOutcome, UffdMsg, UffdPagefault
+from migemu.mm.hugetlb_file import HugetlbFile
+from migemu.mm.page_table import Entry, EntryKind
+from migemu.mm.pages import (
+    ARM64_4K,
+    GEOMETRIES,
+    TINY,
+    X86_64,
+    Geometry,
+    Level,
+    PageBitmap,
+    PageIndex,
+    PieceRun,
+    Span,
+)
+from migemu.mm.userfaultfd import UffdFeature, Userfaultfd
+
+__all__ = [
+    "ARM64_4K",
+    "GEOMETRIES",
+    "MADV_COLLAPSE",
+    "MADV_HWPOISON",
+    "MADV_POPULATE_WRITE",
+    "MADV_SPLIT",
+    "TINY",
+    "X86_64",
+    "AddressSpace",
+    "Entry",
+    "EntryKind",
+    "FaultOutcome",
+    "Geometry",
+    "HugetlbFile",
+    "Level",
+    "PageBitmap",
+    "PageIndex",
+    "PartialError",
+    "PieceRun",
+    "Span",
+    "UffdFeature",
+    "UffdMsg",
+    "UffdPagefault",
+    "Userfaultfd",
+    "ValidationError",
+    "WouldSleepError",
+]

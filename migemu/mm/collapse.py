@@ -1,0 +1,67 @@
+"""MADV_COLLAPSE on a hugetlb VMA with HGM: map a range by the largest entries that fit it.
+
+What this models
+    hugetlb_collapse as posted in v1 and v2 (2.1), without the quirks that section 2.2 says not to copy.
+
+Rules (sections of kernel-semantics)
+    1. The requested range decides the levels, not the hugepage: [0, 2M) of a 1G page becomes one 2M leaf (2.1).
+    2. Holes under a *table* are filled, whether or not their bytes have arrived; others are not (0.2, 0.3).
+    3. Nobody is woken: a thread asleep on a hole that collapse fills needs UFFDIO_WAKE (2.1).
+    4. No rollback and no count: earlier steps stay on error (2.1).
+    5. Its own walk allocates: a 2M step over an empty 1G slot leaves an empty PMD table behind (2.1).
+
+Simplified
+    Locks, the MMU notifier and the TLB gather (2.3) take no time here; the caller of the model decides what they cost.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final, Literal
+
+from migemu.mm.hugetlb_file import CACHED, HWPOISON, ISOLATED
+from migemu.mm.page_table import BLOCKED, PTE, TABLE
+from migemu.mm.vma import Vma
+
+HgmVersion = Literal["v1", "v2"]
+
+#: Linux's number on x86 and arm64; the errno module lacks the name on some systems.
+EHWPOISON: Final = 133
+
+
+def hugetlb_collapse(vma: Vma, start: int, end: int, hgm: HgmVersion) -> None:
+    """Collapse bytes `[start, end)`, which lie in `vma` (2.1).
+
+    OSError EINVAL: VMA not shared. EEXIST: a larger leaf or a poison entry covers the position. EBUSY: folio isolated
+    for migration. ENOMEM: no table. EHWPOISON: v1 only, when the range ends in a poisoned hugepage.
+    """
+    if not vma.mapping.shared:
+        raise OSError(errno.EINVAL, "MADV_COLLAPSE needs a shared hugetlb VMA (2.2)")
+    if not vma.hgm:
+        return  # nothing can be small here (2.2)
+    table, file = vma.mapping.table, vma.mapping.file
+    page, last = vma.page(start), vma.page(end)
+    poisoned_last = False
+    while page < last:
+        pages, level = table.largest(page, last)
+        kind = table.reach(page, level)
+        if kind == BLOCKED:
+            raise OSError(errno.EEXIST, "a larger leaf or a poison entry covers it (2.1, 2.2)")
+        poisoned_last = False  # in v1 every later walk overwrites the result (2.1 step 3)
+        if level == PTE:
+            # Entries of a PTE table are never tables: all of them are skipped, up to where a larger size fits again.
+            page = min((page | table.small_mask) + 1, last)
+            continue
+        if kind == TABLE:
+            hugepage = page >> table.hstate_shift
+            folio = file.folios[hugepage]
+            if folio & HWPOISON:  # before EBUSY: poison implies not migratable (2.1 step 3)
+                poisoned_last = True
+                page = (hugepage + 1) << table.hstate_shift
+                continue
+            if folio & ISOLATED:
+                raise OSError(errno.EBUSY, "the folio is isolated for migration (2.1 step 3)")
+            table.collapse(page, level, bool(folio & CACHED))
+        page += pages
+    if poisoned_last and hgm == "v1":
+        raise OSError(EHWPOISON, "the last hugepage collapsed is poisoned (2.1 step 3, v1)")

@@ -1,0 +1,206 @@
+"""Both nodes as child processes of this one: `migemu run` and `migemu demo`.
+
+The parent starts the destination, waits until it listens, starts the source, and watches over both: it shows what they
+tell (JSON lines, see command.py), passes Ctrl-C on, and when one of them dies it gives the other a few seconds to end
+cleanly by itself (its connection breaks, so it knows) before it is terminated and, at last, killed. If the parent
+dies, the children notice by the end of their standard input.
+
+The error that is shown is the cause: of the two nodes' errors, the one that was not merely passed on by the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from migemu.errors import EXIT_INTERRUPTED, BrokenError
+from migemu.report.progress import Progress
+from migemu.report.status import Status
+from migemu.scenario import Scenario
+from migemu.trace.recorder import merge
+
+_GRACE_S: Final = 5.0
+_LINE_BYTES_MAX: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Node:
+    """A child process, and what it has said."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    error: str = ""
+    relayed: bool = False
+    listening: asyncio.Future[tuple[str, int]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.returncode is None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it, if it is still there."""
+        if self.running:
+            try:
+                self.process.send_signal(number)
+            except ProcessLookupError:
+                pass
+
+
+@dataclass(frozen=True, slots=True)
+class PairOutcome:
+    """How both ended. `error` is "" when the migration was verified."""
+
+    exit_code: int
+    error: str
+
+
+class Pair:
+    """One run of both nodes."""
+
+    def __init__(self, scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> None:
+        """The nodes read their scenario from DIR/scenario.toml, which is written here. BrokenError if it cannot be."""
+        self._directory = directory
+        self._progress = progress
+        self._trace = trace
+        self._interrupted = False
+        self._nodes: list[Node] = []
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "scenario.toml").write_text(scenario.toml(), encoding="utf-8")
+        except OSError as error:
+            raise BrokenError(f"{directory}: cannot be written: {error.strerror}") from None
+
+    async def run(self) -> PairOutcome:
+        """Run both to the end; never raises for what becomes of them."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        try:
+            destination = await self._start("destination", "dest_node", "--listen", "127.0.0.1:0")
+            readers = [loop.create_task(self._read(destination))]
+            try:
+                host, port = await destination.listening
+            except BrokenError:
+                pass  # it ended before it listened; it says why itself
+            else:
+                if not self._interrupted:
+                    source = await self._start("source", "source_node", "--connect", f"{host}:{port}")
+                    readers.append(loop.create_task(self._read(source)))
+            await self._watch_over()
+            await asyncio.gather(*readers)
+        finally:
+            await self._end_all()
+        if self._trace:
+            self._merge_traces()
+        return self._outcome()
+
+    async def _start(self, name: str, module: str, *arguments: str) -> Node:
+        trace = ["--trace"] if self._trace else []
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, str(self._directory / "scenario.toml"), *arguments,
+            "--supervised", "--out", str(self._directory), *trace,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES_MAX,
+            start_new_session=True,  # so that Ctrl-C reaches them through us, once
+        )  # fmt: skip
+        node = Node(name, process)
+        self._nodes.append(node)
+        return node
+
+    async def _read(self, node: Node) -> None:
+        """Take in what a node says until it ends."""
+        assert node.process.stdout is not None
+        async for line in node.process.stdout:
+            try:
+                said: dict[str, Any] = json.loads(line)
+            except ValueError:
+                self._progress.note(f"{node.name}: {line.decode(errors='replace').rstrip()}")
+                continue
+            if "status" in said:
+                self._progress.show(Status.parse(said["status"]))
+            elif "listening" in said:
+                node.listening.set_result((said["listening"]["host"], said["listening"]["port"]))
+            elif "notice" in said:
+                self._progress.note(f"{node.name}: {said['notice']}")
+            elif "error" in said and not node.error:
+                node.error, node.relayed = said["error"], said["relayed"]
+        await node.process.wait()
+        if not node.listening.done():
+            node.listening.set_exception(BrokenError(f"the {node.name} ended"))
+            node.listening.exception()  # it is looked at only where somebody waits for it
+
+    async def _watch_over(self) -> None:
+        """Until both have ended: when one fails, the other gets `_GRACE_S` to end by itself."""
+        loop = asyncio.get_running_loop()
+        ends = [loop.create_task(node.process.wait()) for node in self._nodes]
+        first_end = asyncio.Event()
+        for end in ends:
+            end.add_done_callback(lambda _: first_end.set())
+        await first_end.wait()
+        if all(node.running or node.process.returncode == 0 for node in self._nodes) and not self._interrupted:
+            # One is done and the other follows: it has its own timeouts should the end not reach it.
+            await asyncio.gather(*ends)
+            return
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            for node in self._nodes:
+                if number is not None:
+                    node.send_signal(number)
+            try:
+                await asyncio.wait_for(asyncio.gather(*(asyncio.shield(end) for end in ends)), _GRACE_S)
+            except TimeoutError:
+                continue
+            return
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: both are told; a second one kills."""
+        for node in self._nodes:
+            node.send_signal(signal.SIGKILL if self._interrupted else signal.SIGINT)
+        self._interrupted = True
+
+    async def _end_all(self) -> None:
+        for node in self._nodes:
+            node.send_signal(signal.SIGKILL)
+            await node.process.wait()
+
+    def _merge_traces(self) -> None:
+        parts = [self._directory / f"trace.{name}.jsonl" for name in ("source", "dest")]
+        there = [part for part in parts if part.exists()]
+        if there:
+            merge(there, self._directory / "trace.jsonl")
+            for part in there:
+                part.unlink()
+
+    def _outcome(self) -> PairOutcome:
+        if self._interrupted:
+            return PairOutcome(EXIT_INTERRUPTED, f"interrupted; what had arrived is told in {self._directory}")
+        failed = [node for node in self._nodes if node.process.returncode != 0]
+        if not failed:
+            return PairOutcome(0, "")
+        for node in failed:  # a killed process cannot say what happened to it
+            code = node.process.returncode or 0
+            if code < 0:
+                return PairOutcome(
+                    BrokenError.exit_code, f"the {node.name} process was killed by {signal.Signals(-code).name}"
+                )
+        cause = next((node for node in failed if node.error and not node.relayed), failed[0])
+        reason = cause.error or f"it ended with exit code {cause.process.returncode} without a reason (see above)"
+        return PairOutcome(cause.process.returncode or 1, f"{cause.name}: {reason}")
+
+
+def new_directory(base: Path, name: str, now: str) -> Path:
+    """`base/<now>-<name>`, with a number behind it where that exists already."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name) or "run"
+    directory = base / f"{now}-{safe}"
+    number = 2
+    while os.path.lexists(directory):
+        directory = base / f"{now}-{safe}-{number}"
+        number += 1
+    return directory

@@ -1,0 +1,1 @@
+"""Choices picked by name: which pages the source pushes next, when the destination collapses what."""

@@ -1,0 +1,241 @@
+"""Collapse policies: when the destination turns small entries into one large one, and which.
+
+What this models
+    With HGM, post-copy leaves a hugetlb page mapped by thousands of 4K entries: more page-table walks for the guest,
+    and page tables to hold. MADV_COLLAPSE maps a range by one entry again. When to call it is left to user space
+    (kernel-semantics 2), and each call costs the guest time: vCPUs that fault in its range, or with v2 of the series
+    anywhere in the process, wait until it is over (2.3). The one policy published collapses once, after everything
+    has arrived (5.2).
+
+Rules
+    1. Only full spans: a policy here proposes a span when every base page of it has been mapped, hence received.
+       MADV_COLLAPSE fills holes without checking that data arrived (0.2); nobody below would refuse.
+    2. Nothing that is a leaf already, and nothing twice: a span that was proposed stays proposed until `collapsed`
+       reports it. A collapse that fails is its caller's to try again.
+    3. Steps are 4K to 2M to 1G, or 4K to 1G. The levels between them (CONT_PTE, CONT_PMD) are never proposed: no
+       version of HGM could install contiguous entries (3.7).
+    4. In `eager` and `batched` a 1G span comes after all its 2M ones (2.1, "4K->2M->1G"), so that no call is long.
+    5. What `ended` answers is complete when it is carried out in order: `collapsed` has nothing to add to it.
+
+Words
+    mapped     an entry of some size gives access
+    leaf       an entry that maps memory; here: a span mapped by one entry of its level or a larger one
+    full       every base page mapped
+
+Simplified
+    A policy sees no time and no load, so none here waits for a quiet moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
+from migemu.registry import Registry
+
+_NOTHING: Final[tuple[Span, ...]] = ()
+
+
+class MappingView(Protocol):
+    """What a policy may look at. The receiver implements it."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The levels of this memory."""
+
+    @property
+    def received(self) -> PageBitmap:
+        """The base pages whose bytes are here."""
+
+    @property
+    def mapped(self) -> PageBitmap:
+        """The base pages that an entry of some size gives access to."""
+
+    def is_leaf(self, span: Span) -> bool:
+        """Whether `span` is mapped by one entry of its level or a larger one."""
+
+
+class CollapsePolicy(Protocol):
+    """Proposes spans to collapse, in order. Factories take (geometry). The receiver refuses what is incomplete."""
+
+    def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
+        """`count` base pages from `first` on were continued: the spans to collapse now."""
+
+    def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
+        """`span` was collapsed: the spans to collapse next."""
+
+    def ended(self, view: MappingView) -> Sequence[Span]:
+        """Everything has arrived and is mapped: the spans to collapse at last."""
+
+
+collapse_policies: Registry[CollapsePolicy] = Registry("collapse policy", "migemu.collapse")
+
+
+@collapse_policies.register("never")
+class Never:
+    """Never collapses: the memory stays mapped as it arrived."""
+
+    __slots__ = ()
+
+    def __init__(self, geometry: Geometry) -> None:
+        """Any geometry will do."""
+
+    def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
+        """Nothing."""
+        return _NOTHING
+
+    def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
+        """Nothing."""
+        return _NOTHING
+
+    def ended(self, view: MappingView) -> Sequence[Span]:
+        """Nothing."""
+        return _NOTHING
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+@collapse_policies.register("at_end")
+class AtEnd(Never):
+    """Collapses to 1G after everything has arrived, as QEMU's doublemap RFC does."""
+
+    __slots__ = ()
+
+    def ended(self, view: MappingView) -> Sequence[Span]:
+        """Every 1G span that is not a leaf, in address order."""
+        spans = (Span(first, Level.PUD) for first in _firsts(view, Level.PUD))
+        return [span for span in spans if not view.is_leaf(span) and view.mapped.full(span)]
+
+
+@collapse_policies.register("direct")
+class Direct(Never):
+    """Collapses to 1G as soon as a 1G page is full, without a 2M step."""
+
+    __slots__ = ("_per_pmd", "_per_pud", "_proposed")
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self._per_pmd = geometry.pages(Level.PMD)
+        self._per_pud = geometry.pages(Level.PUD)
+        self._proposed: set[Span] = set()
+
+    def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
+        """The 1G spans that these pages have filled."""
+        start = first & -self._per_pmd
+        if first + count <= start + self._per_pmd and view.mapped.next_clear(start, start + self._per_pmd) is not None:
+            return _NOTHING
+        return self._propose(range(first & -self._per_pud, first + count, self._per_pud), view)
+
+    def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
+        """Nothing."""
+        self._proposed.discard(span)
+        return _NOTHING
+
+    def ended(self, view: MappingView) -> Sequence[Span]:
+        """The 1G spans that have been missed: none, when this policy was told of every page."""
+        return self._propose(_firsts(view, Level.PUD), view)
+
+    def _propose(self, firsts: range, view: MappingView) -> Sequence[Span]:
+        spans = []
+        for first in firsts:
+            span = Span(first, Level.PUD)
+            if span not in self._proposed and view.mapped.full(span) and not view.is_leaf(span):
+                self._proposed.add(span)
+                spans.append(span)
+        return spans
+
+
+@collapse_policies.register("batched")
+class Batched(Never):
+    """Collapses 2M ranges several at a time, then 1G as soon as all its 2M are done.
+
+    Setting `spans`: how many full 2M ranges make a batch, anywhere in the memory. Those left over when everything has
+    arrived are collapsed then. Fewer calls for the same work, and the guest keeps small mappings for longer.
+    """
+
+    __slots__ = ("_checked", "_full", "_per_pmd", "_per_pud", "_proposed", "_spans")
+
+    SPANS_MAX: Final = 65536
+
+    def __init__(self, geometry: Geometry, *, spans: int = 16) -> None:
+        super().__init__(geometry)
+        if not 1 <= spans <= self.SPANS_MAX:
+            raise ValueError(f"spans={spans}: give 1 to {self.SPANS_MAX}")
+        self._spans = spans
+        self._per_pmd = geometry.pages(Level.PMD)
+        self._per_pud = geometry.pages(Level.PUD)
+        self._full: dict[Span, None] = {}  # full 2M spans that wait for their batch, in the order they became full
+        self._proposed: set[Span] = set()
+        self._checked: dict[PageIndex, PageIndex] = {}  # a full 1G span -> all its 2M before here are leaves
+
+    def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
+        """A batch when these pages have filled its last 2M; a 1G span when they came as its last 2M entries."""
+        start = first & -self._per_pmd
+        if first + count <= start + self._per_pmd and view.mapped.next_clear(start, start + self._per_pmd) is not None:
+            return _NOTHING
+        for pmd_first in range(start, first + count, self._per_pmd):
+            span = Span(pmd_first, Level.PMD)
+            if span not in self._proposed and view.mapped.full(span) and not view.is_leaf(span):
+                self._full[span] = None
+        proposed: list[Span] = []
+        if len(self._full) >= self._spans:
+            proposed += [span for span in self._full if not view.is_leaf(span)]
+            self._full.clear()
+            self._proposed.update(proposed)
+        for pud_first in range(first & -self._per_pud, first + count, self._per_pud):
+            proposed += self._whole(pud_first, view)
+        return proposed
+
+    def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
+        """The 1G span around `span`, when `span` was the last of its 2M."""
+        self._proposed.discard(span)
+        return self._whole(span.first & -self._per_pud, view) if span.level < Level.PUD else _NOTHING
+
+    def ended(self, view: MappingView) -> Sequence[Span]:
+        """For each 1G span in address order: its 2M that have not been proposed yet, then itself."""
+        self._full.clear()
+        proposed = []
+        for pud_first in _firsts(view, Level.PUD):
+            whole = Span(pud_first, Level.PUD)
+            if whole in self._proposed or not view.mapped.full(whole) or view.is_leaf(whole):
+                continue
+            for pmd_first in range(pud_first, pud_first + self._per_pud, self._per_pmd):
+                span = Span(pmd_first, Level.PMD)
+                if span not in self._proposed and not view.is_leaf(span):
+                    proposed.append(span)
+            proposed.append(whole)
+        self._proposed.update(proposed)
+        return proposed
+
+    def _whole(self, pud_first: PageIndex, view: MappingView) -> Sequence[Span]:
+        """The 1G span at `pud_first`, if all its 2M are leaves and it is not."""
+        whole = Span(pud_first, Level.PUD)
+        if not view.mapped.full(whole) or whole in self._proposed or view.is_leaf(whole):
+            return _NOTHING
+        for pmd_first in range(self._checked.get(pud_first, pud_first), pud_first + self._per_pud, self._per_pmd):
+            if not view.is_leaf(Span(pmd_first, Level.PMD)):
+                self._checked[pud_first] = pmd_first
+                return _NOTHING
+        self._checked.pop(pud_first, None)
+        self._proposed.add(whole)
+        return (whole,)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self._full)} full 2M wait, {len(self._proposed)} spans proposed>"
+
+
+@collapse_policies.register("eager")
+class Eager(Batched):
+    """Collapses each 2M as soon as it is full, then 1G as soon as all its 2M are done."""
+
+    __slots__ = ()
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry, spans=1)
+
+
+def _firsts(view: MappingView, level: Level) -> range:
+    """The first pages of all spans of `level`."""
+    return range(0, view.mapped.total, view.geometry.pages(level))

@@ -1,0 +1,172 @@
+"""Every seam of the house, as Protocols. Nothing here runs.
+
+Above each seam stands code that must not know which world it is in: the pure cores, the two services, the guest.
+Below it stand a real implementation (sockets, bytes, the machine's clock: "measured") and, where virtual time needs
+one, a modelled one. Both pass the same suite in `tests/conformance`.
+
+    Clock          what time it is, and waiting until a time
+    Network        making connections;  Channel: one connection, carrying messages
+    ChannelHandler what a channel tells its owner
+    SourceMemory   the bytes at the source
+    GuestMemory    the guest's memory at the destination: bytes, page table, faults
+    Tracer         where events go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from migemu.errors import MigemuError
+from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
+from migemu.trace.events import Event
+from migemu.wire.codec import Limits, Sized
+from migemu.wire.messages import Message, Page
+
+
+class Clock(Protocol):
+    """Time as integer nanoseconds from an arbitrary zero; never goes backwards."""
+
+    def now_ns(self) -> int:
+        """The time now."""
+
+    async def sleep_until(self, when_ns: int) -> None:
+        """Return at `when_ns` or, as far as the world allows, shortly after; at once if that has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """What a channel has carried so far, frames and preambles included, in bytes."""
+
+    sent_bytes: int
+    received_bytes: int
+    queued_bytes: int
+    last_received_ns: int
+
+
+class Channel(Protocol):
+    """One connection, carrying messages both ways, in order, whole or not at all."""
+
+    peer: str
+
+    def send(self, message: Message, payload: Sized | None = None) -> None:
+        """Queue a frame. Never waits: whoever sends much asks `drain` in between. ClosedError after `close`."""
+
+    async def drain(self) -> None:
+        """Return once the queue is short enough to send more; BrokenError when the connection is lost."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+
+    async def close(self) -> None:
+        """Send what is queued, then close. Safe to call twice."""
+
+    def abort(self) -> None:
+        """Close now; what is queued is lost. Safe to call twice."""
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot."""
+
+
+class ChannelHandler(Protocol):
+    """What a channel tells its owner. Called from the loop, one at a time; none of them may block."""
+
+    limits: Limits
+
+    def announced(self, channel: Channel, message: Message, payload_bytes: int) -> None:
+        """A frame begins. Whatever is raised as PeerError here refuses it before its payload lands."""
+
+    def landing(self, page: Page, offset: int) -> memoryview:
+        """Where the payload of `page` belongs from byte `offset` on."""
+
+    def received(self, channel: Channel, message: Message, payload: bytes) -> None:
+        """A message is complete. The payload of a Page has landed already."""
+
+    def lost(self, channel: Channel, error: MigemuError | None) -> None:
+        """The connection is over; once. None: the peer closed it between two messages."""
+
+
+class Listener(Protocol):
+    """An open door."""
+
+    address: str
+    port: int
+
+    async def close(self) -> None:
+        """Stop listening; connections that were made stay."""
+
+
+class Network(Protocol):
+    """Makes channels."""
+
+    async def connect(self, host: str, port: int, handler: ChannelHandler) -> Channel:
+        """A channel to a listener. BrokenError when nobody answers in the set time."""
+
+    async def listen(self, host: str, port: int, accept: Callable[[Channel], ChannelHandler]) -> Listener:
+        """Accept channels; `accept` names the handler of each. Port 0 takes a free one. BrokenError if it is taken."""
+
+
+class SourceMemory(Protocol):
+    """The guest's memory at the source; it does not change while it is read."""
+
+    geometry: Geometry
+    image_bytes: int
+    memory_bytes: int
+
+    def read(self, run: PieceRun) -> Sequence[tuple[PieceRun, Sized | None]]:
+        """The pieces of `run` as sub-runs in order, each with its bytes, or None where they are all zeros."""
+
+    def digests(self, first: PageIndex, count: int) -> bytes:
+        """xxh3_64 of each of `count` base pages from `first` on, 8 bytes each, little endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What a run of UFFDIO_CONTINUEs did: pieces newly mapped, pieces that already were (EEXIST)."""
+
+    mapped: int
+    existing: int
+
+
+class GuestMemory(Protocol):
+    """The guest's memory at the destination: the syscalls a VMM issues, and the accesses a vCPU makes."""
+
+    geometry: Geometry
+    memory_bytes: int
+
+    def landing(self, first: PageIndex, count: int) -> memoryview:
+        """The bytes of `count` base pages from `first` on, through the alias: what arrives is received here."""
+
+    def uffdio_continue(self, run: PieceRun) -> Continued:
+        """One UFFDIO_CONTINUE per piece; waiters of pieces that get mapped are woken. OSError as the kernel's."""
+
+    def uffdio_wake(self, first: PageIndex, count: int) -> None:
+        """UFFDIO_WAKE: whoever sleeps on these base pages looks again."""
+
+    def madvise_collapse(self, spans: Sequence[Span]) -> None:
+        """MADV_COLLAPSE of each span, in order. OSError as the kernel's."""
+
+    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
+        """A vCPU reads the 8-byte word at byte `offset` of a base page, or writes `stamp` to it.
+
+        Answers the word as it was before, or, after a fault, what to await before trying again. Every fault is also
+        reported to the function given to `on_fault`.
+        """
+
+    def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:
+        """From now on call `report(vcpu, page, write)` for each minor fault event (userfaultfd's read side)."""
+
+    def leaves(self) -> dict[Level, int]:
+        """How many entries of each level map memory now."""
+
+    def table_bytes(self) -> int:
+        """Bytes of page tables below the hugetlb page's own level."""
+
+
+class Tracer(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event) -> None:
+        """Record one event."""

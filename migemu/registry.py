@@ -1,0 +1,133 @@
+"""Registry[T]: choices picked by name, with settings: `"eager"`, `"zipf:exponent=1.1"`, `"batched:spans=16,dirty=no"`.
+
+A registry holds factories (a class, or a function that returns an instance). Its rules:
+
+* A factory is checked **when it is registered**, not when it is first used: it must have a docstring (its first line
+  is what `migemu list` shows), and each keyword-only parameter is a setting that needs an annotation out of
+  `int, float, bool, str` and a default. Positional parameters are what the program passes itself.
+* A spec is text; `create` parses it, converts each setting by its annotation and reports any mistake with the names
+  that are known, so that the error already holds the answer.
+* Third parties add theirs through the entry point group given to the registry (`[project.entry-points."migemu.push"]`
+  in their pyproject); they are loaded on the first look-up and pass the same checks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+_BOOLEANS = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One keyword-only parameter of a factory."""
+
+    name: str
+    kind: str
+    default: Any
+
+    def convert(self, text: str) -> Any:
+        """The value of `text` in this setting's type; ValueError names the type."""
+        try:
+            if self.kind == "bool":
+                return _BOOLEANS[text.lower()]
+            return _CONVERTERS[self.kind](text)
+        except (KeyError, ValueError):
+            raise ValueError(f"{self.name}={text!r} is not a {self.kind}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[T]):
+    """A registered choice: its name, its factory, the first line of its docstring, its settings."""
+
+    name: str
+    factory: Callable[..., T]
+    summary: str
+    settings: tuple[Setting, ...]
+
+
+class Registry(Generic[T]):
+    """The choices of one kind. `kind` is the word used in messages ("collapse policy")."""
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, Entry[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[F], F]:
+        """Decorator: add a factory under `name`. TypeError when it breaks a rule of this file."""
+
+        def add(factory: F) -> F:
+            self.add(name, factory)
+            return factory
+
+        return add
+
+    def add(self, name: str, factory: Callable[..., T]) -> None:
+        """Add a factory under `name`. TypeError when it breaks a rule of this file."""
+        if name in self._entries:
+            raise TypeError(f"{self.kind} {name!r} is registered twice")
+        doc = inspect.getdoc(factory)
+        if not doc:
+            raise TypeError(f"{self.kind} {name!r} has no docstring; its first line is what `migemu list` shows")
+        settings = []
+        for parameter in inspect.signature(factory).parameters.values():
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                continue
+            annotation = parameter.annotation
+            kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+            if kind not in (*_CONVERTERS, "bool") or parameter.default is parameter.empty:
+                raise TypeError(
+                    f"{self.kind} {name!r}: setting {parameter.name!r} needs a default and one of int, float, bool, str"
+                )
+            settings.append(Setting(parameter.name, kind, parameter.default))
+        self._entries[name] = Entry(name, factory, doc.splitlines()[0], tuple(settings))
+
+    def create(self, spec: str, *arguments: Any) -> T:
+        """Make the choice `spec` (`"name"` or `"name:key=value,..."`), passing `arguments` first.
+
+        ValueError names what is known when the name, a setting or its value is not, or when the factory itself
+        refuses a value.
+        """
+        entry, settings = self.parse(spec)
+        return entry.factory(*arguments, **settings)
+
+    def parse(self, spec: str) -> tuple[Entry[T], dict[str, Any]]:
+        """The entry and the converted settings of `spec`; ValueError as in `create`."""
+        name, _, rest = spec.partition(":")
+        entries = self._all()
+        entry = entries.get(name.strip())
+        if entry is None:
+            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(entries))}")
+        known = {setting.name: setting for setting in entry.settings}
+        settings: dict[str, Any] = {}
+        for item in filter(None, (part.strip() for part in rest.split(","))):
+            key, equals, text = item.partition("=")
+            key = key.strip()
+            if not equals or key not in known:
+                accepted = ", ".join(f"{s.name}={s.default}" for s in entry.settings) or "none"
+                raise ValueError(f"{self.kind} {entry.name!r} has no setting {item!r}; its settings: {accepted}")
+            settings[key] = known[key].convert(text.strip())
+        return entry, settings
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        return iter(sorted(self._all().values(), key=lambda entry: entry.name))
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self.kind}: {', '.join(sorted(self._entries))}>"
+
+    def _all(self) -> dict[str, Entry[T]]:
+        if not self._loaded:
+            self._loaded = True
+            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+                self.add(point.name, point.load())
+        return self._entries

@@ -1,0 +1,1 @@
+"""What people see: the result, tables, histograms, progress."""

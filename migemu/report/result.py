@@ -1,0 +1,118 @@
+"""result.json: everything about one run, with keys that stay.
+
+Units are in the names: `_ns` nanoseconds, `bytes` bytes. `kind` is "measured" for real time and real bytes, "modelled"
+for virtual time; the two never share a table. The keys are documented in the README; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from dest_node.outcome import IncomingOutcome
+from migemu.errors import BrokenError, ScenarioError
+from migemu.guest.blocktime import BlocktimeStatistics
+from migemu.mm.pages import Level
+from migemu.scenario import Scenario, from_mapping
+from migemu.units import SECOND
+
+SCHEMA_VERSION: Final = 1
+#: Sections, and settings of others, that are the source's to say.
+_OF_SOURCE: Final = {
+    "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "pull": ("preempt", "resend"),
+    "device": None, "link": None,
+}  # fmt: skip
+
+
+def build(outcome: IncomingOutcome, scenario: Scenario, kind: str, status: str, error: str = "") -> dict[str, Any]:
+    """The result of a run. `status` is "completed", "failed" or "interrupted"; `error` is the line that was shown."""
+    snapshot, times = outcome.snapshot, outcome.snapshot.times
+    receiver = snapshot.receiver
+    ended = times.finish or snapshot.now_ns
+    arriving_ns = times.last_piece - times.run if times.last_piece else 0
+    leaves = snapshot.leaves
+    blocktime = outcome.blocktime
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "status": status,
+        "error": error,
+        "scenario": resolved(scenario, outcome.source_scenario),
+        "verified": outcome.verified,
+        "digest": outcome.digest,
+        "pieces": {
+            "4K": receiver.pieces_4k if receiver else 0,
+            "2M": receiver.pieces_2m if receiver else 0,
+            "zero": receiver.pages_zero if receiver else 0,
+            "duplicate": receiver.pages_duplicate if receiver else 0,
+        },
+        "bytes": {"memory": snapshot.memory_bytes, "payload": snapshot.payload_bytes, "wire": snapshot.wire_bytes},
+        "time_ns": {
+            "total": ended - times.advise if times.advise else 0,
+            "setup": times.ready - times.advise if times.ready else 0,
+            "downtime": outcome.downtime_ns,
+            "postcopy": ended - times.run if times.run else 0,
+        },
+        "throughput_bytes_per_s": snapshot.payload_bytes * SECOND // arriving_ns if arriving_ns > 0 else 0,
+        "fault": _fault(blocktime, outcome.histogram, receiver.requests if receiver else 0),
+        "blocktime_ns": {
+            "per_vcpu": [vcpu.blocktime_ns for vcpu in blocktime.vcpus] if blocktime else [],
+            "overlapped": blocktime.overlapped_blocktime_ns if blocktime else 0,
+        },
+        "guest": {
+            "accesses": outcome.reads + outcome.writes,
+            "writes": outcome.writes,
+            "longest_silence_ns": blocktime.silence_ns_max if blocktime else 0,
+        },
+        "page_table": {
+            "pte": leaves.get(Level.PTE, 0), "pmd": leaves.get(Level.PMD, 0), "pud": leaves.get(Level.PUD, 0),
+            "table_bytes": snapshot.table_bytes, "table_bytes_max": snapshot.table_bytes_max,
+        },
+        "collapse": {
+            "calls": receiver.collapse_calls if receiver else 0,
+            "to_2M": receiver.collapse_to_2m if receiver else 0,
+            "to_1G": receiver.collapse_to_1g if receiver else 0,
+            "refused": receiver.collapse_refused if receiver else 0,
+        },
+    }  # fmt: skip
+
+
+def _fault(blocktime: BlocktimeStatistics | None, histogram: dict[int, int], requests: int) -> dict[str, Any]:
+    names = ("mean_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
+    latency = blocktime.latency if blocktime else None
+    return {
+        "count": latency.count if latency else 0,
+        "open": len(blocktime.open_faults) if blocktime else 0,
+        "requests": requests,
+        **{name: getattr(latency, name) if latency else 0 for name in names},
+        "log2_us": {str(bound): count for bound, count in histogram.items()},
+    }
+
+
+def resolved(scenario: Scenario, source_scenario: str) -> dict[str, dict[str, Any]]:
+    """This side's scenario with what the source said of its own settings; what it said is checked like any scenario."""
+    merged = scenario.resolved()
+    try:
+        theirs = from_mapping(json.loads(source_scenario), "the source's scenario").resolved()
+    except (ScenarioError, ValueError, RecursionError, AttributeError):
+        return merged
+    for section, names in _OF_SOURCE.items():
+        for name in (
+            names if names is not None else [field.name for field in attrs.fields(type(getattr(scenario, section)))]
+        ):
+            merged[section][name] = theirs[section][name]
+    return merged
+
+
+def write(result: dict[str, Any], directory: Path) -> Path:
+    """Write DIR/result.json. BrokenError when it cannot be written."""
+    path = directory / "result.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    return path

@@ -1,0 +1,108 @@
+"""The table at the end of a run, and the histogram below it: from a result (see result.py) to something to print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from migemu.report.histogram import log2_histogram
+from migemu.units import format_size, format_time
+
+
+def summary(result: dict[str, Any]) -> RenderableType:
+    """What one run came to."""
+    table = Table(title=f"{result['scenario']['scenario']['name']} ({result['kind']})", title_justify="left")
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("figure")
+    for name, figure in _rows(result):
+        table.add_row(name, figure)
+    parts: list[RenderableType] = [table]
+    if result["fault"]["count"]:
+        buckets = {int(bound): count for bound, count in result["fault"]["log2_us"].items()}
+        parts += [Text(), Text(log2_histogram("usecs (fault latency)", buckets), no_wrap=True)]
+    return Group(*parts)
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    scenario, time, fault = result["scenario"], result["time_ns"], result["fault"]
+    pieces, sizes, tables = result["pieces"], result["bytes"], result["page_table"]
+    collapse, guest, blocktime = result["collapse"], result["guest"], result["blocktime_ns"]
+    digest = f"digest {result['digest']}" if result["digest"] else "not compared"
+    rows = [
+        ("verified", f"{'yes' if result['verified'] else 'NO'}, {digest}"),
+        (
+            "moved",
+            f"{format_size(sizes['memory'])} of memory: {pieces['4K']:,} 4K and {pieces['2M']:,} 2M pieces, "
+            f"{pieces['zero']:,} zero, {pieces['duplicate']:,} duplicate; {format_size(sizes['wire'])} on the wire",
+        ),
+        (
+            "time",
+            f"{format_time(time['total'])} in all: setup {format_time(time['setup'])}, "
+            f"downtime {format_time(time['downtime'])}, post-copy {format_time(time['postcopy'])}",
+        ),
+        ("throughput", f"{result['throughput_bytes_per_s'] / 1e6:,.0f} MB/s"),
+        (
+            "link",
+            f"{_link(scenario['link'])} out, {_link(scenario['return_link'])} back; urgent pieces "
+            f"{'on their own connection' if scenario['pull']['preempt'] else 'in the one stream'}",
+        ),
+        (
+            "policies",
+            f"push {scenario['push']['order']} in {scenario['push']['piece']}, pull {scenario['pull']['piece']}, "
+            f"collapse {scenario['collapse']['policy']}",
+        ),
+    ]
+    if scenario["guest"]["vcpus"]:
+        rows += [
+            (
+                "guest",
+                f"{scenario['guest']['vcpus']} vCPUs, {scenario['guest']['workload']}: {guest['accesses']:,} accesses, "
+                f"{guest['writes']:,} writes; longest silence {format_time(guest['longest_silence_ns'])}",
+            ),
+            ("faults", _faults(fault)),
+            (
+                "blocktime",
+                f"per vCPU {', '.join(format_time(ns) for ns in blocktime['per_vcpu'][:8])}"
+                f"{' ...' if len(blocktime['per_vcpu']) > 8 else ''}; all vCPUs at once "
+                f"{format_time(blocktime['overlapped'])}",
+            ),
+        ]
+    rows.append(
+        (
+            "page table",
+            f"{tables['pte']:,} PTE, {tables['pmd']:,} PMD, {tables['pud']:,} PUD entries; "
+            f"{format_size(tables['table_bytes'])} of tables, {format_size(tables['table_bytes_max'])} at most",
+        )
+    )
+    rows.append(
+        (
+            "collapse",
+            f"{collapse['calls']:,} calls: {collapse['to_2M']:,} to 2M, {collapse['to_1G']:,} to 1G, "
+            f"{collapse['refused']:,} refused",
+        )
+    )
+    return rows
+
+
+def _faults(fault: dict[str, Any]) -> str:
+    if not fault["count"]:
+        return "none"
+    shown = ", ".join(
+        f"{name} {format_time(fault[key])}"
+        for name, key in (
+            ("mean", "mean_ns"), ("p50", "p50_ns"), ("p90", "p90_ns"), ("p99", "p99_ns"), ("p99.9", "p999_ns"),
+            ("max", "max_ns"),
+        )
+    )  # fmt: skip
+    waiting = f"; {fault['open']} still open" if fault["open"] else ""
+    return f"{fault['count']:,} ({fault['requests']:,} requests): {shown}{waiting}"
+
+
+def _link(link: dict[str, Any]) -> str:
+    rate = "unlimited" if link["rate"] in ("0Gbit", "0", 0) else str(link["rate"])
+    delay = "" if link["delay"] in ("0s", "0", 0) else f" {link['delay']}"
+    jitter = "" if link["jitter"] in ("0s", "0", 0) else f" +-{link['jitter']}"
+    return f"{rate}{delay}{jitter}"

@@ -1,0 +1,313 @@
+"""A run described: frozen, checked once, read from TOML and from `--set section.key=value`.
+
+Rules of this file
+    1. A setting is one attrs field: its default, its converter (text or number in, base unit out), its validator, and
+       one line of documentation, which `migemu list --settings` prints. There is no second place to keep in step.
+    2. Whoever holds a `Scenario` holds a valid one. Mistakes are `ScenarioError`s that name the file, the key, the
+       value and what is accepted; unknown keys name the nearest known one.
+    3. `resolved()` gives back plain text and numbers that `from_mapping` accepts and that make the same scenario.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from migemu import fields
+from migemu.errors import ScenarioError
+from migemu.guest.workload import WorkloadContext, workloads
+from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
+from migemu.policy.collapse import collapse_policies
+from migemu.policy.push import push_orders
+from migemu.units import format_size
+
+
+def _no_text(path: str) -> str:
+    raise FileNotFoundError(path)
+
+
+_TRIAL_PAGES: Final = X86_64.pages(Level.PUD)
+_TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5, _no_text)
+
+
+@attrs.frozen
+class General:
+    """[scenario]"""
+
+    name: str = fields.text("unnamed", "what the run is called in results and folder names")
+    seed: int = fields.number(int, 1, "seed of the pattern, the orders and the guest", 0, 2**63 - 1)
+
+
+@attrs.frozen
+class Memory:
+    """[memory]"""
+
+    geometry: str = fields.choice(
+        "x86_64",
+        "page sizes; tiny is a '1G page' of 16 base pages in four '2M' of 4, for tests of every order of events",
+        ("x86_64", "tiny"),
+    )
+    size: int = fields.size(
+        "1G",
+        "size of the seeded pattern, in whole hugetlb pages (an image brings its own size)",
+        least="64K",
+        most="1T",
+    )
+    image: str = fields.text("", "file whose bytes are the source's memory, padded with zeros to whole hugetlb pages")
+    zero_share: float = fields.number(float, 0.25, "share of zero pages in the pattern", 0.0, 1.0)
+    backing: str = fields.choice(
+        "anonymous", "where the destination's bytes live", ("anonymous", "memfd", "hugetlbfs")
+    )  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        """The rules between settings."""
+        hugepage_bytes = GEOMETRIES[self.geometry].size(Level.PUD)
+        if self.size % hugepage_bytes:
+            raise ValueError(
+                f"size: {format_size(self.size)} are not whole hugetlb pages; give a multiple of "
+                f"{format_size(hugepage_bytes)}"
+            )
+
+
+@attrs.frozen
+class Push:
+    """[push] - what the source sends unasked."""
+
+    order: str = fields.spec("fault_follow", "push order", push_orders, X86_64, _TRIAL_PAGES, Random(0))
+    piece: Level = fields.piece("4K", "size of a background piece: 4K or 2M")
+    run: int = fields.size(
+        "512K", "most bytes of neighbouring pieces behind one header; an urgent piece waits for at most one run "
+        "(a single 2M piece may exceed it)", least="4K", whole="4K", most="64M",
+    )  # fmt: skip
+    rate: int = fields.rate("0", "limit of the background stream (QEMU: max-postcopy-bandwidth); 0 is none")
+    hold: int = fields.time("0", "how long after the switch the background stream waits before it begins")
+
+
+@attrs.frozen
+class Pull:
+    """[pull] - what the destination asks for."""
+
+    piece: Level = fields.piece("4K", "size of an urgent piece, asked for by a fault: 4K or 2M")
+    preempt: bool = fields.switch(True, "urgent pieces on a connection of their own (QEMU: postcopy-preempt)")
+    resend: bool = fields.switch(
+        False, "answer a request for a piece that is already under way with a second copy, which may overtake the first"
+    )
+
+
+@attrs.frozen
+class Collapse:
+    """[collapse]"""
+
+    policy: str = fields.spec("eager", "when the destination collapses small mappings", collapse_policies, X86_64)
+
+
+@attrs.frozen
+class Guest:
+    """[guest] - who touches the memory at the destination."""
+
+    vcpus: int = fields.number(int, 4, "number of vCPUs; 0 is a migration without a guest", 0, 1024)
+    workload: str = fields.spec("zipf", "how a vCPU picks what it touches", workloads, _TRIAL_GUEST)
+    rate: int = fields.number(int, 10_000, "accesses per second and vCPU; 0 is as fast as it can", 0, 10_000_000)
+    write_share: float = fields.number(float, 0.2, "share of accesses that write", 0.0, 1.0)
+    accesses_max: int = fields.number(int, 0, "accesses after which a vCPU stops; 0 is none", 0, 2**40)
+
+
+@attrs.frozen
+class Device:
+    """[device]"""
+
+    state: int = fields.size("4M", "size of the device state blob, sent while the guest stands still", most="1G")
+
+
+@attrs.frozen
+class Link:
+    """[link] (source to destination) and [return_link] (destination to source): the emulated link."""
+
+    rate: int = fields.rate("0", "rate of the link; 0 is no limit")
+    delay: int = fields.time("0", "propagation delay, one way")
+    jitter: int = fields.time("0", "delay varies uniformly by up to this much either way; order is kept")
+    queue: int = fields.size(
+        "0", "bytes the link's queue holds before the sender has to wait; 0 is no limit of its own"
+    )  # fmt: skip
+
+    @property
+    def shaped(self) -> bool:
+        """Whether anything of it has to be emulated."""
+        return bool(self.rate or self.delay)
+
+    def __attrs_post_init__(self) -> None:
+        """The rules between settings."""
+        if self.jitter > self.delay:
+            raise ValueError("jitter: more jitter than delay would need bytes to arrive before they are sent")
+
+
+@attrs.frozen
+class Net:
+    """[net] - the real connection under the emulated link."""
+
+    connect_timeout: int = fields.time("10s", "how long the source tries to reach the destination", least="1ms")
+    listen_timeout: int = fields.time("0", "how long the destination waits for a source; 0 is for ever")
+    hello_timeout: int = fields.time("5s", "how long a peer that connected may say nothing", least="1ms")
+    idle_timeout: int = fields.time(
+        "10s", "how long a peer may stay silent in a migration before it counts as lost", least="10ms"
+    )
+    write: int = fields.size("256K", "most bytes handed to the socket at once", least="4K")
+    high_water: int = fields.size("256K", "bytes queued at a socket before the background stream waits", least="4K")
+    send_buffer: int = fields.size("0", "SO_SNDBUF; 0 leaves it to the system")
+    receive_buffer: int = fields.size("0", "SO_RCVBUF; 0 leaves it to the system")
+    congestion: str = fields.text(
+        "auto", "TCP congestion control; auto is cubic between addresses of one machine, else the system's"
+    )
+
+
+@attrs.frozen
+class Bounds:
+    """[limits] - what a peer may make this side hold."""
+
+    frame_bytes_max: int = fields.size("64M", "largest payload of one frame", least="2M", most="1G")
+    memory_max: int = fields.size("1T", "largest memory that the destination accepts", least="64K")
+    device_state_max: int = fields.size("1G", "largest device state blob that the destination accepts")
+    connections_max: int = fields.number(int, 16, "connections that the destination holds at once", 2, 4096)
+    written_words_max: int = fields.number(int, 4_000_000, "8-byte words that the guest may write in one run", 1, 2**32)
+
+
+_SECTIONS: Final[dict[str, type[Any]]] = {
+    "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "guest": Guest,
+    "device": Device, "link": Link, "return_link": Link, "net": Net, "limits": Bounds,
+}  # fmt: skip
+
+
+@attrs.frozen
+class Scenario:
+    """Everything that determines a run. Sections are the attributes; `migemu list --settings` prints them all."""
+
+    scenario: General = attrs.field(factory=General)
+    memory: Memory = attrs.field(factory=Memory)
+    push: Push = attrs.field(factory=Push)
+    pull: Pull = attrs.field(factory=Pull)
+    collapse: Collapse = attrs.field(factory=Collapse)
+    guest: Guest = attrs.field(factory=Guest)
+    device: Device = attrs.field(factory=Device)
+    link: Link = attrs.field(factory=Link)
+    return_link: Link = attrs.field(factory=Link)
+    net: Net = attrs.field(factory=Net)
+    limits: Bounds = attrs.field(factory=Bounds)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The geometry of both nodes."""
+        return GEOMETRIES[self.memory.geometry]
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every setting as plain text or number; `from_mapping` of it gives this scenario again."""
+        return {
+            section: {
+                field.name: field.metadata["shown"](getattr(getattr(self, section), field.name))
+                for field in attrs.fields(kind)
+            }
+            for section, kind in _SECTIONS.items()
+        }
+
+    def toml(self) -> str:
+        """The scenario as a TOML file that `load` reads back to the same scenario."""
+        lines: list[str] = []
+        for section, settings in self.resolved().items():
+            lines += [f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in settings.items()), ""]
+        return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """JSON is TOML here, but for two things: escaped surrogate pairs, and DEL as it stands."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def from_mapping(values: Mapping[str, Any], where: str) -> Scenario:
+    """A scenario from nested mappings. ScenarioError names `where`, the key, the value and what is accepted."""
+    _check(values, where)
+    sections: dict[str, Any] = {}
+    for section, settings in values.items():
+        try:
+            sections[section] = _SECTIONS[section](**settings)
+        except ValueError as error:  # a rule between settings; it names the setting itself
+            raise ScenarioError(where, section, str(error)) from None
+    return Scenario(**sections)
+
+
+def _check(values: Mapping[str, Any], where: str) -> None:
+    """Each setting by itself; ScenarioError as `from_mapping`."""
+    for section, settings in values.items():
+        if section not in _SECTIONS:
+            raise ScenarioError(where, section, _unknown("section", section, _SECTIONS))
+        if not isinstance(settings, Mapping):
+            problem = f"{settings!r} is not a section; write [{section}] and settings below it"
+            raise ScenarioError(where, section, problem)
+        known = {field.name: field for field in attrs.fields(_SECTIONS[section])}
+        for name in settings:
+            if name not in known:
+                raise ScenarioError(where, f"{section}.{name}", _unknown("setting", name, known))
+        for name, value in settings.items():
+            field = known[name]
+            try:
+                field.validator(None, field, field.converter(value))
+            except ValueError as error:
+                raise ScenarioError(where, f"{section}.{name}", str(error)) from None
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
+    """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
+
+    ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
+            raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
+        from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot:
+            raise ScenarioError("--set", assignment, "write section.key=value, for example guest.vcpus=8")
+        _check({section: {name: value.strip()}}, "--set")
+        values.setdefault(section, {})[name] = value.strip()
+    return from_mapping(values, str(path) if path is not None else "--set")
+
+
+def replace(scenario: Scenario, where: str = "option", **settings: Any) -> Scenario:
+    """`scenario` with settings changed, written `section__key=value`."""
+    values = scenario.resolved()
+    for key, value in settings.items():
+        section, _, name = key.partition("__")
+        values[section][name] = value
+    return from_mapping(values, where)
+
+
+def describe() -> Iterable[tuple[str, str, str, str]]:
+    """Every setting as (section, key, default, documentation), in the order of the file."""
+    for section, kind in _SECTIONS.items():
+        for field in attrs.fields(kind):
+            default = field.metadata["text"]
+            yield section, field.name, str(default), field.metadata["doc"]
+
+
+__all__ = [
+    "Bounds", "Collapse", "Device", "General", "Guest", "Link", "Memory", "Net", "Pull", "Push", "Scenario",
+    "describe", "from_mapping", "load", "replace",
+]  # fmt: skip

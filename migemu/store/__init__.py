@@ -1,0 +1,1 @@
+"""Where memory lives: the source's image, and the guest's memory at the destination."""

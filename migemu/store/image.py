@@ -1,0 +1,142 @@
+"""The source's memory: the bytes of a file, or a seeded pattern.
+
+A file is mapped, not read: a 64 GiB dump costs no memory. Its size is padded with zeros to whole hugetlb pages; the
+padding is never stored. Any bytes will do: a raw dump, a core, a disk image.
+
+A pattern needs no file: each non-zero base page holds a 2 MiB block of random bytes' own stretch, mixed with a key of
+the page, so that no two pages are alike and a piece that lands in the wrong place shows. Zero pages come in rows of
+`ZERO_ROW_PAGES` (assumed: free memory of a guest lies in rows, the buddy allocator hands out up to 4M at once).
+
+Zero pieces are found as QEMU's buffer_is_zero does it: by a look at one word of each page first, and at the rest of
+a page only where that word is zero.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+
+from migemu.errors import InputError
+from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
+from migemu.store.allocate import anonymous
+from migemu.units import MIB, format_size
+from migemu.wire.digest import page_digests
+
+ZERO_ROW_PAGES: Final = 64
+_BLOCK_BYTES: Final = 2 * MIB
+_WORD: Final = 8
+
+
+class ImageMemory:
+    """ports.SourceMemory over any buffer of bytes, padded with zeros to whole hugetlb pages."""
+
+    def __init__(self, geometry: Geometry, image: mmap.mmap | bytes | bytearray, image_bytes: int) -> None:
+        """`image` holds `image_bytes` bytes; the memory is the next whole number of hugetlb pages."""
+        hugepage_bytes = geometry.size(Level.PUD)
+        self.geometry = geometry
+        self.image_bytes = image_bytes
+        self.memory_bytes = -(-image_bytes // hugepage_bytes) * hugepage_bytes
+        self._view = memoryview(image)
+        page_bytes = geometry.page_bytes
+        self._whole_pages = image_bytes // page_bytes  # these lie in the image as they are
+        tail = self._view[self._whole_pages * page_bytes : image_bytes]
+        self._tail = memoryview(bytes(tail).ljust(page_bytes, b"\0")) if len(tail) else None
+        self._zeros = memoryview(bytes(_BLOCK_BYTES))
+        words = np.frombuffer(image, dtype=np.uint64, count=self._whole_pages * page_bytes // _WORD)
+        self._pages: np.ndarray[Any, np.dtype[np.uint64]] = words.reshape(self._whole_pages, page_bytes // _WORD)
+
+    def read(self, run: PieceRun) -> Sequence[tuple[PieceRun, memoryview | None]]:
+        """The pieces of `run` as sub-runs in order, each with its bytes, or None where they are all zeros."""
+        each = self.geometry.pages(run.level)
+        pages = run.count * each
+        if run.first + pages <= self._whole_pages and self._pages[run.first : run.first + pages, 0].all():
+            return ((run, self._bytes(run.first, pages)),)  # the common case: no page can be zero
+        zero = [self._is_zero(run.first + piece * each, each) for piece in range(run.count)]
+        parts: list[tuple[PieceRun, memoryview | None]] = []
+        begin = 0
+        for piece in range(1, run.count + 1):
+            if piece == run.count or zero[piece] != zero[begin]:
+                part = PieceRun(run.first + begin * each, piece - begin, run.level)
+                payload = None if zero[begin] else self._bytes(part.first, part.count * each)
+                parts.append((part, payload))
+                begin = piece
+        return parts
+
+    def digests(self, first: PageIndex, count: int) -> bytes:
+        """xxh3_64 of each of `count` base pages from `first` on, 8 bytes each, little endian."""
+        return page_digests(self._bytes(first, count), self.geometry.page_bytes)
+
+    def _is_zero(self, first: PageIndex, pages: int) -> bool:
+        whole = min(max(0, self._whole_pages - first), pages)
+        rows = self._pages[first : first + whole]
+        if rows[:, 0].any() or rows.any():
+            return False
+        holds_tail = self._tail is not None and first <= self._whole_pages < first + pages
+        return not (holds_tail and any(self._tail or b""))
+
+    def _bytes(self, first: PageIndex, pages: int) -> memoryview:
+        page_bytes = self.geometry.page_bytes
+        if first + pages <= self._whole_pages:
+            return self._view[first * page_bytes : (first + pages) * page_bytes]
+        if first > self._whole_pages or (self._tail is None and first >= self._whole_pages):
+            return (
+                self._zeros[: pages * page_bytes]
+                if pages * page_bytes <= _BLOCK_BYTES
+                else memoryview(bytes(pages * page_bytes))
+            )
+        padded = bytearray(pages * page_bytes)
+        whole = self._view[first * page_bytes : self._whole_pages * page_bytes]
+        padded[: len(whole)] = whole
+        if self._tail is not None:
+            padded[len(whole) : len(whole) + page_bytes] = self._tail
+        return memoryview(padded)
+
+    def __repr__(self) -> str:
+        return f"<ImageMemory {format_size(self.image_bytes)} in {format_size(self.memory_bytes)}>"
+
+
+def open_image(path: Path, geometry: Geometry) -> ImageMemory:
+    """The bytes of a file. InputError when it cannot be read, is no regular file, or is empty."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size == 0:
+            raise InputError(f"{path}: the image is empty; there is nothing to migrate")
+        image = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: cannot be mapped as an image: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        os.close(descriptor)
+    return ImageMemory(geometry, image, size)
+
+
+def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:
+    """A seeded pattern of whole hugetlb pages with `zero_share` of zero pages. BrokenError when there is not enough memory."""
+    image = anonymous(memory_bytes)
+    rng = Random(seed)
+    words_per_page = geometry.page_bytes // _WORD
+    pages = memory_bytes // geometry.page_bytes
+    row_pages = min(ZERO_ROW_PAGES, geometry.pages(Level.PMD))
+    block_pages = min(_BLOCK_BYTES, memory_bytes) // geometry.page_bytes
+    block = np.frombuffer(rng.randbytes(block_pages * geometry.page_bytes), dtype="<u8").reshape(
+        block_pages, words_per_page
+    )
+    memory = np.frombuffer(image, dtype="<u8").reshape(pages, words_per_page)
+    for first in range(0, pages, block_pages):
+        here = min(block_pages, pages - first)
+        # A splitmix64 step of the page's number: no two pages get the same key (Steele, Lea, Flood 2014).
+        keys = np.arange(first + 1, first + here + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        np.bitwise_xor(block[:here], keys[:, None], out=memory[first : first + here])
+        for row in range(first, first + here, row_pages):
+            if rng.random() < zero_share:
+                memory[row : row + row_pages] = 0
+    return ImageMemory(geometry, image, memory_bytes)

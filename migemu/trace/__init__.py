@@ -1,0 +1,1 @@
+"""What happened, as events: one vocabulary, one JSON line each."""

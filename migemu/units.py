@@ -1,0 +1,111 @@
+"""Quantities: nanoseconds, byte sizes, bit rates - read from text, printed as text, integers in between.
+
+Rules of this file
+    1. Inside the program a quantity is an `int` in its base unit (ns, bytes, bits per second) and its name ends in
+       that unit: `latency_ns`, `memory_bytes`, `rate_bps`. No floats for time.
+    2. Sizes are binary, as everywhere in mm: 4K = 4096, 1G = 2**30. Rates are decimal, as everywhere in networking:
+       25Gbit = 25 * 10**9 bits per second (tc's own spelling).
+    3. `parse_x(format_x(n)) == n` for every n that is printed exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final, NewType
+
+Ns = NewType("Ns", int)
+
+US: Final = 1_000
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+TIB: Final = 1 << 40
+
+_QUANTITY = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*([A-Za-zµ/]*)\s*\Z")
+
+_TIME_UNITS: Final = {"ns": 1, "us": US, "µs": US, "ms": MS, "s": SECOND, "min": 60 * SECOND}
+_SIZE_UNITS: Final = {
+    "": 1, "b": 1,
+    "k": KIB, "kb": KIB, "kib": KIB,
+    "m": MIB, "mb": MIB, "mib": MIB,
+    "g": GIB, "gb": GIB, "gib": GIB,
+    "t": TIB, "tb": TIB, "tib": TIB,
+}  # fmt: skip
+_RATE_UNITS: Final = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
+
+TIME_ACCEPTED: Final = 'a time such as "50us", "1.5ms", "2s" (units: ns us ms s min)'
+SIZE_ACCEPTED: Final = 'a size such as "4K", "2M", "1G", "64G" (binary; units: K M G T)'
+RATE_ACCEPTED: Final = 'a rate such as "10Mbit", "25Gbit" (decimal bits per second), or 0 for no limit'
+
+
+def parse_time(value: str | int) -> Ns:
+    """Nanoseconds of `"50us"`, `"1.5ms"`, `"2s"`; `0` needs no unit. ValueError says what is accepted."""
+    return Ns(_parse(value, _TIME_UNITS, TIME_ACCEPTED, bare_zero_only=True))
+
+
+def parse_size(value: str | int) -> int:
+    """Bytes of `"4K"`, `"2M"`, `"1G"` (binary), or of a bare number. ValueError says what is accepted."""
+    return _parse(value, _SIZE_UNITS, SIZE_ACCEPTED)
+
+
+def parse_rate(value: str | int) -> int:
+    """Bits per second of `"25Gbit"` (decimal); `0` or `"unlimited"` is no limit. ValueError says what is accepted."""
+    return 0 if value == "unlimited" else _parse(value, _RATE_UNITS, RATE_ACCEPTED, bare_zero_only=True)
+
+
+def _parse(value: str | int, units: dict[str, int], accepted: str, bare_zero_only: bool = False) -> int:
+    if isinstance(value, int) and value.bit_length() > 256:
+        raise ValueError(f"a number of {value.bit_length()} bits is not accepted here: give {accepted}")
+    refusal = ValueError(f"{value!r} is not accepted here: give {accepted}")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise refusal
+    match = _QUANTITY.match(str(value))
+    if match is None or len(str(value)) > 64:
+        raise refusal
+    number, unit = Fraction(match[1].replace("_", "")), match[2].lower()
+    if unit == "" and bare_zero_only:
+        if number != 0:
+            raise refusal
+        return 0
+    unit = unit.removesuffix("/s")
+    if unit not in units:
+        raise refusal
+    scaled = number * units[unit]
+    if scaled.denominator != 1:
+        raise ValueError(f"{value!r} is not a whole number of base units: give {accepted}")
+    return int(scaled)
+
+
+def format_time(ns: int) -> str:
+    """`1500000` -> `"1.5ms"`: the largest unit of ns us ms s in which the number is at least one."""
+    for unit, scale in (("s", SECOND), ("ms", MS), ("us", US)):
+        if abs(ns) >= scale:
+            return _trimmed(ns, scale) + unit
+    return f"{ns}ns"
+
+
+def format_size(size_bytes: int) -> str:
+    """`2097152` -> `"2M"`: the largest binary unit in which the number is at least one."""
+    for unit, scale in (("T", TIB), ("G", GIB), ("M", MIB), ("K", KIB)):
+        if abs(size_bytes) >= scale:
+            return _trimmed(size_bytes, scale) + unit
+    return str(size_bytes)
+
+
+def format_rate(rate_bps: int) -> str:
+    """`25000000000` -> `"25Gbit"`; `0` -> `"unlimited"`."""
+    if rate_bps == 0:
+        return "unlimited"
+    for unit, scale in (("Gbit", 10**9), ("Mbit", 10**6), ("kbit", 10**3)):
+        if rate_bps >= scale:
+            return _trimmed(rate_bps, scale) + unit
+    return f"{rate_bps}bit"
+
+
+def _trimmed(value: int, scale: int) -> str:
+    """`value / scale` with at most three decimals and no trailing zeros."""
+    return f"{value / scale:.3f}".rstrip("0").rstrip(".")

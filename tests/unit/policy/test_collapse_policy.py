@@ -1,0 +1,165 @@
+"""What each collapse policy proposes, and when, on two TINY hugetlb pages (a "1G" of 4 "2M" of 4 pages)."""
+
+from __future__ import annotations
+
+import pytest
+
+from migemu.mm.pages import TINY, Geometry, Level, PageBitmap, PageIndex, Span
+from migemu.policy.collapse import CollapsePolicy, collapse_policies
+
+SHIPPED = ("at_end", "batched", "direct", "eager", "never")
+TOTAL = 2 * TINY.pages(Level.PUD)
+
+
+class Mapping:
+    """A destination's memory, as a policy sees it."""
+
+    def __init__(self, geometry: Geometry = TINY, total: int = TOTAL) -> None:
+        self.geometry = geometry
+        self.received = PageBitmap(geometry, total)
+        self.mapped = PageBitmap(geometry, total)
+        self.leaves: set[Span] = set()
+
+    def is_leaf(self, span: Span) -> bool:
+        pud = Span(span.first - span.first % self.geometry.pages(Level.PUD), Level.PUD)
+        return span in self.leaves or pud in self.leaves
+
+    def map(self, first: PageIndex, count: int) -> None:
+        self.received.add(first, count)
+        self.mapped.add(first, count)
+
+
+def pmd(number: int) -> Span:
+    return Span(4 * number, Level.PMD)
+
+
+def pud(number: int) -> Span:
+    return Span(16 * number, Level.PUD)
+
+
+def fill(policy: CollapsePolicy, view: Mapping, order: list[int]) -> list[tuple[int, list[Span]]]:
+    """Map one page after the other and collapse what is proposed; which page brought about which collapses."""
+    happened = []
+    for page in order:
+        view.map(page, 1)
+        spans = carry_out(policy, view, policy.mapped(page, 1, view))
+        if spans:
+            happened.append((page, spans))
+    spans = carry_out(policy, view, policy.ended(view))
+    if spans:
+        happened.append((-1, spans))
+    return happened
+
+
+def carry_out(policy: CollapsePolicy, view: Mapping, proposed: object) -> list[Span]:
+    done = []
+    queue = list(proposed)  # type: ignore[call-overload]
+    while queue:
+        span = queue.pop(0)
+        assert view.mapped.full(span), f"{span} is not full"
+        assert not view.is_leaf(span), f"{span} is a leaf"
+        view.leaves.add(span)
+        done.append(span)
+        queue += policy.collapsed(span, view)
+    return done
+
+
+UP = list(range(TOTAL))
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("never", []),
+        ("at_end", [(-1, [pud(0), pud(1)])]),
+        ("direct", [(15, [pud(0)]), (31, [pud(1)])]),
+        ("eager", [(3, [pmd(0)]), (7, [pmd(1)]), (11, [pmd(2)]), (15, [pmd(3), pud(0)]),
+                   (19, [pmd(4)]), (23, [pmd(5)]), (27, [pmd(6)]), (31, [pmd(7), pud(1)])]),
+        ("batched:spans=1", [(3, [pmd(0)]), (7, [pmd(1)]), (11, [pmd(2)]), (15, [pmd(3), pud(0)]),
+                             (19, [pmd(4)]), (23, [pmd(5)]), (27, [pmd(6)]), (31, [pmd(7), pud(1)])]),
+        ("batched:spans=3", [(11, [pmd(0), pmd(1), pmd(2)]), (23, [pmd(3), pmd(4), pmd(5), pud(0)]),
+                             (-1, [pmd(6), pmd(7), pud(1)])]),
+        ("batched", [(-1, [pmd(0), pmd(1), pmd(2), pmd(3), pud(0), pmd(4), pmd(5), pmd(6), pmd(7), pud(1)])]),
+    ],
+)  # fmt: skip
+def test_pages_arrive_in_order(spec: str, expected: list[tuple[int, list[Span]]]) -> None:
+    assert fill(collapse_policies.create(spec, TINY), Mapping(), UP) == expected
+
+
+def test_a_batch_keeps_the_order_in_which_its_ranges_became_full() -> None:
+    happened = fill(collapse_policies.create("batched:spans=2", TINY), Mapping(), UP[::-1])
+    assert happened[0] == (24, [pmd(7), pmd(6)])
+
+
+def test_what_somebody_else_collapsed_leaves_its_batch() -> None:
+    policy, view = collapse_policies.create("batched:spans=2", TINY), Mapping()
+    view.map(0, 4)
+    assert list(policy.mapped(0, 4, view)) == []
+    view.leaves.add(pmd(0))
+    view.map(4, 4)
+    assert list(policy.mapped(4, 4, view)) == [pmd(1)]
+
+
+def test_2m_pieces_need_no_2m_step() -> None:
+    for spec in ("eager", "batched", "direct"):
+        policy, view = collapse_policies.create(spec, TINY), Mapping()
+        for number in (0, 2, 3):
+            view.map(4 * number, 4)
+            view.leaves.add(pmd(number))
+            assert list(policy.mapped(4 * number, 4, view)) == []
+        view.map(4, 4)
+        view.leaves.add(pmd(1))
+        assert list(policy.mapped(4, 4, view)) == [pud(0)], spec
+
+
+def test_a_run_over_several_2m() -> None:
+    policy, view = collapse_policies.create("eager", TINY), Mapping()
+    view.map(2, 16)
+    assert list(policy.mapped(2, 16, view)) == [pmd(1), pmd(2), pmd(3)]
+
+
+def test_1g_pieces_need_nothing() -> None:
+    for spec in SHIPPED:
+        policy, view = collapse_policies.create(spec, TINY), Mapping()
+        view.map(0, 16)
+        view.leaves.add(pud(0))
+        assert list(policy.mapped(0, 16, view)) == []
+        assert list(policy.ended(view)) == []
+
+
+def test_nothing_is_proposed_again_while_a_proposal_is_under_way() -> None:
+    """Collapses may be carried out later: what was proposed is neither a leaf yet nor free to be proposed."""
+    policy, view = collapse_policies.create("eager", TINY), Mapping()
+    view.map(0, 16)
+    assert list(policy.mapped(0, 16, view)) == [pmd(0), pmd(1), pmd(2), pmd(3)]
+    assert list(policy.mapped(3, 1, view)) == []
+    # The end comes before any of them was carried out: only the 1G is missing, and it is asked for once.
+    assert list(policy.ended(view)) == [pud(0)]
+    for number in range(4):
+        view.leaves.add(pmd(number))
+        assert list(policy.collapsed(pmd(number), view)) == []
+
+
+def test_the_answer_at_the_end_is_complete() -> None:
+    """The caller may finish right behind it: nothing else is proposed while it is carried out."""
+    for spec in ("eager", "batched", "direct", "at_end"):
+        policy, view = collapse_policies.create(spec, TINY), Mapping()
+        view.map(0, TOTAL)
+        for span in policy.ended(view):
+            assert not view.is_leaf(span)
+            view.leaves.add(span)
+            assert list(policy.collapsed(span, view)) == []
+        assert view.leaves >= {pud(0), pud(1)}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_policy_tells_what_it_does(name: str) -> None:
+    entry, _ = collapse_policies.parse(name)
+    assert entry.summary.startswith(("Collapses ", "Never collapses"))
+    assert repr(collapse_policies.create(name, TINY)).startswith("<")
+
+
+@pytest.mark.parametrize("spans", [0, 65537])
+def test_settings_are_judged(spans: int) -> None:
+    with pytest.raises(ValueError, match=f"spans={spans}: give 1 to 65536"):
+        collapse_policies.create(f"batched:spans={spans}", TINY)
