@@ -89,7 +89,7 @@ def main(
             raise InputError("--trace needs --out DIR to write to")
         if dump is not None:
             _check_writable(dump)
-    except MigemuError as error:
+    except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = run_node(voice, lambda: _serve(voice, scenario, host, port, out, dump, trace, quiet))
     if as_json and not supervised:

@@ -24,7 +24,7 @@ from migemu.policy.collapse import collapse_policies
 from migemu.ports import Channel, Clock, GuestMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import KIB, format_size, format_time
+from migemu.units import KIB, SECOND, format_size, format_time
 from migemu.wire.codec import Limits
 from migemu.wire.messages import (
     Advise,
@@ -101,6 +101,7 @@ class Incoming:
         self._complete: Complete | None = None
         self._scrap = memoryview(bytearray(_SCRAP_BYTES))
         self._digests: asyncio.Queue[tuple[PageIndex, bytes]] = asyncio.Queue()
+        self._source_left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._received: dict[type[Message], Callable[..., None]] = {
             Page: self._page,
@@ -152,6 +153,8 @@ class Incoming:
 
     def lost(self, channel: Channel, error: MigemuError | None) -> None:
         """A connection is over."""
+        if channel is self._main:
+            self._source_left.set()
         if self.finished.done():
             return
         which = "preempt" if channel is self._preempt else "main"
@@ -331,7 +334,16 @@ class Incoming:
             pass
 
     async def close(self) -> None:
-        """Close the channels, sending what is queued first."""
+        """Close the channels, sending what is queued first.
+
+        After the verdict it is the source that closes: a close of ours could overtake the verdict on another channel.
+        """
+        if self._complete is not None:
+            try:
+                async with asyncio.timeout(self._scenario.net.idle_timeout / SECOND):
+                    await self._source_left.wait()
+            except TimeoutError:
+                pass  # it was told; whether it heard is its own to report
         for channel in (self._preempt, self._main):
             if channel is not None:
                 await channel.close()

@@ -11,7 +11,9 @@ Rules:
 2. What was received before is never touched again: `fresh_until` tells the shell where to land and where to discard.
    A guest may have written to it.
 3. A policy proposes collapses; only spans that have been received whole are collapsed, the rest is refused and
-   counted. MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): nobody below would refuse.
+   counted. MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): nobody below would refuse. Also refused
+   are spans that are leaves already (EEXIST under a larger one, 2.2), and those of which nothing is mapped, where it
+   would do nothing (0.3) and count as mapped here.
 4. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
 """
@@ -113,6 +115,8 @@ class Receiver:
         """Whether `span` is mapped by one entry of its level or a larger one."""
         if self._pud_leaf[span.first // self.geometry.pages(Level.PUD)]:
             return True
+        if span.level == Level.PTE and self.mapped_pages.pages[span.first]:
+            return True
         return span.level <= Level.PMD and bool(self._pmd_leaf[span.first // self._per_pmd])
 
     # What the shell asks before bytes land.
@@ -126,24 +130,32 @@ class Receiver:
     def arrived(self, run: PieceRun, *, zero: bool = False) -> Sequence[Effect]:
         """The bytes of `run` are in their place (or it is zero, and so is the memory)."""
         pages = run.count * self.geometry.pages(run.level)
-        fresh_runs: Sequence[PieceRun]
-        if run.level != Level.PTE and not self.received_pages.count(run.first, pages):
-            fresh_runs = (run,)
-        else:
-            fresh_runs = [
-                PieceRun(first, n, Level.PTE) for first, n in self.received_pages.clear_runs(run.first, pages)
-            ]
+        fresh_runs = self._fresh(run, pages)
         fresh = self.received_pages.add(run.first, pages)
         self._duplicate += pages - fresh
-        if fresh == 0:
-            return ()
         if zero:
             self._zero += fresh
-        elif run.level != Level.PTE:
-            self._pieces[run.level] += run.count
         else:
-            self._pieces[Level.PTE] += fresh
+            for fresh_run in fresh_runs:
+                self._pieces[fresh_run.level] += fresh_run.count
         return [Continue(fresh_run) for fresh_run in fresh_runs]
+
+    def _fresh(self, run: PieceRun, pages: int) -> list[PieceRun]:
+        """What of `run` has not been received, in order: pieces of 2M where all of them is new, else base pages."""
+        received = self.received_pages
+        if run.level == Level.PTE:
+            return [PieceRun(first, count, Level.PTE) for first, count in received.clear_runs(run.first, pages)]
+        if not received.count(run.first, pages):
+            return [run]
+        fresh: list[PieceRun] = []
+        per_piece = pages // run.count
+        for piece in range(run.first, run.first + pages, per_piece):
+            if received.count(piece, per_piece):
+                rows = received.clear_runs(piece, per_piece)
+                fresh += [PieceRun(first, count, Level.PTE) for first, count in rows]
+            else:
+                fresh.append(PieceRun(piece, 1, run.level))
+        return fresh
 
     def faulted(self, page: PageIndex) -> Sequence[Effect]:
         """A vCPU sleeps on `page`."""
@@ -213,7 +225,10 @@ class Receiver:
 
     def _propose(self, spans: Sequence[Span]) -> Sequence[Effect]:
         """One Collapse of what may be collapsed; the rest is refused."""
-        accepted = tuple(span for span in spans if self.received_pages.full(span))
+        received, mapped = self.received_pages, self.mapped_pages
+        accepted = tuple(
+            span for span in spans if received.full(span) and not mapped.empty(span) and not self.is_leaf(span)
+        )
         self._refused += len(spans) - len(accepted)
         return (Collapse(accepted),) if accepted else ()
 

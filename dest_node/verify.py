@@ -72,20 +72,20 @@ class Verification:
     def _compare(self, first: PageIndex, count: int, expected: bytes) -> None:
         view = self._memory.landing(first, count)
         words = list(self._touched(first, count))
+        wrong: tuple[Word, int] | None = None
         for word in words:
             (found,) = _WORD.unpack_from(view, word.at)
-            if found != word.current:
-                self._report(
-                    f"a guest write was lost: base page {word.page} holds {found:#018x} at byte "
-                    f"{word.at % self._page_bytes} where the guest left {word.current:#018x}"
-                )
+            if found != word.current and wrong is None:
+                wrong = word, found
             _WORD.pack_into(view, word.at, word.original)
         ours = page_digests(view, self._page_bytes)
         for word in words:
             _WORD.pack_into(view, word.at, word.current)
         self._digest.add(ours)
         different = first_difference(ours, expected)
-        if different is not None:
+        if wrong is not None and (different is None or wrong[0].page <= first + different):
+            self._report_word(*wrong)
+        elif different is not None:
             page = first + different
             self._report(
                 f"the first bad piece is base page {page} (bytes {page * self._page_bytes:#x} to "
@@ -93,6 +93,14 @@ class Verification:
                 f"its digest is {ours[different * 8 : different * 8 + 8][::-1].hex()}, "
                 f"the source's {expected[different * 8 : different * 8 + 8][::-1].hex()}"
             )
+
+    def _report_word(self, word: Word, found: int) -> None:
+        read_only = word.current == word.original
+        self._report(
+            f"{'a word changed after the guest read it' if read_only else 'a guest write was lost'}: base page "
+            f"{word.page} holds {found:#018x} at byte {word.at % self._page_bytes} where the guest "
+            f"{'found' if read_only else 'left'} {word.current:#018x}"
+        )
 
     def _touched(self, first: PageIndex, count: int) -> Iterator[Word]:
         """The touched words of these pages; pages must be asked for in order."""

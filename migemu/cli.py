@@ -36,6 +36,7 @@ from migemu.registry import Registry
 from migemu.report.progress import Progress
 from migemu.report.summary import summary
 from migemu.scenario import Scenario, describe
+from migemu.store.image import check_image
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO = (
@@ -153,14 +154,16 @@ def _run(
     try:
         check_link("link", scenario.link)
         check_link("return_link", scenario.return_link)
+        if scenario.memory.image:
+            check_image(Path(scenario.memory.image))
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
             outcome = asyncio.run(_pair(scenario, directory, progress, trace))
-    except MigemuError as error:
+    except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = _result(directory)
     if result and as_json:
         click.echo(json.dumps(result, indent=2))
-    elif result and not quiet:
+    elif result and result["time_ns"]["postcopy"] and not quiet:
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
     if outcome.error:

@@ -81,6 +81,8 @@ def exit_with(voice: Voice, error: BaseException) -> NoReturn:
 
 def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
+    # With its default handler in place asyncio would cancel on SIGINT too, and a second cancellation cuts the goodbye.
+    signal.signal(signal.SIGINT, _interrupted_early)
     try:
         return uvloop.run(_guarded(voice, main))
     except MigemuError as error:
@@ -89,20 +91,32 @@ def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         exit_with(voice, KeyboardInterrupt("interrupted"))
 
 
+def _interrupted_early(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     loop = asyncio.get_running_loop()
     task = loop.create_task(main())
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, _cancel_once, task)
     if voice.supervised:
         loop.add_reader(sys.stdin.fileno(), _supervisor_spoke, task)
     return await task
 
 
+def _cancel_once(task: asyncio.Task[Any]) -> None:
+    """The first signal ends it in order; a second one does not wait for that."""
+    if task.cancelling():
+        sys.exit(EXIT_INTERRUPTED)
+    task.cancel()
+
+
 def _supervisor_spoke(task: asyncio.Task[Any]) -> None:
     if not os.read(sys.stdin.fileno(), 4096):  # end of file: the supervisor is gone
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        task.cancel()
+        if not task.cancelling():
+            task.cancel()
 
 
 def load_scenario(voice: Voice, path: Path | None, assignments: Sequence[str], image: str = "") -> Scenario:

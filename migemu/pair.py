@@ -37,6 +37,7 @@ class Node:
     process: asyncio.subprocess.Process
     error: str = ""
     relayed: bool = False
+    ended_by_us: bool = False
     listening: asyncio.Future[tuple[str, int]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -72,6 +73,7 @@ class Pair:
         self._progress = progress
         self._trace = trace
         self._interrupted = False
+        self._served = False  # whether the destination has had a source
         self._nodes: list[Node] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,7 @@ class Pair:
                 self._progress.note(f"{node.name}: {line.decode(errors='replace').rstrip()}")
                 continue
             if "status" in said:
+                self._served = True
                 self._progress.show(Status.parse(said["status"]))
             elif "listening" in said:
                 node.listening.set_result((said["listening"]["host"], said["listening"]["port"]))
@@ -149,9 +152,11 @@ class Pair:
             # One is done and the other follows: it has its own timeouts should the end not reach it.
             await asyncio.gather(*ends)
             return
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
+        stages = (None, signal.SIGTERM, signal.SIGKILL) if self._served else (signal.SIGTERM, signal.SIGKILL)
+        for number in stages:
             for node in self._nodes:
-                if number is not None:
+                if number is not None and node.running:
+                    node.ended_by_us = True
                     node.send_signal(number)
             try:
                 await asyncio.wait_for(asyncio.gather(*(asyncio.shield(end) for end in ends)), _GRACE_S)
@@ -181,9 +186,14 @@ class Pair:
     def _outcome(self) -> PairOutcome:
         if self._interrupted:
             return PairOutcome(EXIT_INTERRUPTED, f"interrupted; what had arrived is told in {self._directory}")
-        failed = [node for node in self._nodes if node.process.returncode != 0]
+        failed = [node for node in self._nodes if node.process.returncode != 0 and not node.ended_by_us]
         if not failed:
-            return PairOutcome(0, "")
+            stuck = next((node.name for node in self._nodes if node.ended_by_us), "")
+            return (
+                PairOutcome(BrokenError.exit_code, f"the {stuck} did not end by itself")
+                if stuck
+                else PairOutcome(0, "")
+            )
         for node in failed:  # a killed process cannot say what happened to it
             code = node.process.returncode or 0
             if code < 0:

@@ -71,7 +71,7 @@ def main(
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         memory = _memory(scenario)
-    except MigemuError as error:
+    except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     outcome = run_node(voice, lambda: _migrate(scenario, memory, host, port, out if trace else None))
     if as_json and not supervised:

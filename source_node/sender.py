@@ -3,8 +3,8 @@
 The shell calls `next_run` when it has room for more; that pull is the back-pressure, and nothing is decided earlier
 than it must be, so an urgent page never waits behind a decision. Rules:
 
-1. A base page is sent once. `sent` says which have been. (With `resend`, a request for a page that is already under
-   way is answered with one more copy, which on the preempt channel may overtake the first.)
+1. A base page is sent once. `sent` says which have been. (With `resend` and a preempt channel, a request for a page
+   that is already under way is answered with one more copy there, which may overtake the first.)
 2. Urgent comes before background. Urgent pieces go to the PREEMPT role where there is one, else to MAIN.
 3. A piece of 2M goes out as 2M only if none of it has been sent; else its unsent base pages go as 4K pieces: bytes are
    never repeated just to keep a piece whole.
@@ -45,7 +45,7 @@ class Sender:
         self._piece = piece
         self._run_pages_max = run_pages_max
         self._urgent_role = ChannelRole.PREEMPT if preempt else ChannelRole.MAIN
-        self._resend = resend
+        self._resend = resend and preempt  # on one channel a second copy cannot overtake, and may come after the end
         self._urgent: deque[PieceRun] = deque()
         self._resent: set[PageIndex] = set()
         self._requests = 0
@@ -58,12 +58,12 @@ class Sender:
         self._requests += 1
         pages = request.count * self.geometry.pages(request.level)
         before = len(self._urgent)
-        if request.level == Level.PMD:
-            per_piece = self.geometry.pages(Level.PMD)
-            for first in range(request.first, request.first + pages, per_piece):
-                self._want(first, per_piece)
-        else:
-            self._want(request.first, pages)
+        per_pmd = self.geometry.pages(Level.PMD)
+        first, end = request.first, request.first + pages
+        while first < end:
+            until = min(end, first - first % per_pmd + per_pmd)
+            self._want(first, until - first, request.level)
+            first = until
         if len(self._urgent) == before:
             self._requests_already_sent += 1
             if self._resend:
@@ -71,10 +71,9 @@ class Sender:
         else:
             self._order.requested(request.first)  # as in QEMU, a request for what is under way moves no scan
 
-    def _want(self, first: PageIndex, pages: int) -> None:
-        """Queue what has not been sent of `pages` base pages, and count it as sent from now on."""
-        span = Span(first, Level.PMD)
-        if pages == self.geometry.pages(Level.PMD) and self.sent.empty(span):
+    def _want(self, first: PageIndex, pages: int, level: Level) -> None:
+        """Queue what has not been sent of `pages` base pages of one PMD, and count it as sent from now on."""
+        if level == Level.PMD and self.sent.empty(Span(first, Level.PMD)):
             self._urgent.append(PieceRun(first, 1, Level.PMD))
         else:
             self._urgent.extend(

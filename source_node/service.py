@@ -118,6 +118,7 @@ class Source:
         self._main: Channel | None = None
         self._preempt: Channel | None = None
         self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
+        self._work: asyncio.Task[Complete] | None = None
         self._error: MigemuError | None = None
         self._done = False
         self._downtime_ns = 0
@@ -136,7 +137,8 @@ class Source:
                 self._silent,
             )
             watch = asyncio.get_running_loop().create_task(alive)
-            complete = await self._migrate(host, port)
+            self._work = asyncio.get_running_loop().create_task(self._migrate(host, port))
+            complete = await self._work
         except (MigemuError, asyncio.CancelledError) as error:
             self._tell(str(error) or "the source was interrupted")
             raise self._error or error from None
@@ -254,14 +256,18 @@ class Source:
 
     def received(self, message: Message) -> None:
         """A message of the destination, judged already."""
+        if self._done:
+            return  # this side has given up, or been told the verdict
         if isinstance(message, Request):
             self._sender.receive(message)
-            self._send_urgent()
+            try:
+                self._send_urgent()
+            except MigemuError as error:
+                self._fail(error)
         elif isinstance(message, Failed):
             self._fail(GaveUpError(f"the destination gave up: {message.reason}"))
         elif isinstance(message, Complete | Ready | Running):
-            if isinstance(message, Complete):
-                self._done = True
+            self._done = isinstance(message, Complete)
             waiter = self._awaited.setdefault(type(message), asyncio.get_running_loop().create_future())
             if not waiter.done():
                 waiter.set_result(message)
@@ -283,12 +289,11 @@ class Source:
             self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.LOST, detail=detail))
 
     def _fail(self, error: MigemuError) -> None:
-        """Remember the first error; whoever waits gets it, whoever sends finds the channel closed."""
+        """The migration is over; the first error counts."""
         if self._error is None:
             self._error = error
-        for waiter in self._awaited.values():
-            if not waiter.done():
-                waiter.set_exception(self._error)
+        if self._work is not None:
+            self._work.cancel()
         for channel in (self._main, self._preempt):
             if channel is not None:
                 channel.abort()

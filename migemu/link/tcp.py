@@ -22,12 +22,14 @@ from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError
 from migemu.link.shaper import Port, Shaper
 from migemu.ports import ChannelHandler, ChannelStatistics, Clock
 from migemu.scenario import Net
-from migemu.units import MS, SECOND, format_time
+from migemu.units import KIB, SECOND, format_time
 from migemu.wire.codec import FrameDecoder, Sized, encode_head, preamble
 from migemu.wire.messages import Failed, Message
 
 _RETRY_S: Final = 0.1
+_POLL_S: Final = 0.001
 _LINGER_S: Final = 2.0
+_DISCARD_BYTES: Final = 64 * KIB
 
 
 class TcpChannel(asyncio.BufferedProtocol):
@@ -44,6 +46,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._queue: deque[memoryview | bytes] = deque()
         self._paused = False
+        self._linger: asyncio.TimerHandle | None = None
         self._closing = False
         self._lost = False
         self._drainers: list[asyncio.Future[None]] = []
@@ -69,6 +72,8 @@ class TcpChannel(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes belong."""
+        if self._closing:
+            return memoryview(bytearray(_DISCARD_BYTES))  # whatever still comes is not wanted any more
         return self._decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -105,6 +110,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         elif not self._closing and self._decoder.mid_frame:
             error = BrokenError(f"the connection to {self.peer} ended in the middle of a message")
         self._closing = True
+        if self._linger is not None:
+            self._linger.cancel()
         if self._port is not None:
             self._port.close()
         self._wake_drainers()
@@ -125,9 +132,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         """The socket's queue is below the low-water mark."""
         self._paused = False
         self._flush()
-        if self._closing and not self._queue and self._transport is not None:
-            self._transport.close()
-        elif self.writable:
+        if self.writable:
             self._wake_drainers()
 
     # --- what our owner asks ---
@@ -200,24 +205,31 @@ class TcpChannel(asyncio.BufferedProtocol):
                 waiter.set_result(None)
 
     async def close(self) -> None:
-        """Send what is queued, then close; a peer that takes longer than `_LINGER_S` over it loses the rest."""
-        try:
-            async with asyncio.timeout(_LINGER_S):
-                if not self._closing:
-                    while self._port is not None and not self._port.idle and not self._lost:
-                        await self._clock.sleep_until(self._clock.now_ns() + MS)
-                    self._shut()
-                await self._gone
-        except TimeoutError:
-            self.abort()
+        """Send what is queued, then close."""
+        self._shut()
+        await self._gone
 
     def _shut(self) -> None:
-        """Close once what is queued has been handed over."""
-        self._closing = True
+        """Send what is queued, say that nothing more will come, and let the peer close.
+
+        Closing first, with bytes of the peer unread, would make the kernel reset the connection, and the peer might
+        never read what was said last. A peer that takes longer than `_LINGER_S` over it loses the rest.
+        """
         self._lost = True
-        if self._transport is not None and not self._queue:
-            self._transport.close()
+        if not self._closing and self._transport is not None:
+            self._closing = True
+            self._linger = asyncio.get_running_loop().call_later(_LINGER_S, self.abort)
+            self._say_end()
         self._wake_drainers()
+
+    def _say_end(self) -> None:
+        """End our direction of the stream as soon as everything has been handed to the kernel."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._queue or self._paused or (self._port is not None and not self._port.idle):
+            asyncio.get_running_loop().call_later(_POLL_S, self._say_end)
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def abort(self) -> None:
         """Close now; what is queued is lost."""

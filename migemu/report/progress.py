@@ -22,6 +22,8 @@ from migemu.units import SECOND, format_size
 
 _WINDOW_NS: Final = SECOND
 _MAP_WIDTH: Final = 64
+#: The stages worth a line in a log: before them nothing moves.
+_TOLD: Final = ("run", "end", "completed")
 _FILL: Final = " ▁▂▃▄▅▆▇█"
 #: Blue, orange, green of the Okabe-Ito palette: told apart by the colour-blind, and by shape besides.
 _STYLES: Final = {"4K": "#56b4e9", "2M": "#e69f00", "1G": "#009e73"}
@@ -116,6 +118,7 @@ class Progress:
         self._past: deque[Status] = deque()
         self._last_line_ns = -SECOND
         self._last: Status | None = None
+        self._printed: Status | None = None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -127,7 +130,7 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.__exit__(kind, error, where)
-        elif self._plain and self._last is not None:
+        elif self._plain and self._last is not None and self._last.stage in _TOLD and self._last is not self._printed:
             self._print(self._last)
 
     def show(self, status: Status) -> None:
@@ -138,8 +141,10 @@ class Progress:
         self._past.append(status)
         if self._live is not None:
             self._live.update(panel(status, self._rate(status), self._title), refresh=True)
-        elif self._plain and (
-            status.elapsed_ns - self._last_line_ns >= SECOND or status.elapsed_ns < self._last_line_ns
+        elif (
+            self._plain
+            and status.stage in _TOLD
+            and (status.elapsed_ns - self._last_line_ns >= SECOND or status.elapsed_ns < self._last_line_ns)
         ):
             self._last_line_ns = status.elapsed_ns
             self._print(status)
@@ -152,6 +157,7 @@ class Progress:
         return len(self._past) > 1 and status.elapsed_ns - self._past[0].elapsed_ns > _WINDOW_NS
 
     def _print(self, status: Status) -> None:
+        self._printed = status
         self._console.print(plain_line(status, self._rate(status)), highlight=False, soft_wrap=True)
 
     def _rate(self, status: Status) -> Rate:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -101,21 +102,29 @@ class ImageMemory:
         return f"<ImageMemory {format_size(self.image_bytes)} in {format_size(self.memory_bytes)}>"
 
 
-def open_image(path: Path, geometry: Geometry) -> ImageMemory:
-    """The bytes of a file. InputError when it cannot be read, is no regular file, or is empty."""
+def check_image(path: Path) -> int:
+    """The size in bytes of a file that can be an image. InputError when it is no file, or empty."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+            raise InputError(f"{path}: is neither a file nor a block device; give a dump, a core, a disk image")
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if size == 0:
+        raise InputError(f"{path}: the image is empty; there is nothing to migrate")
+    return size
+
+
+def open_image(path: Path, geometry: Geometry) -> ImageMemory:
+    """The bytes of a file. InputError as `check_image`, or when it cannot be mapped."""
+    size = check_image(path)
     try:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        if size == 0:
-            raise InputError(f"{path}: the image is empty; there is nothing to migrate")
-        image = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        with path.open("rb") as file:
+            image = mmap.mmap(file.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: cannot be mapped as an image: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        os.close(descriptor)
     return ImageMemory(geometry, image, size)
 
 

@@ -19,6 +19,7 @@ from migemu.mm.pages import Level, PageIndex
 
 SCHEMA: Final = "migemu-trace"
 SCHEMA_VERSION: Final = 1
+KINDS: Final = ("measured", "modelled")
 
 
 class Happening(Enum):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import json
+import operator
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self, TextIO
 
 from migemu.errors import BrokenError, InputError
-from migemu.trace.events import Event, event_line, header_line
+from migemu.trace.events import KINDS, SCHEMA_VERSION, Event, event_line, header_line
 
 _BLOCK: Final = 4096
 
@@ -41,6 +43,7 @@ class FileRecorder:
         except OSError as error:
             raise BrokenError(f"{path}: the trace cannot be written: {error.strerror}") from None
         self._file.write(header_line(kind) + "\n")
+        self._file.flush()  # so that a node that is killed leaves a trace, if an empty one
 
     def __enter__(self) -> Self:
         return self
@@ -63,20 +66,46 @@ class FileRecorder:
 
 
 def merge(traces: Iterable[Path], into: Path) -> None:
-    """Merge the trace files of several nodes of one machine by time. InputError when one is not a trace."""
-    with into.open("w", encoding="utf-8") as out:
-        files = [path.open(encoding="utf-8") for path in traces]
+    """Merge the trace files of several nodes of one machine by time.
+
+    A last line that was cut, by the end of its node, is left out. InputError names the file that is not a trace or
+    cannot be read; BrokenError when `into` cannot be written.
+    """
+    with ExitStack() as stack:
+        files: list[tuple[Path, TextIO]] = []
+        for path in traces:
+            try:
+                files.append((path, stack.enter_context(path.open(encoding="utf-8"))))
+            except OSError as error:
+                raise InputError(f"{path}: the trace cannot be read: {error.strerror}") from None
+        headers = {_header(path, file) for path, file in files}
+        if len(headers) != 1:
+            raise InputError(f"traces of different kinds cannot be merged into {into}")
+        timed = [_timed(number, path, file) for number, (path, file) in enumerate(files)]
         try:
-            headers = {file.readline().strip() for file in files}
-            if len(headers) != 1:
-                raise InputError(f"traces of different kinds cannot be merged into {into}")
+            out = stack.enter_context(into.open("w", encoding="utf-8"))
             out.write(headers.pop() + "\n")
-            out.writelines(line for _, _, line in heapq.merge(*(_timed(n, file) for n, file in enumerate(files))))
-        finally:
-            for file in files:
-                file.close()
+            out.writelines(line for _, _, line in heapq.merge(*timed))
+        except OSError as error:
+            raise BrokenError(f"{into}: the trace cannot be written: {error.strerror}") from None
 
 
-def _timed(number: int, file: TextIO) -> Iterator[tuple[int, int, str]]:
-    for line in file:
-        yield json.loads(line)["t"], number, line
+def _header(path: Path, file: TextIO) -> str:
+    """The first line of a trace of this version."""
+    try:
+        line = file.readline().rstrip("\n")
+        kind = json.loads(line)["kind"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        line, kind = "", None
+    if kind not in KINDS or line != header_line(kind):
+        raise InputError(f"{path}: is not a trace of version {SCHEMA_VERSION}")
+    return line
+
+
+def _timed(number: int, path: Path, file: TextIO) -> Iterator[tuple[int, int, str]]:
+    try:
+        for line in file:
+            if line.endswith("\n"):
+                yield operator.index(json.loads(line)["t"]), number, line
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{path}: holds a line that is not an event") from None
