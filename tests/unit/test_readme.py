@@ -1,0 +1,66 @@
+"""The README promises nothing that the program does not keep."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dest_node.outcome import IncomingOutcome, Snapshot, Stage, Times
+from migemu import policy
+from migemu.mm.pages import X86_64
+from migemu.policy.collapse import collapse_policies
+from migemu.report.result import build
+from migemu.scenario import Scenario, from_mapping
+from migemu.wire.states import diagram
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+
+
+def empty_result() -> dict[str, object]:
+    snapshot = Snapshot(0, Stage.SETUP, X86_64, 0, 0, 0, None, {}, 0, 0, Times(), "")
+    outcome = IncomingOutcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0, None, None)
+    return build(outcome, Scenario(), "measured", "failed", "an error")
+
+
+def documented_keys() -> set[str]:
+    """The keys of the table under "Read the result"; `.x` continues the section of the key in front of it."""
+    keys: set[str] = set()
+    for line in README.split("## Read the result")[1].split("## Words")[0].splitlines():
+        if not line.startswith("| `"):
+            continue
+        section = ""
+        for key in re.findall(r"`([^`]+)`", line.split("|")[1]):
+            if key.startswith("."):
+                keys.add(section + key)
+            else:
+                section = key.split(".")[0]
+                keys.add(key)
+    return keys
+
+
+def test_every_key_of_the_result_is_documented_and_every_documented_key_is_there() -> None:
+    keys: set[str] = set()
+    for name, value in empty_result().items():
+        nested = isinstance(value, dict) and name != "scenario"
+        keys |= {f"{name}.{inner}" for inner in value} if nested and isinstance(value, dict) else {name}
+    assert documented_keys() == keys
+
+
+def test_the_diagram_is_the_one_that_the_tables_draw() -> None:
+    assert diagram() in README
+
+
+def test_the_scenario_of_the_readme_is_one() -> None:
+    import tomllib
+
+    text = README.split("```toml\n")[1].split("```")[0]
+    assert from_mapping(tomllib.loads(text), "README.md").guest.vcpus == 8
+
+
+def test_the_policy_of_the_readme_can_be_registered_and_made() -> None:
+    code = README.split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {"__name__": policy.__name__})
+    try:
+        assert collapse_policies.create("impatient:share=50", X86_64).needed == 256  # type: ignore[attr-defined]
+    finally:
+        del collapse_policies._entries["impatient"]
