@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import click
+from rich.console import Console
 
 from dest_node.outcome import IncomingOutcome
 from dest_node.service import Destination
@@ -95,7 +96,7 @@ def main(
     if as_json and not supervised:
         click.echo(json.dumps(result, indent=2))
     elif not quiet and not supervised:
-        voice.console.print(summary(result))
+        Console().print(summary(result))
 
 
 async def _serve(
@@ -114,6 +115,7 @@ async def _serve(
         if scenario.return_link.shaped:
             rng = Random(f"{scenario.scenario.seed} return link")
             shaper = Shaper(scenario.return_link, clock, rng, scenario.net.high_water)
+            stack.callback(voice.notice_unheld, "return_link", shaper)
             stack.callback(shaper.close)
         tracer = None
         if trace and out is not None:

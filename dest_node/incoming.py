@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from dest_node.announced import Announced
 from dest_node.effects import NODE, Effects
 from dest_node.guest import Guest
 from dest_node.outcome import IncomingOutcome, Snapshot, Stage, Times
@@ -19,12 +20,12 @@ from dest_node.receiver import Receiver
 from dest_node.verify import Verification
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError, PeerError, VerificationError
 from migemu.keepalive import keep_alive
-from migemu.mm.pages import GEOMETRIES, Geometry, Level, PageIndex, PieceRun
+from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.policy.collapse import collapse_policies
 from migemu.ports import Channel, Clock, GuestMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import KIB, SECOND, format_size, format_time
+from migemu.units import KIB, SECOND, format_time
 from migemu.wire.codec import Limits
 from migemu.wire.messages import (
     Advise,
@@ -66,16 +67,9 @@ class Incoming:
     """The destination's side of one migration; the door and its visitors are in service.py."""
 
     def __init__(
-        self,
-        scenario: Scenario,
-        clock: Clock,
-        allocate: Allocate,
-        read_text: Callable[[str], str],
-        limits: Limits,
-        main: Channel,
-        migration: str,
-        tracer: Tracer | None = None,
-    ) -> None:
+        self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
+        main: Channel, migration: str, tracer: Tracer | None = None,
+    ) -> None:  # fmt: skip
         """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known."""
         self.legality = Legality()
         self.migration = migration
@@ -90,10 +84,9 @@ class Incoming:
         self._tracer = tracer
         self._stage = Stage.SETUP
         self._times = Times()
-        self._advise: Advise | None = None
+        self._announced: Announced | None = None
         self._parts: Parts | None = None
         self._page_bytes = limits.geometry.page_bytes
-        self._device_state_bytes = 0
         self._payload_bytes = 0
         self._first_piece_ns = 0
         self._last_piece_ns = 0
@@ -104,24 +97,16 @@ class Incoming:
         self._source_left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._received: dict[type[Message], Callable[..., None]] = {
-            Page: self._page,
-            Zero: self._zero,
-            Hello: self._ignore,
-            Alive: self._ignore,
-            Advise: self._advised,
-            Listen: self._listen,
-            DeviceState: self._device_state,
-            Run: self._run,
-            End: self._end,
-            Digests: self._digest,
-            Failed: self._failed,
-        }
+            Page: self._page, Zero: self._zero, Hello: self._ignore, Alive: self._ignore, Advise: self._advised,
+            Listen: self._listen, DeviceState: self._device_state, Run: self._run, End: self._end,
+            Digests: self._digest, Failed: self._failed,
+        }  # fmt: skip
 
     # --- from the channels ---
 
     def attach(self, preempt: Channel) -> None:
         """The preempt channel has come. PeerError when none was announced, or a second one comes."""
-        if self._advise is None or not self._advise.preempt or self._preempt is not None:
+        if self._announced is None or not self._announced.advise.preempt or self._preempt is not None:
             raise PeerError("a preempt channel that was not announced, or a second one")
         self._preempt = preempt
 
@@ -143,11 +128,9 @@ class Incoming:
 
     def received(self, message: Message, payload: bytes) -> None:
         """A message of the source, judged already."""
+        arguments = (message, payload) if payload else (message,)
         try:
-            if payload:
-                self._received[type(message)](message, payload)
-            else:
-                self._received[type(message)](message)
+            self._received[type(message)](*arguments)
         except (MigemuError, OSError) as error:
             self.fail(error)
 
@@ -175,40 +158,24 @@ class Incoming:
     # --- stages ---
 
     def _advised(self, advise: Advise) -> None:
-        geometry, bounds = GEOMETRIES[advise.geometry], self._scenario.limits
-        memory_bytes = advise.memory_bytes
-        if memory_bytes == 0 or memory_bytes % geometry.size(Level.PUD) or advise.image_bytes > memory_bytes:
-            raise PeerError(
-                f"the source announces {memory_bytes} bytes of memory with an image of {advise.image_bytes}; that is "
-                f"not an image in whole hugetlb pages of {format_size(geometry.size(Level.PUD))}"
-            )
-        for name, announced, most in (
-            ("memory_max", memory_bytes, bounds.memory_max),
-            ("device_state_max", advise.device_state_bytes, bounds.device_state_max),
-        ):
-            if announced > most:
-                raise InputError(
-                    f"the source announces {format_size(announced)}; limits.{name} of this destination is "
-                    f"{format_size(most)}"
-                )
-        self._advise = advise
+        self._announced = Announced(advise, self._scenario.limits)
         self._times = self._times._replace(advise=self._clock.now_ns())
         self._enter(Stage.ADVISE)
-        self._spawn(self._prepare(advise, geometry))
+        self._spawn(self._prepare(self._announced))
 
-    async def _prepare(self, advise: Advise, geometry: Geometry) -> None:
-        memory = await self._allocate(geometry, advise.memory_bytes)
-        pages = advise.memory_bytes // geometry.page_bytes
+    async def _prepare(self, announced: Announced) -> None:
+        geometry = announced.geometry
+        memory = await self._allocate(geometry, announced.advise.memory_bytes)
         try:
             guest = Guest(self._scenario, memory, self._clock, self._read_text, self._tracer)
         except (ValueError, OSError) as error:
             raise InputError(f"guest.workload={self._scenario.guest.workload}: {error}") from None
         policy = collapse_policies.create(self._scenario.collapse.policy, geometry)
-        receiver = Receiver(geometry, pages, policy, urgent_piece=self._scenario.pull.piece)
+        receiver = Receiver(geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece)
         effects = Effects(receiver, memory, self._clock, self._tracer, self._ask, self._finish)
         self._parts = Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger))
         self._page_bytes = geometry.page_bytes
-        self._limits.geometry, self._limits.memory_pages = geometry, pages
+        self._limits.geometry, self._limits.memory_pages = geometry, announced.pages
         self._times = self._times._replace(ready=self._clock.now_ns())
         self._say(Ready())
 
@@ -217,22 +184,12 @@ class Incoming:
         self._enter(Stage.LISTEN)
 
     def _device_state(self, part: DeviceState, payload: bytes = b"") -> None:
-        assert self._advise is not None
-        end = part.offset + len(payload)
-        if part.offset != self._device_state_bytes or end > self._advise.device_state_bytes:
-            raise PeerError(
-                f"device state from byte {part.offset} to {end} does not follow byte {self._device_state_bytes} "
-                f"of {self._advise.device_state_bytes}"
-            )
-        self._device_state_bytes = end
+        assert self._announced is not None
+        self._announced.device_state(part.offset, payload)
 
     def _run(self, _run: Run) -> None:
-        assert self._advise is not None
-        if self._device_state_bytes != self._advise.device_state_bytes:
-            raise PeerError(
-                f"the guest was told to run with {self._device_state_bytes} of "
-                f"{self._advise.device_state_bytes} bytes of device state"
-            )
+        assert self._announced is not None
+        self._announced.may_run()
         self._times = self._times._replace(run=self._clock.now_ns())
         self._enter(Stage.RUN)
         self._say(Running())
@@ -311,8 +268,8 @@ class Incoming:
         self._say(self._complete)
         self._enter(Stage.COMPLETED)
         if reason is not None:
-            raise VerificationError(reason)
-        if not self.finished.done():
+            self.fail(VerificationError(reason))
+        elif not self.finished.done():
             self.finished.set_result(None)
 
     # --- the end ---
@@ -370,7 +327,7 @@ class Incoming:
             now_ns=self._clock.now_ns(),
             stage=self._stage,
             geometry=self._limits.geometry,
-            memory_bytes=self._advise.memory_bytes if self._advise else 0,
+            memory_bytes=self._announced.advise.memory_bytes if self._announced else 0,
             payload_bytes=self._payload_bytes,
             wire_bytes=sum(channel.received_bytes for channel in channels),
             receiver=parts.receiver.statistics() if parts else None,
@@ -383,7 +340,8 @@ class Incoming:
 
     def outcome(self) -> IncomingOutcome:
         """Everything known now."""
-        parts, complete, advise = self._parts, self._complete, self._advise
+        parts, complete = self._parts, self._complete
+        advise = self._announced.advise if self._announced else None
         blocktime = parts.guest.blocktime if parts else None
         return IncomingOutcome(
             snapshot=self.snapshot(),
@@ -432,7 +390,7 @@ class Incoming:
             try:
                 await work
             except Exception as error:
-                self.fail(error)
+                self.fail(error)  # MemoryError among them
 
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)

@@ -40,7 +40,8 @@ from migemu.store.image import check_image
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO = (
-    "scenario.name=demo", "push.order=fill_pmd", "guest.workload=zipf:scatter=off", "link.rate=1Gbit", "link.delay=1ms", "return_link.delay=1ms",
+    "scenario.name=demo", "push.order=fill_pmd", "guest.workload=zipf:scatter=off", "link.rate=1Gbit",
+    "link.delay=1ms", "return_link.delay=1ms",
 )  # fmt: skip
 
 image_option = click.option(

@@ -22,7 +22,8 @@ import uvloop
 from rich.console import Console
 
 import migemu
-from migemu.errors import EXIT_INTERRUPTED, GaveUpError, InputError, MigemuError
+from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, InputError, MigemuError
+from migemu.link.shaper import Shaper
 from migemu.scenario import Scenario, load
 
 T = TypeVar("T")
@@ -58,6 +59,18 @@ class Voice:
             self.out.write(json.dumps(what, separators=(",", ":")) + "\n")
             self.out.flush()
 
+    def notice(self, line: str) -> None:
+        """A line that is worth knowing, whoever listens."""
+        if self.supervised:
+            self.tell(notice=line)
+        else:
+            self.console.print(f"migemu: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def notice_unheld(self, section: str, shaper: Shaper) -> None:
+        """Say so if the emulated link of `section` was not what it was set to."""
+        if shaper.unheld:
+            self.notice(f"{section}: {shaper.unheld}")
+
     def error(self, error: BaseException, exit_code: int) -> None:
         """One line saying what went wrong."""
         line = " ".join(str(error).split()) or "interrupted"
@@ -87,6 +100,8 @@ def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return uvloop.run(_guarded(voice, main))
     except MigemuError as error:
         exit_with(voice, error)
+    except MemoryError:
+        exit_with(voice, BrokenError("no memory left; free some, or migrate less memory"))
     except (asyncio.CancelledError, KeyboardInterrupt):
         exit_with(voice, KeyboardInterrupt("interrupted"))
 

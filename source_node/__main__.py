@@ -73,7 +73,7 @@ def main(
         memory = _memory(scenario)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    outcome = run_node(voice, lambda: _migrate(scenario, memory, host, port, out if trace else None))
+    outcome = run_node(voice, lambda: _migrate(voice, scenario, memory, host, port, out if trace else None))
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
     elif not quiet and not supervised:
@@ -98,13 +98,14 @@ def _memory(scenario: Scenario) -> ImageMemory:
 
 
 async def _migrate(
-    scenario: Scenario, memory: ImageMemory, host: str, port: int, trace_to: Path | None
+    voice: Voice, scenario: Scenario, memory: ImageMemory, host: str, port: int, trace_to: Path | None
 ) -> SourceOutcome:  # fmt: skip
     clock = MonotonicClock()
     with contextlib.ExitStack() as stack:
         shaper = None
         if scenario.link.shaped:
             shaper = Shaper(scenario.link, clock, Random(f"{scenario.scenario.seed} link"), scenario.net.high_water)
+            stack.callback(voice.notice_unheld, "link", shaper)
             stack.callback(shaper.close)
         tracer = None
         if trace_to is not None:

@@ -22,8 +22,8 @@ from migemu.units import SECOND
 SCHEMA_VERSION: Final = 1
 #: Sections, and settings of others, that are the source's to say.
 _OF_SOURCE: Final = {
-    "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "pull": ("preempt", "resend"),
-    "device": None, "link": None,
+    "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "device": None, "link": None,
+    "pull": ("preempt", "resend"),
 }  # fmt: skip
 
 

@@ -129,16 +129,15 @@ def open_image(path: Path, geometry: Geometry) -> ImageMemory:
 
 
 def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:
-    """A seeded pattern of whole hugetlb pages with `zero_share` of zero pages. BrokenError when there is not enough memory."""
+    """A seeded pattern of whole hugetlb pages, `zero_share` of them zero pages. BrokenError when memory is short."""
     image = anonymous(memory_bytes)
     rng = Random(seed)
     words_per_page = geometry.page_bytes // _WORD
     pages = memory_bytes // geometry.page_bytes
     row_pages = min(ZERO_ROW_PAGES, geometry.pages(Level.PMD))
     block_pages = min(_BLOCK_BYTES, memory_bytes) // geometry.page_bytes
-    block = np.frombuffer(rng.randbytes(block_pages * geometry.page_bytes), dtype="<u8").reshape(
-        block_pages, words_per_page
-    )
+    noise = rng.randbytes(block_pages * geometry.page_bytes)
+    block = np.frombuffer(noise, dtype="<u8").reshape(block_pages, words_per_page)
     memory = np.frombuffer(image, dtype="<u8").reshape(pages, words_per_page)
     for first in range(0, pages, block_pages):
         here = min(block_pages, pages - first)

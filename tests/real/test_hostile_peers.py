@@ -32,7 +32,7 @@ from migemu.wire.messages import (
 from tests.real.peers import MEMORY_BYTES, PAGES, Peer, advise, connected, listening
 from tests.real.processes import destination, source
 
-# --- at the destination's door -----------------------------------------------------------------------------------------
+# --- at the destination's door ---
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_second_source_is_refused_and_the_first_is_undisturbed() -> None:
         assert dest.wait() == 0, dest.error
 
 
-# --- within a migration, against the destination -----------------------------------------------------------------------
+# --- within a migration, against the destination ---
 
 
 def begin(peer: Peer, **changes: int) -> None:
@@ -231,7 +231,7 @@ def test_a_source_that_falls_silent_is_given_up_after_the_idle_timeout() -> None
         assert dest.wait() == 3
 
 
-# --- against the source ------------------------------------------------------------------------------------------------
+# --- against the source ---
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,14 @@ def command_of(pid: int) -> str:
 def test_an_interrupted_node_tells_the_other_and_the_result_is_written(
     who: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    with destination("--out", str(tmp_path), "--set", "guest.rate=100000") as dest:
-        with source(dest.port, *HOLD) as sender:
-            dest.wait_until(lambda said: said.get("status", {}).get("faults", 0))
-            (sender if who == "source" else dest).signal(number)
-            codes = {"source": sender.wait(), "destination": dest.wait()}
-            other = "destination" if who == "source" else "source"
-            assert codes == {who: 130, other: 3}
-            assert f"the {who} gave up: the {who} was interrupted" in (dest if who == "source" else sender).error
+    busy = ("--out", str(tmp_path), "--set", "guest.rate=100000")
+    with destination(*busy) as dest, source(dest.port, *HOLD) as sender:
+        dest.wait_until(lambda said: said.get("status", {}).get("faults", 0))
+        (sender if who == "source" else dest).signal(number)
+        codes = {"source": sender.wait(), "destination": dest.wait()}
+        other = "destination" if who == "source" else "source"
+        assert codes == {who: 130, other: 3}
+        assert f"the {who} gave up: the {who} was interrupted" in (dest if who == "source" else sender).error
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == ("failed" if who == "source" else "interrupted")
     assert not result["verified"]
