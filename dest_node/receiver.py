@@ -143,6 +143,8 @@ class Receiver:
     def _fresh(self, run: PieceRun, pages: int) -> list[PieceRun]:
         """What of `run` has not been received, in order: pieces of 2M where all of them is new, else base pages."""
         received = self.received_pages
+        if pages == 1:  # a lone urgent piece, the commonest answer to a fault
+            return [] if received.pages[run.first] else [run]
         if run.level == Level.PTE:
             return [PieceRun(first, count, Level.PTE) for first, count in received.clear_runs(run.first, pages)]
         if not received.count(run.first, pages):

@@ -25,7 +25,7 @@ from migemu.policy.push import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import MIB, SECOND, format_time
+from migemu.units import MIB, MS, SECOND, format_time
 from migemu.wire.codec import Limits
 from migemu.wire.messages import (
     Advise,
@@ -52,8 +52,11 @@ from source_node.sender import Sender, SenderStatistics
 NODE = "source"
 _CHUNK_BYTES = 1 * MIB
 _DIGEST_PAGES = 512
-#: Runs sent without the socket ever being full before the loop gets a turn (zero runs have no bytes to fill it).
-_RUNS_PER_TURN = 16
+#: What sending a run costs besides its bytes, as bytes that would take as long (some 10 us at 4 GB/s): zero runs have
+#: none, and the loop has to get its turn all the same.
+_RUN_COSTS_BYTES = 40_000
+#: How long after a request another one is likely enough to give the loop a turn after each run (assumed).
+_HOT_NS = 10 * MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Source:
         self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
         self._work: asyncio.Task[Complete] | None = None
         self._error: MigemuError | None = None
+        self._requested_ns = -_HOT_NS
         self._done = False
         self._downtime_ns = 0
         self._wire_bytes = 0
@@ -198,7 +202,7 @@ class Source:
         """Background pieces (and urgent ones where there is no preempt channel) while there is room for them."""
         push, sender, clock = self._scenario.push, self._sender, self._clock
         next_ns = clock.now_ns() + push.hold
-        turns = 0
+        turn_bytes = 0
         while not sender.finished:
             if (push.hold or push.rate) and next_ns > clock.now_ns():
                 await clock.sleep_until(next_ns)
@@ -208,13 +212,13 @@ class Source:
             sent_bytes = self._send_run(main, run, ChannelRole.MAIN)
             if push.rate:
                 next_ns = max(next_ns, clock.now_ns() - SECOND // 100) + sent_bytes * 8 * SECOND // push.rate
-            turns += 1
+            turn_bytes += sent_bytes + _RUN_COSTS_BYTES
             if not main.writable:
                 await main.drain()
-                turns = 0
-            elif turns >= _RUNS_PER_TURN:
-                await asyncio.sleep(0)
-                turns = 0
+                turn_bytes = 0
+            elif turn_bytes >= self._scenario.net.read or clock.now_ns() - self._requested_ns < _HOT_NS:
+                await asyncio.sleep(0)  # a request may have come
+                turn_bytes = 0
 
     def _send_urgent(self) -> None:
         """Answer requests at once, unless the only channel is full: then the push loop does it first thing."""
@@ -259,6 +263,7 @@ class Source:
         if self._done:
             return  # this side has given up, or been told the verdict
         if isinstance(message, Request):
+            self._requested_ns = self._clock.now_ns()
             self._sender.receive(message)
             try:
                 self._send_urgent()

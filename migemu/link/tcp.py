@@ -19,12 +19,13 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError
+from migemu.link.clock import BusyPoll
 from migemu.link.shaper import Port, Shaper
 from migemu.ports import ChannelHandler, ChannelStatistics, Clock
 from migemu.scenario import Net
 from migemu.units import KIB, SECOND, format_time
 from migemu.wire.codec import FrameDecoder, Sized, encode_head, preamble
-from migemu.wire.messages import Failed, Message
+from migemu.wire.messages import Failed, Message, Page, Request
 
 _RETRY_S: Final = 0.1
 _POLL_S: Final = 0.001
@@ -35,17 +36,23 @@ _DISCARD_BYTES: Final = 64 * KIB
 class TcpChannel(asyncio.BufferedProtocol):
     """ports.Channel over one TCP connection."""
 
-    def __init__(self, accept: Callable[[TcpChannel], ChannelHandler], net: Net, clock: Clock, shaper: Shaper | None):
+    def __init__(
+        self, accept: Callable[[TcpChannel], ChannelHandler], net: Net, clock: Clock, shaper: Shaper | None,
+        busy_poll: BusyPoll,
+    ) -> None:  # fmt: skip
         """`accept` names the handler as soon as the connection stands."""
         self.peer = "?"
         self._accept = accept
         self._net = net
         self._clock = clock
         self._shaper = shaper
+        self._busy_poll = busy_poll
         self._port: Port | None = None
         self._transport: asyncio.Transport | None = None
         self._queue: deque[memoryview | bytes] = deque()
         self._paused = False
+        self._turn_bytes = 0
+        self._flushing = False
         self._linger: asyncio.TimerHandle | None = None
         self._closing = False
         self._lost = False
@@ -80,13 +87,27 @@ class TcpChannel(asyncio.BufferedProtocol):
         """Bytes have been received where they belong."""
         if self._closing:
             return
+        self._turn_bytes += nbytes
+        if self._turn_bytes >= self._net.read_hot and (self._turn_bytes >= self._net.read or self._busy_poll.hot):
+            # libuv goes on receiving for as long as buffers get filled, up to 32 times, before it looks at any other
+            # connection: with a run per buffer that is milliseconds in which no urgent piece gets through.
+            self._turn_bytes = 0
+            assert self._transport is not None
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
         self._last_received_ns = self._clock.now_ns()
         try:
             for message, payload in self._decoder.buffer_updated(nbytes):
+                if type(message) is Request or (type(message) is Page and message.urgent):
+                    self._busy_poll.touch()
                 if not self.closing:
                     self._handler.received(self, message, payload)
         except PeerError as error:
             self._refuse(error)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _announced(self, message: Message, payload_bytes: int) -> None:
         self._handler.announced(self, message, payload_bytes)
@@ -141,6 +162,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         """Queue a frame; see ports.Channel."""
         if self._closing:
             raise ClosedError(f"{type(message).__name__} was sent on a closed channel")
+        if type(message) is Request:
+            self._busy_poll.touch()
         if payload is None:
             head = encode_head(message, 0)
             self._out([head], len(head))
@@ -157,23 +180,41 @@ class TcpChannel(asyncio.BufferedProtocol):
             self._port.send(buffers)
 
     def _write(self, buffers: list[Any]) -> None:
-        """Hand buffers to the socket, in slices, as far as its queue has room."""
-        step = self._net.write
-        for buffer in buffers:
-            if len(buffer) <= step:
-                self._queue.append(buffer)
-            else:
-                view = memoryview(buffer)
-                self._queue.extend(view[start : start + step] for start in range(0, len(view), step))
-        self._flush()
+        """Hand buffers to the socket, as far as its queue has room."""
+        self._queue.extend(buffers)
+        if not self._flushing:
+            self._flush()
 
     def _flush(self) -> None:
+        """Hand over slices; while urgent messages come and go, one a turn of the loop, so that they get theirs."""
+        self._flushing = False
         transport, queue = self._transport, self._queue
         if transport is None or transport.is_closing():
             queue.clear()
             return
+        hot = self._busy_poll.hot
+        step = self._net.write_hot if hot else self._net.write
+        budget = step
         while queue and not self._paused:
-            transport.write(queue.popleft())
+            buffer = queue.popleft()
+            if len(buffer) > step:
+                view = memoryview(buffer)
+                buffer = view[:step]
+                queue.appendleft(view[step:])
+            transport.write(buffer)
+            if hot:
+                budget -= len(buffer)
+                if budget <= 0 and queue and not self._paused:
+                    self._flushing = True
+                    asyncio.get_running_loop().call_soon(self._flush_on)
+                    return
+
+    def _flush_on(self) -> None:
+        """The next turn of `_flush`."""
+        if self._flushing:
+            self._flush()
+            if self.writable:
+                self._wake_drainers()
 
     @property
     def closing(self) -> bool:
@@ -271,7 +312,9 @@ class TcpNetwork:
     """ports.Network over TCP. With a shaper, all that leaves this node crosses one emulated wire."""
 
     def __init__(self, net: Net, clock: Clock, shaper: Shaper | None = None) -> None:
+        """Must be made in a running loop."""
         self._net = net
+        self._busy_poll = BusyPoll(net.busy_poll)
         self._clock = clock
         self._shaper = shaper
 
@@ -284,7 +327,9 @@ class TcpNetwork:
                 left = max(0.001, (deadline - self._clock.now_ns()) / SECOND)
                 _, channel = await asyncio.wait_for(
                     loop.create_connection(
-                        lambda: TcpChannel(lambda _: handler, self._net, self._clock, self._shaper), host, port
+                        lambda: TcpChannel(lambda _: handler, self._net, self._clock, self._shaper, self._busy_poll),
+                        host,
+                        port,
                     ),
                     left,
                 )
@@ -305,7 +350,10 @@ class TcpNetwork:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: TcpChannel(accept, self._net, self._clock, self._shaper), host, port, reuse_address=True
+                lambda: TcpChannel(accept, self._net, self._clock, self._shaper, self._busy_poll),
+                host,
+                port,
+                reuse_address=True,
             )
         except OSError as error:
             hint = "; another process uses it: choose another port, or 0 for a free one"

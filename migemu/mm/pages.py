@@ -17,7 +17,7 @@ Simplified
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -33,6 +33,8 @@ class Level(IntEnum):
     CONT_PMD = 3
     PUD = 4
 
+    __hash__ = int.__hash__  # Enum's own is Python code, and levels are looked up for every piece
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -40,6 +42,12 @@ class Geometry:
 
     name: str
     shifts: dict[Level, int]
+    _pages: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        base = self.shifts[Level.PTE]
+        pages = tuple(1 << (self.shifts[level] - base) if level in self.shifts else 0 for level in Level)
+        object.__setattr__(self, "_pages", pages)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -57,7 +65,7 @@ class Geometry:
 
     def pages(self, level: Level) -> int:
         """Base pages that one entry of `level` maps."""
-        return 1 << (self.shifts[level] - self.shifts[Level.PTE])
+        return self._pages[level]
 
     def level_of(self, size_bytes: int) -> Level:
         """The level whose entries map `size_bytes`. ValueError when there is none."""
@@ -102,7 +110,7 @@ class PageBitmap:
     full hugetlb page costs 256 KiB. Counters answer "is this span full?" without looking at the pages again.
     """
 
-    __slots__ = ("_counted", "_counts", "_ones", "geometry", "pages", "set_pages", "total")
+    __slots__ = ("_counted", "_counts", "_ones", "_per_pmd", "_per_pud", "geometry", "pages", "set_pages", "total")
 
     def __init__(self, geometry: Geometry, total: int) -> None:
         """All clear. `total` is in base pages and covers whole hugetlb pages (PUD spans)."""
@@ -112,15 +120,23 @@ class PageBitmap:
         self.total = total
         self.pages = bytearray(total)
         self.set_pages = 0
-        self._counted = {level: geometry.pages(level) for level in (Level.PMD, Level.PUD)}
+        self._per_pmd, self._per_pud = geometry.pages(Level.PMD), geometry.pages(Level.PUD)
+        self._counted = {Level.PMD: self._per_pmd, Level.PUD: self._per_pud}
         self._counts = {level: [0] * (total // pages) for level, pages in self._counted.items()}
-        self._ones = bytes([1]) * self._counted[Level.PMD]
+        self._ones = bytes([1]) * self._per_pmd
 
     def add(self, first: PageIndex, count: int) -> int:
         """Set `count` pages from `first` on; the number of them that were clear before."""
-        per_pmd = self._counted[Level.PMD]
-        pmd_counts, pud_counts = self._counts[Level.PMD], self._counts[Level.PUD]
-        pmds_per_pud = self._counted[Level.PUD] // per_pmd
+        per_pmd, pmd_counts, pud_counts = self._per_pmd, self._counts[Level.PMD], self._counts[Level.PUD]
+        if count == 1:
+            if self.pages[first]:
+                return 0
+            self.pages[first] = 1
+            pmd_counts[first // per_pmd] += 1
+            pud_counts[first // self._per_pud] += 1
+            self.set_pages += 1
+            return 1
+        pmds_per_pud = self._per_pud // per_pmd
         added = 0
         while count > 0:
             pmd = first // per_pmd

@@ -50,10 +50,15 @@ class ImageMemory:
         self._tail = memoryview(bytes(tail).ljust(page_bytes, b"\0")) if len(tail) else None
         self._zeros = memoryview(bytes(_BLOCK_BYTES))
         words = np.frombuffer(image, dtype=np.uint64, count=self._whole_pages * page_bytes // _WORD)
+        self._words = self._view[: self._whole_pages * page_bytes].cast("B").cast("Q")
+        self._page_bytes, self._page_words = page_bytes, page_bytes // _WORD
         self._pages: np.ndarray[Any, np.dtype[np.uint64]] = words.reshape(self._whole_pages, page_bytes // _WORD)
 
     def read(self, run: PieceRun) -> Sequence[tuple[PieceRun, memoryview | None]]:
         """The pieces of `run` as sub-runs in order, each with its bytes, or None where they are all zeros."""
+        first, count, level = run
+        if count == 1 and level == Level.PTE and first < self._whole_pages and self._words[first * self._page_words]:
+            return ((run, self._view[first * self._page_bytes : (first + 1) * self._page_bytes]),)
         each = self.geometry.pages(run.level)
         pages = run.count * each
         if run.first + pages <= self._whole_pages and self._pages[run.first : run.first + pages, 0].all():

@@ -45,6 +45,8 @@ class Role(Enum):
     SOURCE = "source"
     DESTINATION = "destination"
 
+    __hash__ = object.__hash__  # Enum's own is Python code, and every message is looked up
+
 
 class State(Enum):
     """How far a role has come, in QEMU's words; ordered by `_ORDER`."""
@@ -56,6 +58,8 @@ class State(Enum):
     RUNNING = "running"
     END = "end"
     FAILED = "failed"
+
+    __hash__ = object.__hash__
 
 
 _ORDER: Final = {state: position for position, state in enumerate(State)}
