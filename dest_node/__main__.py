@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from dest_node.outcome import IncomingOutcome
+from dest_node.incoming import Incoming
 from dest_node.service import Destination
 from migemu.command import (
     CONTEXT,
@@ -47,7 +47,6 @@ from migemu.store.mapped import MappedMemory
 from migemu.trace.recorder import FileRecorder
 
 _STATUS_S = 0.1
-_DUMP_PAGES = 512
 
 
 @click.command(context_settings=CONTEXT)
@@ -137,7 +136,7 @@ async def _serve(
             progress.note(f"migemu-dest: listening on {listener.address}:{listener.port}")
         watch = loop.create_task(_watch(destination, voice, progress))
         try:
-            outcome = await destination.serve()
+            await destination.serve()
         except (MigemuError, asyncio.CancelledError) as error:
             status = "failed" if isinstance(error, MigemuError) else "interrupted"
             _write_result(voice, destination, scenario, out, status, str(error) or status)
@@ -145,8 +144,8 @@ async def _serve(
         finally:
             watch.cancel()
         _show(destination, voice, progress)
-        if dump is not None:
-            _dump(outcome, dump)
+        if dump is not None and destination.incoming is not None:
+            _dump(destination.incoming, dump)
         return _write_result(voice, destination, scenario, out, "completed", "")
 
 
@@ -194,18 +193,11 @@ def _check_writable(path: Path) -> None:
         raise InputError(f"--dump {path}: cannot be written: {error.strerror}") from None
 
 
-def _dump(outcome: IncomingOutcome, path: Path) -> None:
+def _dump(incoming: Incoming, path: Path) -> None:
     """Write the memory as it arrived. BrokenError when the disk does not take it."""
-    assert outcome.memory is not None
-    assert outcome.verification is not None
-    left = outcome.image_bytes
-    page_bytes = outcome.memory.geometry.page_bytes
     try:
         with path.open("wb") as file:
-            for first in range(0, -(-left // page_bytes), _DUMP_PAGES):
-                part = outcome.verification.as_arrived(first, _DUMP_PAGES)[:left]
-                file.write(part)
-                left -= len(part)
+            file.writelines(incoming.image())
     except OSError as error:
         raise BrokenError(f"--dump {path}: cannot be written: {error.strerror}") from None
 

@@ -9,18 +9,18 @@ Bytes arrive straight in their place; the receiver is told and answers with effe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from dest_node.announced import Announced
 from dest_node.effects import NODE, Effects
 from dest_node.guest import Guest
-from dest_node.outcome import IncomingOutcome, Snapshot, Stage, Times
 from dest_node.receiver import Receiver
 from dest_node.verify import Verification
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError, PeerError, VerificationError
 from migemu.keepalive import keep_alive
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
+from migemu.outcome import Outcome, Snapshot, Stage, Times
 from migemu.policy.collapse import collapse_policies
 from migemu.ports import Channel, Clock, GuestMemory, Tracer
 from migemu.scenario import Scenario
@@ -71,8 +71,7 @@ class Incoming:
         main: Channel, migration: str, tracer: Tracer | None = None,
     ) -> None:  # fmt: skip
         """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known."""
-        self.legality = Legality()
-        self.migration = migration
+        self.legality, self.migration = Legality(), migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario = scenario
         self._clock = clock
@@ -87,10 +86,8 @@ class Incoming:
         self._announced: Announced | None = None
         self._parts: Parts | None = None
         self._page_bytes = limits.geometry.page_bytes
-        self._payload_bytes = 0
-        self._first_piece_ns = 0
-        self._last_piece_ns = 0
-        self._downtime_ns = 0
+        self._payload_bytes = self._downtime_ns = 0
+        self._first_piece_ns = self._last_piece_ns = 0
         self._complete: Complete | None = None
         self._scrap = memoryview(bytearray(_SCRAP_BYTES))
         self._digests: asyncio.Queue[tuple[PageIndex, bytes]] = asyncio.Queue()
@@ -338,12 +335,12 @@ class Incoming:
             cells=parts.receiver.overview(_MAP_CELLS) if parts else "",
         )
 
-    def outcome(self) -> IncomingOutcome:
+    def outcome(self) -> Outcome:
         """Everything known now."""
         parts, complete = self._parts, self._complete
         advise = self._announced.advise if self._announced else None
         blocktime = parts.guest.blocktime if parts else None
-        return IncomingOutcome(
+        return Outcome(
             snapshot=self.snapshot(),
             verified=bool(complete and complete.verified),
             digest=complete.digest if complete else "",
@@ -354,9 +351,12 @@ class Incoming:
             histogram=blocktime.latency.histogram() if blocktime else {},
             reads=parts.guest.ledger.reads if parts else 0,
             writes=parts.guest.ledger.writes if parts else 0,
-            memory=parts.memory if parts else None,
-            verification=parts.verification if parts else None,
         )
+
+    def image(self) -> Iterator[bytes]:
+        """The memory as it arrived, as long as the source's image was, in parts. Only after a verdict."""
+        image_bytes = self._announced.advise.image_bytes if self._announced else 0
+        return self._ready().verification.image(image_bytes)
 
     # --- small things ---
 

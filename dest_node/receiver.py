@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
+from migemu.outcome import ReceiverStatistics
 from migemu.policy.collapse import CollapsePolicy
 
 
@@ -57,24 +58,6 @@ class Finish(NamedTuple):
 
 
 Effect = Continue | Collapse | Wake | Ask | Finish
-
-
-class ReceiverStatistics(NamedTuple):
-    """Counts so far. pieces_4k + 512 * pieces_2m + pages_zero == pages_received on x86_64; all fresh, none twice."""
-
-    pieces_4k: int
-    pieces_2m: int
-    pages_zero: int
-    pages_duplicate: int
-    pages_received: int
-    pages_mapped: int
-    faults: int
-    faults_open: int
-    requests: int
-    collapse_calls: int
-    collapse_to_2m: int
-    collapse_to_1g: int
-    collapse_refused: int
 
 
 class Receiver:

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 
 from dest_node.incoming import Allocate, Incoming
-from dest_node.outcome import IncomingOutcome
 from migemu.errors import BrokenError, MigemuError, PeerError
+from migemu.outcome import Outcome
 from migemu.ports import Channel, Clock, Listener, Network, Tracer
 from migemu.scenario import Scenario
 from migemu.units import SECOND, format_time
@@ -91,7 +91,7 @@ class Destination:
         self._listener = await self._network.listen(host, port, self._accept)
         return self._listener
 
-    async def serve(self) -> IncomingOutcome:
+    async def serve(self) -> Outcome:
         """Serve one migration after `listen`. Any MigemuError, after which `incoming.outcome()` tells what arrived."""
         assert self._arrived is not None
         assert self._listener is not None

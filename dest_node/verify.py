@@ -59,15 +59,22 @@ class Verification:
         if first + pages == self._memory.memory_bytes // self._page_bytes and self._ledger.first_mistake is not None:
             self._report(f"{self._ledger.mistakes} accesses went wrong, first: {self._ledger.first_mistake}")
 
-    def as_arrived(self, first: PageIndex, count: int) -> bytes:
-        """The bytes of `count` base pages as they came from the source: without what the guest has written since."""
-        view = self._memory.landing(first, count)
-        copy = bytearray(view)
-        base = first * self._page_bytes
-        for page, slot, original, _ in self._ledger.words():
-            if first <= page < first + count:
-                _WORD.pack_into(copy, page * self._page_bytes + slot * SLOT_BYTES - base, original)
-        return bytes(copy)
+    def image(self, image_bytes: int) -> Iterator[bytes]:
+        """The first `image_bytes` of the memory as it came from the source, without what the guest has written since.
+
+        In parts of `_PAGES_PER_TURN` base pages.
+        """
+        page_bytes, words = self._page_bytes, self._ledger.words()
+        word = next(words, None)
+        for start in range(0, image_bytes, _PAGES_PER_TURN * page_bytes):
+            first = start // page_bytes
+            pages = min(_PAGES_PER_TURN, self._memory.memory_bytes // page_bytes - first)
+            part = bytearray(self._memory.landing(first, pages))
+            while word is not None and word[0] < first + pages:
+                page, slot, original, _ = word
+                _WORD.pack_into(part, (page - first) * page_bytes + slot * SLOT_BYTES, original)
+                word = next(words, None)
+            yield bytes(part[: image_bytes - start])
 
     def _compare(self, first: PageIndex, count: int, expected: bytes) -> None:
         view = self._memory.landing(first, count)

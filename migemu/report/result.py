@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import attrs
 
-from dest_node.outcome import IncomingOutcome
 from migemu.errors import BrokenError, ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
+from migemu.outcome import Outcome
 from migemu.scenario import Scenario, from_mapping
 from migemu.units import SECOND
 
@@ -27,7 +27,7 @@ _OF_SOURCE: Final = {
 }  # fmt: skip
 
 
-def build(outcome: IncomingOutcome, scenario: Scenario, kind: str, status: str, error: str = "") -> dict[str, Any]:
+def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: str = "") -> dict[str, Any]:
     """The result of a run. `status` is "completed", "failed" or "interrupted"; `error` is the line that was shown."""
     snapshot, times = outcome.snapshot, outcome.snapshot.times
     receiver = snapshot.receiver

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dest_node.outcome import Snapshot
 from migemu.mm.pages import Level
+from migemu.outcome import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

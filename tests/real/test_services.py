@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from dest_node.outcome import IncomingOutcome
 from dest_node.service import Destination
 from migemu.link.clock import MonotonicClock
 from migemu.link.shaper import Shaper
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level
+from migemu.outcome import Outcome
 from migemu.ports import GuestMemory
 from migemu.scenario import Scenario, load
 from migemu.store.allocate import allocate
@@ -24,13 +24,15 @@ from migemu.trace.recorder import MemoryRecorder
 from source_node.service import Source, SourceOutcome
 
 
-async def migrate(scenario: Scenario) -> tuple[IncomingOutcome, SourceOutcome, list[Event]]:
+async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Event]]:
     """One whole migration within this loop, its events in the order in which they happened."""
     recorder, clock = MemoryRecorder(), MonotonicClock()
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        return MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing))
+        memories.append(MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
+        return memories[-1]
 
+    memories: list[MappedMemory] = []
     shaper = Shaper(scenario.link, clock, Random(1), scenario.net.high_water) if scenario.link.shaped else None
     destination = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, provide,
@@ -45,6 +47,7 @@ async def migrate(scenario: Scenario) -> tuple[IncomingOutcome, SourceOutcome, l
     finally:
         if shaper is not None:
             shaper.close()
+    memories[0].validate()
     return outcome, sent, recorder.events
 
 
@@ -103,9 +106,6 @@ async def test_what_must_hold_of_every_migration(settings: tuple[str, ...]) -> N
     assert arrivals == total + receiver.pages_duplicate
     assert outcome.snapshot.leaves[Level.PUD] == total // 16
     assert not waiting
-    memory = outcome.memory
-    assert isinstance(memory, MappedMemory)
-    memory.validate()
 
 
 async def test_a_piece_that_comes_twice_is_counted_and_touches_no_memory() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dest_node.outcome import IncomingOutcome, Snapshot, Stage, Times
 from migemu import policy
 from migemu.mm.pages import X86_64
+from migemu.outcome import Outcome, Snapshot, Stage, Times
 from migemu.policy.collapse import collapse_policies
 from migemu.report.result import build
 from migemu.scenario import Scenario, from_mapping
@@ -18,7 +18,7 @@ README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf
 
 def empty_result() -> dict[str, object]:
     snapshot = Snapshot(0, Stage.SETUP, X86_64, 0, 0, 0, None, {}, 0, 0, Times(), "")
-    outcome = IncomingOutcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0, None, None)
+    outcome = Outcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0)
     return build(outcome, Scenario(), "measured", "failed", "an error")
 
 

@@ -1,4 +1,4 @@
-"""Where a migration stands, and how it ended: the values that displays and results are made of."""
+"""Where a migration stands, and how it ended, seen from the destination: what displays and results are made of."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from dest_node.receiver import ReceiverStatistics
-from dest_node.verify import Verification
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Geometry, Level
-from migemu.ports import GuestMemory
 
 
 class Stage(Enum):
@@ -35,6 +32,24 @@ class Times(NamedTuple):
     finish: int = 0
 
 
+class ReceiverStatistics(NamedTuple):
+    """Counts so far. pieces_4k + 512 * pieces_2m + pages_zero == pages_received on x86_64; all fresh, none twice."""
+
+    pieces_4k: int
+    pieces_2m: int
+    pages_zero: int
+    pages_duplicate: int
+    pages_received: int
+    pages_mapped: int
+    faults: int
+    faults_open: int
+    requests: int
+    collapse_calls: int
+    collapse_to_2m: int
+    collapse_to_1g: int
+    collapse_refused: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The migration as it stands: what progress displays and results are made of."""
@@ -54,7 +69,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class IncomingOutcome:
+class Outcome:
     """Everything known at the end, whichever end it was."""
 
     snapshot: Snapshot
@@ -67,5 +82,3 @@ class IncomingOutcome:
     histogram: dict[int, int]
     reads: int
     writes: int
-    memory: GuestMemory | None
-    verification: Verification | None

@@ -1,0 +1,320 @@
+"""The house rules, over the syntax trees of the program and of its tests: who may import whom, and what nobody does.
+
+Each rule looks at one module and says, per violation, what to do about it. `test_the_rule_bites` shows that each of
+them finds what it looks for.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PACKAGES: Final = ("migemu", "source_node", "dest_node")
+
+#: Who stands where. The longest name that fits a module counts: a package, a module, or `*.name` in any package.
+RINGS: Final[dict[str, int]] = {
+    # 0: words
+    "migemu": 0, "source_node": 0, "dest_node": 0, "migemu.link": 0,
+    "migemu.units": 0, "migemu.errors": 0, "migemu.permutation": 0,
+    # 1: the kernel's memory, the stream
+    "migemu.mm": 1, "migemu.wire": 1,
+    # 2: choices, descriptions, traces
+    "migemu.policy": 2, "migemu.guest": 2, "migemu.link.model": 2, "migemu.trace": 2, "migemu.registry": 2,
+    "migemu.fields": 2, "migemu.scenario": 2,
+    # 3: the seams
+    "migemu.ports": 3, "migemu.outcome": 3,
+    # 4: the cores
+    "source_node.sender": 4, "dest_node.receiver": 4, "dest_node.ledger": 4,
+    # 5: the shells of the cores
+    "migemu.keepalive": 5, "source_node.service": 5, "dest_node.service": 5, "dest_node.incoming": 5,
+    "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
+    "dest_node.verify": 5,
+    # 6: adapters to the outside
+    "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.emulated": 6,
+    "migemu.store": 6, "migemu.sim.loop": 6,
+    # 7: what is told about a run
+    "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
+    # 8: where everything is put together
+    "migemu.cli": 8, "migemu.command": 8, "migemu.pair": 8, "migemu.pytest_plugin": 8, "*.__main__": 8,
+}  # fmt: skip
+#: Ring -> the rings it may import. Its own stands where neighbours may know each other.
+MAY_IMPORT: Final[dict[int, set[int]]] = {
+    0: {0}, 1: {0, 1}, 2: {0, 1, 2}, 3: {0, 1, 2, 3}, 4: {0, 1, 2, 3}, 5: {0, 1, 2, 3, 4, 5}, 6: {0, 1, 2, 3, 6},
+    7: {0, 1, 2, 3, 6, 7}, 8: {0, 1, 2, 3, 4, 5, 6, 7, 8},
+}  # fmt: skip
+PURE: Final = range(5)
+OUTSIDE: Final = ("asyncio", "socket", "time", "os", "mmap", "ctypes", "threading")
+LINES_MAX: Final = 400
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file. `name` is dotted; that of a package is the package's."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def ring(self) -> int | None:
+        names = self.name.split(".")
+        prefixes = [".".join(names[:length]) for length in range(len(names), 0, -1)]
+        found = next((name for name in (f"*.{names[-1]}", *prefixes) if name in RINGS), "")
+        is_room = found == self.name or found.startswith("*") or RINGS.get(found, 0) > 0
+        return RINGS[found] if is_room else None
+
+    def imports(self) -> Iterator[tuple[int, str, str]]:
+        """(line, module, name) of each import: `import a.b` is (line, "a.b", ""), `from a import b` (line, "a", "b").
+
+        What only a type checker imports is left out: it names the types of what arrives as an argument.
+        """
+        branches = [node for node in ast.walk(self.tree) if isinstance(node, ast.If)]
+        checked = [each for node in branches if ast.unparse(node.test) == "TYPE_CHECKING" for each in node.body]
+        left_out = {id(inner) for each in checked for inner in ast.walk(each)}
+        for node in ast.walk(self.tree):
+            if id(node) in left_out:
+                continue
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name, "") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                yield from ((node.lineno, module, alias.name) for alias in node.names)
+
+    def attributes(self) -> Iterator[tuple[int, str]]:
+        """(line, "a.b") of each attribute of a plain name."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                yield node.lineno, f"{node.value.id}.{node.attr}"
+
+
+def _modules(root: Path) -> list[Module]:
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        names = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(names[:-1] if names[-1] == "__init__" else names)
+        found.append(Module(name, path.read_text(encoding="utf-8")))
+    return found
+
+
+PROGRAM: Final = [module for package in PACKAGES for module in _modules(ROOT / package)]
+TESTS: Final = [module for module in _modules(ROOT / "tests") if module.name != "tests.test_house"]
+KNOWN: Final = {module.name for module in PROGRAM} | set(RINGS)
+
+# --- the rules of the program ---
+
+
+def has_a_ring(module: Module) -> Iterator[str]:
+    if module.ring is None:
+        yield "stands in no ring: decide which one and add it to RINGS in tests/test_house.py"
+
+
+def imports_inwards(module: Module) -> Iterator[str]:
+    """No ring imports one outside it; neighbours of ring 4 do not know each other; nor do the nodes."""
+    for line, imported, name in module.imports():
+        target = f"{imported}.{name}" if f"{imported}.{name}" in KNOWN else imported
+        if target.startswith("."):
+            yield f"{line}: relative import: write the full name"
+        if target.split(".")[0] not in PACKAGES or target == module.name:
+            continue
+        ring = Module(target, "").ring
+        if module.ring is None or ring is None:
+            continue
+        nodes = {module.name.split(".")[0], target.split(".")[0]}
+        if ring not in MAY_IMPORT[module.ring]:
+            yield f"{line}: ring {module.ring} imports {target} of ring {ring}: let it arrive as an argument"
+        elif nodes == {"source_node", "dest_node"}:
+            yield f"{line}: one node imports {target} of the other: say it over the wire, or move it to migemu"
+        elif module.name.startswith("migemu.mm") and target.startswith("migemu.wire"):
+            yield f"{line}: mm imports {target}: mm knows nothing of the stream"
+        elif module.name.startswith("migemu.wire") and target.startswith("migemu.mm") and target != "migemu.mm.pages":
+            yield f"{line}: wire imports {target}: of mm it may know the pages alone"
+
+
+def is_pure(module: Module) -> Iterator[str]:
+    """Rings 0-4 touch nothing outside; the services have asyncio, and the rest through ports."""
+    if module.ring is None or module.ring > 5:
+        return
+    for line, imported, _ in module.imports():
+        outside = imported.split(".")[0]
+        if outside in OUTSIDE and (module.ring in PURE or outside != "asyncio"):
+            yield f"{line}: ring {module.ring} imports {outside}: be told (now, bytes), or use a seam of migemu.ports"
+
+
+def has_no_hidden_randomness(module: Module) -> Iterator[str]:
+    if module.ring is None or module.ring > 5:
+        return
+    drawn = [(line, f"{a}.{b}") for line, a, b in module.imports() if a == "random"] + list(module.attributes())
+    for line, name in drawn:
+        if name.startswith("random.") and name not in ("random.", "random.Random"):
+            yield f"{line}: {name} is nobody's seed: take a random.Random as an argument"
+
+
+def keeps_the_loop_out(module: Module) -> Iterator[str]:
+    """uvloop is a choice of the composition root."""
+    if module.ring != 8:
+        for line, imported, _ in module.imports():
+            if imported.split(".")[0] == "uvloop":
+                yield f"{line}: imports uvloop: only ring 8 chooses the event loop"
+
+
+def waits_in_order(module: Module) -> Iterator[str]:
+    """asyncio.wait and as_completed answer in the order of a set, which differs from run to run."""
+    if module.name.startswith("migemu"):
+        return
+    named = [(line, f"{a}.{b}") for line, a, b in module.imports()] + list(module.attributes())
+    for line, name in named:
+        if name in ("asyncio.wait", "asyncio.as_completed"):
+            yield f"{line}: {name} has the order of a set: await tasks one by one, or use a queue"
+
+
+# --- the rules of everything ---
+
+
+def is_short(module: Module) -> Iterator[str]:
+    lines = module.text.count("\n")
+    if lines > LINES_MAX:
+        yield f"has {lines} lines, more than {LINES_MAX}: a module is one noun; find the second one and move it out"
+
+
+def is_named_after_a_thing(module: Module) -> Iterator[str]:
+    if module.name.split(".")[-1] in ("util", "utils", "helper", "helpers", "misc", "common"):
+        yield "is named after nothing: name it after what it holds"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Manager"):
+            yield f"{node.lineno}: class {node.name}: say what it is, not that it manages"
+
+
+def has_nothing_left_to_do(module: Module) -> Iterator[str]:
+    for number, line in enumerate(module.text.split("\n"), 1):
+        if found := re.search(r"\b(TODO|FIXME|XXX)\b", line):
+            yield f"{number}: {found[0]}: do it, drop it, or write down as Simplified what is not modelled"
+
+
+# --- the rules of tests ---
+
+
+def does_not_sleep(module: Module) -> Iterator[str]:
+    named = [(line, f"{a}.{b}") for line, a, b in module.imports()] + list(module.attributes())
+    for line, name in named:
+        if name == "time.sleep":
+            yield f"{line}: time.sleep: wait for what you wait for, or tell the time as an argument"
+
+
+def does_not_mock(module: Module) -> Iterator[str]:
+    for line, imported, name in module.imports():
+        if f"{imported}.{name}".startswith(("unittest.mock", "mock.")):
+            yield f"{line}: imports mock: write a fake that implements the seam (migemu.ports)"
+
+
+def skips_with_a_reason(module: Module) -> Iterator[str]:
+    excuses = ("pytest.skip", "pytest.xfail", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail")
+    called = {id(node.func): node for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and (name := ast.unparse(node)) in excuses:
+            call = called.get(id(node))
+            reasons = [] if call is None else [keyword.value for keyword in call.keywords if keyword.arg == "reason"]
+            if call is not None and not name.startswith("pytest.mark.") and call.args:
+                reasons = call.args
+            if not any(not isinstance(reason, ast.Constant) or reason.value for reason in reasons):
+                yield f"{node.lineno}: {name} without a reason: say what has to be there for it to run"
+
+
+Rule = Callable[[Module], Iterator[str]]
+OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
+    has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order,
+)  # fmt: skip
+OF_EVERYTHING: Final[tuple[Rule, ...]] = (is_short, is_named_after_a_thing, has_nothing_left_to_do)
+OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
+
+
+@pytest.mark.parametrize("rule", [*OF_THE_PROGRAM, *OF_EVERYTHING, *OF_TESTS], ids=lambda rule: rule.__name__)
+def test_the_house_is_in_order(rule: Rule) -> None:
+    looked_at = [*(PROGRAM if rule not in OF_TESTS else ()), *(TESTS if rule not in OF_THE_PROGRAM else ())]
+    problems = [f"{module.name}: {problem}" for module in looked_at for problem in rule(module)]
+    assert not problems, "\n".join(["", *problems])
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text"),
+    [
+        (has_a_ring, "migemu.attic", ""),
+        (has_a_ring, "source_node.attic", ""),
+        (imports_inwards, "migemu.units", "from migemu.mm.pages import Level"),
+        (imports_inwards, "migemu.mm.pages", "from migemu.wire import messages"),
+        (imports_inwards, "migemu.wire.codec", "from migemu.mm.page_table import PageTable"),
+        (imports_inwards, "migemu.policy.push", "import migemu.ports"),
+        (imports_inwards, "migemu.trace.events", "from migemu import ports"),
+        (imports_inwards, "source_node.sender", "def f():\n    from source_node.service import Source"),
+        (imports_inwards, "dest_node.receiver", "from dest_node.ledger import Ledger"),
+        (imports_inwards, "dest_node.incoming", "from migemu.link.tcp import TcpChannel"),
+        (imports_inwards, "dest_node.service", "from source_node.sender import Sender"),
+        (imports_inwards, "migemu.store.image", "from dest_node.verify import Verification"),
+        (imports_inwards, "migemu.report.summary", "from dest_node.incoming import Incoming"),
+        (imports_inwards, "migemu.report.summary", "from migemu.cli import main"),
+        (imports_inwards, "dest_node.service", "from .incoming import Incoming"),
+        (is_pure, "migemu.mm.pages", "import os.path"),
+        (is_pure, "dest_node.receiver", "from asyncio import Queue"),
+        (is_pure, "dest_node.guest", "import time"),
+        (has_no_hidden_randomness, "migemu.policy.push", "from random import shuffle"),
+        (has_no_hidden_randomness, "migemu.link.model", "import random\nrandom.random()"),
+        (keeps_the_loop_out, "migemu.link.tcp", "import uvloop"),
+        (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait([])"),
+        (waits_in_order, "dest_node.service", "from asyncio import as_completed"),
+        (is_short, "migemu.units", "\n" * 401),
+        (is_named_after_a_thing, "migemu.utils", ""),
+        (is_named_after_a_thing, "migemu.units", "class PageManager: ..."),
+        (has_nothing_left_to_do, "migemu.units", "# TODO: everything"),
+        (does_not_sleep, "tests.test_x", "import time\ntime.sleep(1)"),
+        (does_not_sleep, "tests.test_x", "from time import sleep"),
+        (does_not_mock, "tests.test_x", "from unittest import mock"),
+        (does_not_mock, "tests.test_x", "from unittest.mock import patch"),
+        (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip()"),
+        (skips_with_a_reason, "tests.test_x", "import pytest\n@pytest.mark.skip\ndef test(): ..."),
+        (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='')"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
+    assert list(rule(Module(name, text)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text"),
+    [
+        (has_a_ring, "source_node.__main__", ""),
+        (imports_inwards, "migemu.wire.codec", "from migemu.mm.pages import Level"),
+        (imports_inwards, "dest_node.incoming", "from dest_node.receiver import Receiver\nimport migemu.ports"),
+        (imports_inwards, "dest_node.__main__", "from migemu.link.tcp import TcpNetwork"),
+        (imports_inwards, "migemu.link.shaper", "from migemu.link.model import LinkModel"),
+        (imports_inwards, "migemu.report.summary", "if TYPE_CHECKING:\n    from dest_node.incoming import Incoming"),
+        (is_pure, "dest_node.incoming", "import asyncio"),
+        (is_pure, "migemu.link.clock", "import time"),
+        (has_no_hidden_randomness, "migemu.policy.push", "from random import Random\nrandom = Random(1)"),
+        (has_no_hidden_randomness, "migemu.policy.push", "import random\nrandom.Random(1)"),
+        (keeps_the_loop_out, "migemu.command", "import uvloop"),
+        (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait_for(g(), 1)"),
+        (is_short, "migemu.units", "\n" * 400),
+        (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip('no such kernel')"),
+        (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='no such kernel')"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_rule_lets_pass(rule: Rule, name: str, text: str) -> None:
+    assert list(rule(Module(name, text))) == []
+
+
+def test_there_is_a_house() -> None:
+    """An empty search would keep every rule."""
+    assert {module.name for module in PROGRAM} >= {"migemu", "migemu.units", "source_node.sender", "dest_node.receiver"}
+    assert len(TESTS) > 20

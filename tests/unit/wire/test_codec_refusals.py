@@ -1,0 +1,200 @@
+"""Every way in which the bytes of a peer can be wrong, and what it is told."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import msgpack
+import pytest
+
+from migemu.errors import PeerError
+from migemu.mm.pages import TINY, X86_64, Level
+from migemu.wire.codec import (
+    HEADER_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    Limits,
+    decode_header,
+    encode_head,
+    preamble,
+)
+from migemu.wire.messages import (
+    TAGS,
+    Advise,
+    ChannelRole,
+    Complete,
+    DeviceState,
+    Digests,
+    End,
+    Failed,
+    Hello,
+    Message,
+    Page,
+    Request,
+    Zero,
+)  # fmt: skip
+from tests.samples import PAGE, PAGES, SAMPLES, tiny_limits
+from tests.unit.wire.stream import Receiver, raw, refused
+
+MIB64 = 64 << 20
+
+# --- headers ---
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"", b"\xc1", b"\x92", b"\xa1\xff", b"\xdd\xff\xff\xff\xff", b"\xc7\xff\x05", b"\x91" * 2000,
+        b"\x81\x90\x01", msgpack.packb([14]) + b"\x00",
+    ],
+    ids=lambda header: header[:4].hex() or "empty",
+)  # fmt: skip
+def test_a_header_that_is_not_msgpack(header: bytes) -> None:
+    assert f"a header of {len(header)} bytes is not msgpack" in refused(raw(header))
+
+
+@pytest.mark.parametrize(
+    "values", [{}, 14, "Alive", None, [], [0], [16], [-1], [True], [14.0], ["14"], [[14]], [None, 14]], ids=repr
+)
+def test_a_header_without_the_tag_of_a_known_message(values: Any) -> None:
+    assert "does not begin with the tag of a known message" in refused(raw(values))
+
+
+@pytest.mark.parametrize("kind", TAGS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("extra", [-1, 1, 70])
+def test_a_field_too_few_or_too_many(kind: type[Message], extra: int) -> None:
+    fields = len(kind._fields)
+    if fields + extra < 0:
+        extra = 2
+    expected = f"{kind.__name__} has {fields + extra} fields instead of {fields}"
+    assert expected in refused(raw([TAGS[kind], *[0] * (fields + extra)]))
+
+
+NOT_INTEGERS: list[Any] = [-1, 2**63, True, False, 1.0, "1", b"1", None, [1], {}, msgpack.Timestamp(1)]
+NOT_BOOLEANS: list[Any] = [0, 1, "true", None, 1.0, []]
+NOT_LEVELS: list[Any] = [1, 3, 4, 5, -2, 2.0, 0.0, False, True, "PTE", None, [0]]
+NOT_TEXTS: list[Any] = [b"text", 1, None, ["text"], "x" * (TEXT_BYTES_MAX + 1)]
+WRONG: list[tuple[type[Message], str, list[Any]]] = [
+    (Hello, "channel", ["", "MAIN", "third", 1, None, b"main", ["main"]]),
+    (Hello, "migration", ["", "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 32 + "\n", 1, None, b"0" * 32]),
+    (Advise, "geometry", ["", "X86_64", "riscv", 1, None, ["x86_64"]]),
+    (Advise, "memory_bytes", NOT_INTEGERS), (Advise, "image_bytes", NOT_INTEGERS),
+    (Advise, "device_state_bytes", NOT_INTEGERS), (Advise, "preempt", NOT_BOOLEANS), (Advise, "scenario", NOT_TEXTS),
+    (DeviceState, "offset", NOT_INTEGERS),
+    (Request, "first", NOT_INTEGERS), (Request, "count", NOT_INTEGERS), (Request, "level", NOT_LEVELS),
+    (Page, "first", NOT_INTEGERS), (Page, "count", NOT_INTEGERS), (Page, "level", NOT_LEVELS),
+    (Page, "urgent", NOT_BOOLEANS),
+    (Zero, "first", NOT_INTEGERS), (Zero, "count", NOT_INTEGERS), (Zero, "level", NOT_LEVELS),
+    (Zero, "urgent", NOT_BOOLEANS),
+    (End, "pages", NOT_INTEGERS), (End, "wire_bytes", NOT_INTEGERS), (End, "downtime_ns", NOT_INTEGERS),
+    (Digests, "first", NOT_INTEGERS),
+    (Complete, "verified", NOT_BOOLEANS), (Complete, "digest", NOT_TEXTS), (Complete, "reason", NOT_TEXTS),
+    (Failed, "reason", NOT_TEXTS),
+]  # fmt: skip
+
+
+def test_the_table_of_wrong_values_has_every_field() -> None:
+    assert [(kind, name) for kind, name, _ in WRONG] == [(kind, name) for kind in TAGS for name in kind._fields]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [(kind, name, value) for kind, name, values in WRONG for value in values],
+    ids=lambda value: getattr(value, "__name__", repr(value)[:20]),
+)
+def test_a_field_of_the_wrong_type_or_range_is_named(kind: type[Message], name: str, value: Any) -> None:
+    good = next(message for message, _ in SAMPLES if type(message) is kind)
+    values = [field.value if isinstance(field, ChannelRole) else field for field in good]
+    values[kind._fields.index(name)] = value
+    with pytest.raises(PeerError) as error:
+        decode_header(msgpack.packb([TAGS[kind], *values]))
+    assert str(error.value).startswith(f"{kind.__name__}.{name} ")
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize("message", [m for m, payload in SAMPLES if not payload], ids=lambda m: type(m).__name__)
+def test_a_payload_where_none_belongs(message: Message) -> None:
+    answer = refused(raw(encode_head(message, 0)[6:], 5) + b"bytes")
+    assert answer == f"{type(message).__name__} carries 5 bytes of payload; it has none"
+
+
+@pytest.mark.parametrize("kind", [Request, Page, Zero], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("first", "count", "level"),
+    [
+        (0, 0, Level.PTE), (0, 0, Level.PMD), (PAGES, 1, Level.PTE), (PAGES - 1, 2, Level.PTE),
+        (0, PAGES + 1, Level.PTE), (1, 1, Level.PMD), (2, 1, Level.PMD), (PAGES - 4, 2, Level.PMD),
+        (PAGES, 1, Level.PMD), (2**63 - 1, 1, Level.PTE), (0, 2**63 - 1, Level.PTE), (0, 2**63 - 1, Level.PMD),
+    ],
+)  # fmt: skip
+def test_pieces_that_are_empty_or_not_aligned_or_outside(
+    kind: type[Request | Page | Zero], first: int, count: int, level: Level
+) -> None:
+    head = msgpack.packb([TAGS[kind], first, count, level, *([False] if kind is not Request else [])])
+    payload = bytes(PAGE) if kind is Page else b""
+    answer = refused(raw(head, len(payload)) + payload)
+    problem = f"{kind.__name__} of {count} x {TINY.size(level)} bytes at page {first} is empty, not aligned, or outside"
+    assert problem in answer
+
+
+@pytest.mark.parametrize("kind", [Request, Page, Zero], ids=lambda kind: kind.__name__)
+def test_no_piece_is_inside_a_memory_that_is_not_known_yet(kind: type[Request | Page | Zero]) -> None:
+    head = msgpack.packb([TAGS[kind], 0, 1, 0, *([False] if kind is not Request else [])])
+    payload = bytes(PAGE) if kind is Page else b""
+    answer = refused(raw(head, len(payload)) + payload, Limits(1 << 20))
+    assert "outside the memory of 0 pages" in answer
+
+
+@pytest.mark.parametrize(("count", "level"), [(1, Level.PTE), (3, Level.PTE), (1, Level.PMD), (2, Level.PMD)])
+@pytest.mark.parametrize("difference", [-1, 1, -PAGE, PAGE])
+def test_a_page_whose_payload_is_not_its_pieces_size(count: int, level: Level, difference: int) -> None:
+    size = count * TINY.size(level)
+    answer = refused(raw(encode_head(Page(0, count, level, False), 0)[6:], size + difference) + bytes(size + PAGE))
+    assert answer == f"Page at page 0 carries {size + difference} bytes, not its pieces' size"
+
+
+def test_pieces_up_to_the_last_page_pass() -> None:
+    limits = tiny_limits()
+    for level in (Level.PTE, Level.PMD):
+        count = PAGES // TINY.pages(level)
+        limits.check(Page(0, count, level, False), PAGES * PAGE)
+        limits.check(Zero(PAGES - TINY.pages(level), 1, level, False), 0)
+        limits.check(Request(0, count, level), 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "payload_bytes"), [(1, 128), (8, 128), (PAGES, 128), (0, 127), (0, 136), (0, 0), (16, 256)]
+)
+def test_digests_that_do_not_fit_a_hugetlb_page(first: int, payload_bytes: int) -> None:
+    answer = refused(raw(encode_head(Digests(first), 0)[6:], payload_bytes) + bytes(payload_bytes))
+    assert answer == f"Digests at page {first} do not fit a hugetlb page of this memory"
+
+
+@pytest.mark.parametrize(
+    ("payload_bytes", "header_bytes"), [(1001, 2), (2**32 - 1, 2), (0, HEADER_BYTES_MAX + 1), (2**32 - 1, 65535)]
+)
+def test_a_frame_above_the_limits_is_refused_by_its_prefix(payload_bytes: int, header_bytes: int) -> None:
+    """Before its header is there, and before anything is allocated for it."""
+    prefix = payload_bytes.to_bytes(4, "big") + header_bytes.to_bytes(2, "big")
+    answer = refused(prefix, tiny_limits(1000))
+    assert f"a frame of {header_bytes}+{payload_bytes} bytes is larger than the limit of" in answer
+    assert f"{HEADER_BYTES_MAX}+1000" in answer
+
+
+def test_what_is_announced_is_allocated_once_and_no_more() -> None:
+    """A peer that announces the largest payload and sends none of it costs that payload, never more."""
+    receiver = Receiver(Limits(MIB64, geometry=X86_64, memory_pages=X86_64.pages(Level.PUD)))
+    receiver.feed(preamble())
+    tracemalloc.start()
+    try:
+        receiver.feed(encode_head(DeviceState(0), MIB64))
+        assert tracemalloc.get_traced_memory()[1] < MIB64 + (1 << 19)
+        tracemalloc.reset_peak()
+        with pytest.raises(PeerError):
+            Receiver(Limits(MIB64)).feed(preamble(), encode_head(DeviceState(0), MIB64 + 1))
+        assert tracemalloc.get_traced_memory()[1] < MIB64 + (1 << 19)
+    finally:
+        tracemalloc.stop()
+    assert len(receiver.decoder.get_buffer()) == MIB64

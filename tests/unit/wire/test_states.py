@@ -1,0 +1,272 @@
+"""The state tables, tried out exhaustively, and the conversations that people have in mind."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from migemu.errors import PeerError
+from migemu.mm.pages import Level
+from migemu.wire.messages import (
+    TAGS,
+    Advise,
+    Alive,
+    ChannelRole,
+    Complete,
+    DeviceState,
+    Digests,
+    End,
+    Failed,
+    Hello,
+    Listen,
+    Message,
+    Page,
+    Ready,
+    Request,
+    Run,
+    Running,
+    Zero,
+)  # fmt: skip
+from migemu.wire.states import JOINT, PREEMPT_TRANSITIONS, TRANSITIONS, Legality, Role, State, diagram
+from tests.samples import MIGRATION, SAMPLES
+
+SOURCE, DESTINATION = Role.SOURCE, Role.DESTINATION
+MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+ONE = {type(message): message for message, _ in SAMPLES}
+MESSAGES = [ONE[kind] for kind in TAGS]
+
+#: Protocol version 1 as a reader would write it down: who may say what where, and where that leads.
+#: A change here is another version of the protocol.
+SPOKEN = """
+source       none     Hello        setup
+source       setup    Advise       advise
+source       advise   Listen       listen
+source       listen   DeviceState  listen
+source       listen   Run          running
+source       running  Page         running
+source       running  Zero         running
+source       running  End          end
+source       end      Digests      end
+destination  none     Ready        advise
+destination  advise   Running      running
+destination  running  Request      running
+destination  running  Complete     end
+"""
+NEEDS = {Listen: State.ADVISE, Ready: State.ADVISE, Running: State.RUNNING, Complete: State.END}
+
+
+def hello(channel: ChannelRole = MAIN) -> Hello:
+    return Hello(channel, MIGRATION)
+
+
+def page(urgent: bool = False) -> Page:
+    return Page(0, 1, Level.PTE, urgent)
+
+
+#: A whole migration as it usually goes, by both sides.
+CONVERSATION: list[tuple[Role, Message, ChannelRole]] = [
+    (SOURCE, hello(), MAIN),
+    (SOURCE, ONE[Advise], MAIN),
+    (DESTINATION, Ready(), MAIN),
+    (SOURCE, hello(PREEMPT), PREEMPT),
+    (SOURCE, Listen(), MAIN),
+    (SOURCE, DeviceState(0), MAIN),
+    (SOURCE, DeviceState(5), MAIN),
+    (SOURCE, Run(), MAIN),
+    (SOURCE, page(), MAIN),
+    (DESTINATION, Running(), MAIN),
+    (DESTINATION, Request(9, 1, Level.PTE), MAIN),
+    (SOURCE, page(urgent=True), PREEMPT),
+    (SOURCE, Zero(1, 1, Level.PTE, False), MAIN),
+    (SOURCE, Zero(9, 1, Level.PTE, True), PREEMPT),
+    (SOURCE, ONE[End], MAIN),
+    (SOURCE, page(urgent=True), PREEMPT),
+    (DESTINATION, Request(8, 1, Level.PTE), MAIN),
+    (SOURCE, Digests(0), MAIN),
+    (SOURCE, Digests(16), MAIN),
+    (DESTINATION, ONE[Complete], MAIN),
+]
+
+
+def legality(source: State, destination: State, preempt: State = State.NONE) -> Legality:
+    made = Legality()
+    made.states = {SOURCE: source, DESTINATION: destination}
+    made.preempt = preempt
+    return made
+
+
+def legal(made: Legality, role: Role, message: Message, channel: ChannelRole = MAIN) -> bool:
+    before = (dict(made.states), made.preempt)
+    try:
+        made.said(role, message, channel)
+    except PeerError:
+        assert (made.states, made.preempt) == before, "an illegal message moved the states"
+        return False
+    return True
+
+
+def at_least(state: State, needed: State) -> bool:
+    order = list(State)
+    return order.index(state) >= order.index(needed)
+
+
+# --- the tables ---
+
+
+def test_the_tables_are_what_the_protocol_says() -> None:
+    rows = [line.split() for line in SPOKEN.split("\n") if line]
+    kinds = {kind.__name__: kind for kind in TAGS}
+    assert {(Role(role), State(at), kinds[kind]): State(to) for role, at, kind, to in rows} == TRANSITIONS
+    assert NEEDS == JOINT
+    assert {kind for _, kind in PREEMPT_TRANSITIONS} == {Hello, Page, Zero}
+
+
+@pytest.mark.parametrize(("role", "state"), list(product(Role, State)), ids=lambda value: value.value)
+def test_on_the_main_channel_exactly_the_table_is_legal(role: Role, state: State) -> None:
+    """For every message, and every state that the other side can be in."""
+    for message, other in product(MESSAGES, State):
+        kind = type(message)
+        made = legality(state, other) if role is SOURCE else legality(other, state)
+        if kind in (Alive, Failed):
+            expected = None if state is State.FAILED else State.FAILED if kind is Failed else state
+        else:
+            expected = TRANSITIONS.get((role, state, kind))
+            if kind in JOINT and not at_least(other, JOINT[kind]):
+                expected = None
+        assert legal(made, role, message) == (expected is not None), f"{kind.__name__}, other side {other.value}"
+        assert made.states[role] is (expected or state)
+        assert made.states[DESTINATION if role is SOURCE else SOURCE] is other
+        assert made.preempt is State.NONE
+
+
+@pytest.mark.parametrize(("role", "state"), list(product(Role, State)), ids=lambda value: value.value)
+def test_on_the_preempt_channel_exactly_its_table_is_legal(role: Role, state: State) -> None:
+    """Pieces there need a guest that runs, and nothing else: the channels can overtake each other."""
+    for message, source, destination in product(MESSAGES, State, State):
+        kind = type(message)
+        made = legality(source, destination, state)
+        expected = state if kind in (Alive, Failed) else None
+        if role is SOURCE and kind is Hello and state is State.NONE:
+            expected = State.SETUP
+        elif role is SOURCE and kind in (Page, Zero) and state in (State.SETUP, State.RUNNING):
+            expected = State.RUNNING if at_least(destination, State.RUNNING) else None
+        assert legal(made, role, message, PREEMPT) == (expected is not None), f"{kind.__name__}, {made!r}"
+        assert made.preempt is (expected or state)
+        assert made.states == {SOURCE: source, DESTINATION: destination}
+
+
+def test_every_state_is_reached_by_what_may_be_said() -> None:
+    for role in Role:
+        reached = {State.NONE}
+        for _ in State:
+            reached |= {to for (who, at, _), to in TRANSITIONS.items() if who is role and at in reached}
+        assert {at for who, at, _ in TRANSITIONS if who is role} <= reached
+        assert State.END in reached
+
+
+def test_every_message_but_alive_and_failed_belongs_to_one_role() -> None:
+    speakers = {kind: {role for role, _, said in TRANSITIONS if said is kind} for kind in TAGS}
+    assert {kind for kind, roles in speakers.items() if len(roles) != 1} == {Alive, Failed}
+
+
+# --- conversations ---
+
+
+def test_a_whole_migration_is_legal() -> None:
+    made = Legality()
+    for role, message, channel in CONVERSATION:
+        made.said(role, message, channel)
+    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
+    assert repr(made) == "<Legality source end, destination end, preempt running>"
+
+
+def test_either_side_may_say_alive_or_give_up_at_any_point() -> None:
+    for length in range(len(CONVERSATION) + 1):
+        for role, channel in product(Role, ChannelRole):
+            made = Legality()
+            for said in CONVERSATION[:length]:
+                made.said(*said)
+            made.said(role, Alive(), channel)
+            made.said(role, Failed("no more"), channel)
+            assert (made.states[role] is State.FAILED) == (channel is MAIN)
+
+
+@pytest.mark.parametrize("index", range(len(CONVERSATION) - 1))
+def test_nothing_may_be_left_out(index: int) -> None:
+    """But for what may come any number of times, zero included; a preempt channel without pieces among it."""
+    _, message, channel = CONVERSATION[index]
+    optional = type(message) in (DeviceState, Page, Zero, Request, Digests)
+    rest = CONVERSATION[:index] + CONVERSATION[index + 1 :]
+    if isinstance(message, Hello) and channel is PREEMPT:
+        rest = [said for said in rest if said[2] is MAIN]
+        optional = True
+    made = Legality()
+    assert all(legal(made, *said) for said in rest) == optional
+
+
+@pytest.mark.parametrize("index", range(len(CONVERSATION)))
+def test_nothing_but_data_may_be_repeated(index: int) -> None:
+    made = Legality()
+    for said in CONVERSATION[: index + 1]:
+        made.said(*said)
+    repeatable = type(CONVERSATION[index][1]) in (DeviceState, Page, Zero, Request, Digests)
+    assert legal(made, *CONVERSATION[index]) == repeatable
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (Advise, Hello), (Ready, Advise), (Listen, Ready), (DeviceState, Listen), (Run, Listen), (Running, Run),
+        (Page, Run), (Zero, Run), (Request, Running), (End, Run), (Digests, End), (Complete, End), (Complete, Running),
+        (Page, Listen), (Request, Ready), (Page, Hello),
+    ],
+    ids=lambda kind: kind.__name__,
+)  # fmt: skip
+def test_what_comes_before_its_time_is_refused(earlier: type[Message], later: type[Message]) -> None:
+    """`earlier` is said just before `later`, which it has to follow."""
+    order = [(role, message) for role, message, channel in CONVERSATION if channel is MAIN]
+    before = next(index for index, (_, message) in enumerate(order) if type(message) is later)
+    made = Legality()
+    for said in order[:before]:
+        made.said(*said)
+    speaker = next(role for role, message in order if type(message) is earlier)
+    assert not legal(made, speaker, ONE[earlier])
+    assert legal(made, *order[before])
+
+
+def test_urgent_pieces_may_arrive_after_the_end_was_announced() -> None:
+    made = legality(State.END, State.RUNNING, State.SETUP)
+    assert legal(made, SOURCE, page(urgent=True), PREEMPT)
+    assert not legal(made, SOURCE, page(), MAIN)
+
+
+def test_who_gave_up_says_nothing_more() -> None:
+    made = legality(State.RUNNING, State.RUNNING)
+    made.said(SOURCE, Failed("the disk is full"))
+    assert not any(legal(made, SOURCE, message) for message in MESSAGES)
+    assert legal(made, DESTINATION, ONE[Request])
+
+
+def test_a_refusal_names_message_speaker_and_state() -> None:
+    made = Legality()
+    with pytest.raises(PeerError, match="Page is not allowed from the source in state none"):
+        made.said(SOURCE, page())
+    with pytest.raises(PeerError, match="Advise is not allowed from the destination in state none"):
+        made.said(DESTINATION, ONE[Advise])
+    with pytest.raises(PeerError, match="Ready from the destination came before the other side reached advise"):
+        made.said(DESTINATION, Ready())
+    with pytest.raises(PeerError, match="Run is not allowed from the source on the preempt channel in state none"):
+        made.said(SOURCE, Run(), PREEMPT)
+    made.said(SOURCE, hello(PREEMPT), PREEMPT)
+    with pytest.raises(PeerError, match="Page came on the preempt channel before the guest ran"):
+        made.said(SOURCE, page(), PREEMPT)
+
+
+def test_the_diagram_has_an_edge_for_every_row() -> None:
+    lines = diagram().split("\n")
+    assert lines[0] == "stateDiagram-v2"
+    for (role, at, kind), to in TRANSITIONS.items():
+        edge = f"{role.value[0]}_{at.value} --> {role.value[0]}_{to.value}: "
+        (line,) = [line for line in lines if line.strip().startswith(edge)]
+        assert kind.__name__ in line.partition(": ")[2].split(", ")
