@@ -38,7 +38,8 @@ RINGS: Final[dict[str, int]] = {
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
     "dest_node.verify": 5,
     # 6: adapters to the outside
-    "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.emulated": 6,
+    "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
+    "migemu.link.emulated": 6,
     "migemu.store": 6, "migemu.sim.loop": 6,
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any, Final, cast
 from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError
 from migemu.link.clock import BusyPoll
 from migemu.link.shaper import Port, Shaper
+from migemu.link.sockets import check, reason, tune
 from migemu.ports import ChannelHandler, ChannelStatistics, Clock
 from migemu.scenario import Net
 from migemu.units import KIB, SECOND, format_time
@@ -70,7 +70,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=self._net.high_water)
         host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
         self.peer = f"{host}:{port}"
-        _tune(transport.get_extra_info("socket"), self._net)
+        tune(transport.get_extra_info("socket"), self._net)
         if self._shaper is not None:
             self._port = self._shaper.port(self._write)
         self._handler = self._accept(self)
@@ -100,8 +100,9 @@ class TcpChannel(asyncio.BufferedProtocol):
             for message, payload in self._decoder.buffer_updated(nbytes):
                 if type(message) is Request or (type(message) is Page and message.urgent):
                     self._busy_poll.touch()
-                if not self.closing:
-                    self._handler.received(self, message, payload)
+                self._handler.received(self, message, payload)
+                if self.closing:  # the handler has had enough; what follows is not even looked at
+                    break
         except PeerError as error:
             self._refuse(error)
 
@@ -127,7 +128,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         """The connection is over."""
         error: MigemuError | None = None
         if exc is not None and not self._closing:
-            error = BrokenError(f"the connection to {self.peer} broke: {_reason(exc)}")
+            error = BrokenError(f"the connection to {self.peer} broke: {reason(exc)}")
         elif not self._closing and self._decoder.mid_frame:
             error = BrokenError(f"the connection to {self.peer} ended in the middle of a message")
         self._closing = True
@@ -135,6 +136,7 @@ class TcpChannel(asyncio.BufferedProtocol):
             self._linger.cancel()
         if self._port is not None:
             self._port.close()
+        self._transport = None
         self._wake_drainers()
         if not self._gone.done():
             self._gone.set_result(None)
@@ -153,8 +155,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         """The socket's queue is below the low-water mark."""
         self._paused = False
         self._flush()
-        if self.writable:
-            self._wake_drainers()
+        self._wake_drainers()  # they look for themselves what else they have to wait for
 
     # --- what our owner asks ---
 
@@ -320,6 +321,7 @@ class TcpNetwork:
 
     async def connect(self, host: str, port: int, handler: ChannelHandler) -> TcpChannel:
         """Connect, trying again while nobody listens, for `net.connect_timeout`. BrokenError after that."""
+        check(self._net)
         loop = asyncio.get_running_loop()
         deadline = self._clock.now_ns() + self._net.connect_timeout
         while True:
@@ -333,12 +335,12 @@ class TcpNetwork:
                     ),
                     left,
                 )
-            except (OSError, TimeoutError) as error:
-                if isinstance(error, socket.gaierror):
-                    raise BrokenError(f"{host} cannot be resolved: {error.strerror}") from None
+            except (OSError, TimeoutError, UnicodeError) as error:
+                if isinstance(error, socket.gaierror | UnicodeError):
+                    raise BrokenError(f"{host} cannot be resolved: {reason(error)}") from None
                 if self._clock.now_ns() + _RETRY_S * SECOND >= deadline:
                     raise BrokenError(
-                        f"nobody answers at {host}:{port} ({_reason(error)}; tried for "
+                        f"nobody answers at {host}:{port} ({reason(error)}; tried for "
                         f"{format_time(self._net.connect_timeout)}); is the destination listening there?"
                     ) from None
                 await asyncio.sleep(_RETRY_S)
@@ -347,6 +349,7 @@ class TcpNetwork:
 
     async def listen(self, host: str, port: int, accept: Callable[[TcpChannel], ChannelHandler]) -> TcpListener:
         """Listen. BrokenError when the address cannot be used; port 0 takes a free one."""
+        check(self._net)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
@@ -355,38 +358,8 @@ class TcpNetwork:
                 port,
                 reuse_address=True,
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             hint = "; another process uses it: choose another port, or 0 for a free one"
-            raise BrokenError(
-                f"cannot listen on {host}:{port}: {_reason(error)}{hint if error.errno == errno.EADDRINUSE else ''}"
-            ) from None
+            raise BrokenError(f"cannot listen on {host}:{port}: {reason(error)}{hint if in_use else ''}") from None
         return TcpListener(server)
-
-
-def _reason(error: BaseException) -> str:
-    """What an OSError says, without the numbers and tuples that asyncio puts around it."""
-    if isinstance(error, TimeoutError) and error.errno is None:
-        return "no answer in time"
-    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
-
-
-def _tune(sock: Any, net: Net) -> None:
-    """Socket options of the scenario. What the kernel refuses (a congestion control not allowed) stays as it was."""
-    if sock is None:
-        return
-    if net.send_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, net.send_buffer)
-    if net.receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, net.receive_buffer)
-    congestion = net.congestion
-    if congestion == "auto":
-        if sock.getpeername()[0] != sock.getsockname()[0]:
-            return
-        congestion = "cubic"
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
-    except OSError as error:
-        if net.congestion != "auto":
-            raise BrokenError(f"net.congestion={net.congestion}: the kernel refuses it ({_reason(error)})") from None

@@ -1,0 +1,56 @@
+"""Socket options of the scenario, and what an error of a socket says in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from migemu.errors import BrokenError
+from migemu.scenario import Net
+
+
+def reason(error: BaseException) -> str:
+    """What an OSError says, without the numbers and tuples that asyncio puts around it."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    if isinstance(error, UnicodeError):
+        return "it is no host name"
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def tune(sock: Any, net: Net) -> None:
+    """Socket options of the scenario, on a connection that may be gone already."""
+    if sock is None:
+        return
+    try:
+        if net.send_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, net.send_buffer)
+        if net.receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, net.receive_buffer)
+        congestion = net.congestion
+        if congestion == "auto" and sock.getpeername()[0] == sock.getsockname()[0]:
+            congestion = "cubic"
+        if congestion != "auto":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+    except OSError:
+        pass  # gone, which its channel is told, or cubic is not to be had; `check` has refused the rest
+
+
+def check(net: Net) -> None:
+    """BrokenError when the kernel does not have the congestion control that was asked for by name."""
+    if net.congestion == "auto":
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, net.congestion.encode())
+        except OSError as error:
+            raise BrokenError(
+                f"net.congestion={net.congestion}: the kernel refuses it ({reason(error)}); "
+                "see /proc/sys/net/ipv4/tcp_allowed_congestion_control"
+            ) from None
