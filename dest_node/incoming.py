@@ -139,12 +139,9 @@ class Incoming:
             return
         which = "preempt" if channel is self._preempt else "main"
         self._emit(Happening.LOST, detail=f"{which}: {error or 'closed by the peer'}")
+        ended = f"(stage {self._stage.value}, {self._progress()})"
         self.fail(
-            error
-            or BrokenError(
-                f"the source closed the {which} connection before the migration was complete "
-                f"(stage {self._stage.value}, {self._progress()})"
-            )
+            error or BrokenError(f"the source closed the {which} connection before the migration was complete {ended}")
         )
 
     def fail(self, error: BaseException) -> None:
@@ -351,6 +348,7 @@ class Incoming:
             histogram=blocktime.latency.histogram() if blocktime else {},
             reads=parts.guest.ledger.reads if parts else 0,
             writes=parts.guest.ledger.writes if parts else 0,
+            unchecked=parts.guest.ledger.unrecorded if parts else 0,
         )
 
     def image(self) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from dest_node.incoming import Allocate, Incoming
-from migemu.errors import BrokenError, MigemuError, PeerError
+from migemu.errors import BrokenError, MigemuError, PeerError, one_line
 from migemu.outcome import Outcome
 from migemu.ports import Channel, Clock, Listener, Network, Tracer
 from migemu.scenario import Scenario
@@ -103,7 +103,7 @@ class Destination:
             await incoming.finished
         except (MigemuError, asyncio.CancelledError) as error:
             if incoming is not None:
-                incoming.tell(str(error) or "the destination was interrupted")
+                incoming.tell(one_line(error) or "the destination was interrupted")
             raise
         finally:
             if watch is not None:

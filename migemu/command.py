@@ -22,7 +22,7 @@ import uvloop
 from rich.console import Console
 
 import migemu
-from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, InputError, MigemuError
+from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, InputError, MigemuError, one_line
 from migemu.link.shaper import Shaper
 from migemu.scenario import Scenario, load
 
@@ -73,7 +73,7 @@ class Voice:
 
     def error(self, error: BaseException, exit_code: int) -> None:
         """One line saying what went wrong."""
-        line = " ".join(str(error).split()) or "interrupted"
+        line = one_line(error) or "interrupted"
         if self.supervised:
             self.tell(error=line, exit=exit_code, relayed=isinstance(error, GaveUpError))
         else:

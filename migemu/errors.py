@@ -17,6 +17,7 @@ A message is one line: what is wrong, then, after a semicolon or a full stop, wh
 from __future__ import annotations
 
 EXIT_INTERRUPTED = 130
+LINE_MAX = 1000
 
 
 class MigemuError(Exception):
@@ -68,3 +69,9 @@ class VerificationError(MigemuError):
 
 class ClosedError(MigemuError):
     """Something was used after this side had closed it."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most `LINE_MAX` characters, whatever it quotes."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LINE_MAX else line[: LINE_MAX - 3] + "..."

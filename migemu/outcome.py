@@ -82,3 +82,4 @@ class Outcome:
     histogram: dict[int, int]
     reads: int
     writes: int
+    unchecked: int

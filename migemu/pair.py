@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from migemu.errors import EXIT_INTERRUPTED, BrokenError
+from migemu.errors import EXIT_INTERRUPTED, BrokenError, MigemuError
 from migemu.report.progress import Progress
 from migemu.report.status import Status
 from migemu.scenario import Scenario
@@ -178,10 +178,13 @@ class Pair:
     def _merge_traces(self) -> None:
         parts = [self._directory / f"trace.{name}.jsonl" for name in ("source", "dest")]
         there = [part for part in parts if part.exists()]
-        if there:
-            merge(there, self._directory / "trace.jsonl")
-            for part in there:
-                part.unlink()
+        try:
+            if there:
+                merge(there, self._directory / "trace.jsonl")
+                for part in there:
+                    part.unlink()
+        except MigemuError as error:  # what became of the migration is more important
+            self._progress.note(f"the nodes' traces stay apart: {error}")
 
     def _outcome(self) -> PairOutcome:
         if self._interrupted:

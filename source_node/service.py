@@ -18,7 +18,7 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError
+from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, one_line
 from migemu.keepalive import keep_alive
 from migemu.mm.pages import Level, PieceRun
 from migemu.policy.push import push_orders
@@ -26,7 +26,7 @@ from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MIB, MS, SECOND, format_time
-from migemu.wire.codec import Limits
+from migemu.wire.codec import TEXT_BYTES_MAX, Limits
 from migemu.wire.messages import (
     Advise,
     Alive,
@@ -68,6 +68,12 @@ class SourceOutcome:
     downtime_ns: int
     wire_bytes: int
     sender: SenderStatistics
+
+
+def _for_the_record(scenario: Scenario) -> str:
+    """The scenario as the destination's result shows it; nothing of it, if it is too long to be told."""
+    text = json.dumps(scenario.resolved(), ensure_ascii=False)
+    return text if len(text.encode(errors="replace")) <= TEXT_BYTES_MAX else "{}"
 
 
 class _Handler:
@@ -144,7 +150,7 @@ class Source:
             self._work = asyncio.get_running_loop().create_task(self._migrate(host, port))
             complete = await self._work
         except (MigemuError, asyncio.CancelledError) as error:
-            self._tell(str(error) or "the source was interrupted")
+            self._tell(one_line(error) or "the source was interrupted")
             raise self._error or error from None
         finally:
             if watch is not None:
@@ -162,7 +168,7 @@ class Source:
         self._stage("advise")
         self._say(main, Advise(
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
-            scenario.pull.preempt, json.dumps(scenario.resolved()),
+            scenario.pull.preempt, _for_the_record(scenario),
         ))  # fmt: skip
         await self._until(Ready)
         if scenario.pull.preempt:

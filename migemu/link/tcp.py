@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError
+from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError, one_line
 from migemu.link.clock import BusyPoll
 from migemu.link.shaper import Port, Shaper
 from migemu.link.sockets import check, reason, tune
@@ -116,7 +116,7 @@ class TcpChannel(asyncio.BufferedProtocol):
     def _refuse(self, error: PeerError) -> None:
         """The peer broke the protocol: tell it, close, report."""
         if self._transport is not None and not self._transport.is_closing():
-            self.send(Failed(str(error)))
+            self.send(Failed(one_line(error)))
         self._report(error)
         self._shut()
 

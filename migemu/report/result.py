@@ -65,6 +65,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "guest": {
             "accesses": outcome.reads + outcome.writes,
             "writes": outcome.writes,
+            "unchecked": outcome.unchecked,
             "longest_silence_ns": blocktime.silence_ns_max if blocktime else 0,
         },
         "page_table": {

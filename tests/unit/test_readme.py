@@ -18,7 +18,7 @@ README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf
 
 def empty_result() -> dict[str, object]:
     snapshot = Snapshot(0, Stage.SETUP, X86_64, 0, 0, 0, None, {}, 0, 0, Times(), "")
-    outcome = Outcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0)
+    outcome = Outcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0, 0)
     return build(outcome, Scenario(), "measured", "failed", "an error")
 
 
