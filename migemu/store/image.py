@@ -59,32 +59,35 @@ class ImageMemory:
         first, count, level = run
         if count == 1 and level == Level.PTE and first < self._whole_pages and self._words[first * self._page_words]:
             return ((run, self._view[first * self._page_bytes : (first + 1) * self._page_bytes]),)
-        each = self.geometry.pages(run.level)
-        pages = run.count * each
-        if run.first + pages <= self._whole_pages and self._pages[run.first : run.first + pages, 0].all():
-            return ((run, self._bytes(run.first, pages)),)  # the common case: no page can be zero
-        zero = [self._is_zero(run.first + piece * each, each) for piece in range(run.count)]
+        each = self.geometry.pages(level)
+        pages = count * each
+        if first + pages <= self._whole_pages and self._pages[first : first + pages, 0].all():
+            return ((run, self._bytes(first, pages)),)  # the common case: no page can be zero
+        holds: np.ndarray[Any, np.dtype[np.bool_]] = np.any(self._holds_bytes(first, pages).reshape(count, each), axis=1)
         parts: list[tuple[PieceRun, memoryview | None]] = []
         begin = 0
-        for piece in range(1, run.count + 1):
-            if piece == run.count or zero[piece] != zero[begin]:
-                part = PieceRun(run.first + begin * each, piece - begin, run.level)
-                payload = None if zero[begin] else self._bytes(part.first, part.count * each)
-                parts.append((part, payload))
-                begin = piece
+        for end in [*(np.flatnonzero(holds[1:] != holds[:-1]) + 1).tolist(), count]:
+            part = PieceRun(first + begin * each, end - begin, level)
+            parts.append((part, self._bytes(part.first, part.count * each) if holds[begin] else None))
+            begin = end
         return parts
 
     def digests(self, first: PageIndex, count: int) -> bytes:
         """xxh3_64 of each of `count` base pages from `first` on, 8 bytes each, little endian."""
         return page_digests(self._bytes(first, count), self.geometry.page_bytes)
 
-    def _is_zero(self, first: PageIndex, pages: int) -> bool:
+    def _holds_bytes(self, first: PageIndex, pages: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of `pages` base pages from `first` on are not all zeros. Padding is."""
+        holds = np.zeros(pages, dtype=np.bool_)
         whole = min(max(0, self._whole_pages - first), pages)
-        rows = self._pages[first : first + whole]
-        if rows[:, 0].any() or rows.any():
-            return False
-        holds_tail = self._tail is not None and first <= self._whole_pages < first + pages
-        return not (holds_tail and any(self._tail or b""))
+        if whole:
+            rows = self._pages[first : first + whole]
+            holds[:whole] = rows[:, 0] != 0
+            doubtful = np.flatnonzero(~holds[:whole])
+            holds[doubtful] = (rows if len(doubtful) == whole else rows[doubtful]).any(axis=1)
+        if self._tail is not None and first <= self._whole_pages < first + pages:
+            holds[whole] = any(self._tail)
+        return holds
 
     def _bytes(self, first: PageIndex, pages: int) -> memoryview:
         page_bytes = self.geometry.page_bytes
