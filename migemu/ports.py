@@ -79,13 +79,16 @@ class ChannelHandler(Protocol):
         """A frame begins. Whatever is raised as PeerError here refuses it before its payload lands."""
 
     def landing(self, page: Page, offset: int) -> memoryview:
-        """Where the payload of `page` belongs from byte `offset` on."""
+        """Where the payload of `page` belongs from byte `offset` on. Must not close the channel."""
 
     def received(self, channel: Channel, message: Message, payload: bytes) -> None:
         """A message is complete. The payload of a Page has landed already."""
 
     def lost(self, channel: Channel, error: MigemuError | None) -> None:
-        """The connection is over; once. None: the peer closed it between two messages."""
+        """The connection is over; once. None: the peer closed it between two messages.
+
+        Whoever calls `close` or `abort` itself is not told.
+        """
 
 
 class Listener(Protocol):

@@ -214,8 +214,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         """The next turn of `_flush`."""
         if self._flushing:
             self._flush()
-            if self.writable:
-                self._wake_drainers()
+            self._wake_drainers()
 
     @property
     def closing(self) -> bool:
@@ -255,23 +254,28 @@ class TcpChannel(asyncio.BufferedProtocol):
         """Send what is queued, say that nothing more will come, and let the peer close.
 
         Closing first, with bytes of the peer unread, would make the kernel reset the connection, and the peer might
-        never read what was said last. A peer that takes longer than `_LINGER_S` over it loses the rest.
+        never read what was said last. A peer that takes in nothing for `_LINGER_S`, or then does not close, is cut off.
         """
         self._lost = True
         if not self._closing and self._transport is not None:
             self._closing = True
-            self._linger = asyncio.get_running_loop().call_later(_LINGER_S, self.abort)
-            self._say_end()
+            self._say_end(-1, self._clock.now_ns())
         self._wake_drainers()
 
-    def _say_end(self) -> None:
-        """End our direction of the stream as soon as everything has been handed to the kernel."""
+    def _say_end(self, queued_bytes: int, since_ns: int) -> None:
+        """End our direction of the stream once everything is sent; `queued_bytes` has not changed since `since_ns`."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._queue or self._paused or (self._port is not None and not self._port.idle):
-            asyncio.get_running_loop().call_later(_POLL_S, self._say_end)
-        elif self._transport.can_write_eof():
-            self._transport.write_eof()
+        loop, now = asyncio.get_running_loop(), self._clock.now_ns()
+        left = self.statistics().queued_bytes
+        if not left and (self._port is None or self._port.idle):
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            self._linger = loop.call_later(_LINGER_S, self.abort)
+        elif left == queued_bytes and now - since_ns > _LINGER_S * SECOND:
+            self.abort()
+        else:
+            self._linger = loop.call_later(_POLL_S, self._say_end, left, since_ns if left == queued_bytes else now)
 
     def abort(self) -> None:
         """Close now; what is queued is lost."""

@@ -26,11 +26,15 @@ def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
     if backing == "anonymous":
         memory = anonymous(memory_bytes)
     else:
+        hint = _LESS
+        if backing == "hugetlbfs":
+            hint = "reserve hugetlb pages first (/proc/sys/vm/nr_hugepages) or use memory.backing=anonymous"
+        else:
+            _check_available(memory_bytes)
         try:
             memory = _shared(memory_bytes, backing)
         except (OSError, ValueError, OverflowError) as error:
-            hint = "reserve hugetlb pages first (/proc/sys/vm/nr_hugepages) or use memory.backing=anonymous"
-            raise _refusal(memory_bytes, backing, error, hint if backing == "hugetlbfs" else _LESS) from None
+            raise _refusal(memory_bytes, backing, error, hint) from None
     try:
         memory.madvise(_MADV_POPULATE_WRITE)
     except OSError as error:
@@ -40,17 +44,22 @@ def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
 
 def anonymous(memory_bytes: int) -> mmap.mmap:
     """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when there is not enough memory."""
-    available = _available_bytes()
-    if available is not None and memory_bytes > available:  # overcommit would hand out any number of bytes
-        raise BrokenError(
-            f"no {format_size(memory_bytes)} of memory to be had ({format_size(available)} are available); {_LESS}"
-        )
+    _check_available(memory_bytes)
     try:
         memory = mmap.mmap(-1, memory_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
     except (OSError, ValueError, OverflowError) as error:
         raise _refusal(memory_bytes, "anonymous", error, _LESS) from None
     return memory
+
+
+def _check_available(memory_bytes: int) -> None:
+    """Refuse what the machine does not have: overcommit would hand out any number of bytes, and kill for them later."""
+    available = _available_bytes()
+    if available is not None and memory_bytes > available:
+        raise BrokenError(
+            f"no {format_size(memory_bytes)} of memory to be had ({format_size(available)} are available); {_LESS}"
+        )
 
 
 def _refusal(memory_bytes: int, backing: str, error: Exception, hint: str) -> BrokenError:

@@ -63,7 +63,9 @@ class ImageMemory:
         pages = count * each
         if first + pages <= self._whole_pages and self._pages[first : first + pages, 0].all():
             return ((run, self._bytes(first, pages)),)  # the common case: no page can be zero
-        holds: np.ndarray[Any, np.dtype[np.bool_]] = np.any(self._holds_bytes(first, pages).reshape(count, each), axis=1)
+        holds: np.ndarray[Any, np.dtype[np.bool_]] = np.any(
+            self._holds_bytes(first, pages).reshape(count, each), axis=1
+        )
         parts: list[tuple[PieceRun, memoryview | None]] = []
         begin = 0
         for end in [*(np.flatnonzero(holds[1:] != holds[:-1]) + 1).tolist(), count]:

@@ -13,10 +13,10 @@ fault is a minor one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, AddressSpace, FaultOutcome, UffdFeature, UffdPagefault
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
@@ -24,9 +24,6 @@ from migemu.ports import Continued
 from migemu.units import format_size
 
 _WORD = struct.Struct("<Q")
-_MADV_POPULATE_WRITE: Final = 23  # <asm-generic/mman-common.h>; since Linux 5.14
-_MFD_HUGE_2MB: Final = 21 << 26  # <linux/memfd.h>
-_MFD_HUGE_1GB: Final = 30 << 26
 
 
 class MappedMemory:
@@ -78,6 +75,8 @@ class MappedMemory:
                     page = (event.address - self._start) // self._page_bytes
                     self._report(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
                 return waiter
+            if outcome is not FaultOutcome.MAPPED:
+                raise OSError(errno.EFAULT, f"a vCPU touched base page {page}: {outcome.value}")
         at = page * self._page_bytes + offset
         (before,) = _WORD.unpack_from(self._view, at)
         if stamp is not None:

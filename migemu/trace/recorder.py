@@ -36,21 +36,34 @@ class FileRecorder:
 
     def __init__(self, path: Path, kind: str) -> None:
         """Begin the file at `path`. BrokenError when it cannot be written."""
+        self._path = path
         self._pending: list[Event] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
-            raise BrokenError(f"{path}: the trace cannot be written: {error.strerror}") from None
+            raise _unwritable(path, error) from None
         self._file.write(header_line(kind) + "\n")
-        self._file.flush()  # so that a node that is killed leaves a trace, if an empty one
+        try:
+            self._file.flush()  # so that a node that is killed leaves a trace, if an empty one
+        except OSError as error:
+            self._close()
+            raise _unwritable(path, error) from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            pass  # what could not be written has been told
 
     def emit(self, event: Event) -> None:
         """Record one event."""
@@ -60,9 +73,17 @@ class FileRecorder:
 
     def flush(self) -> None:
         """Write what is pending."""
-        self._file.writelines(event_line(event) + "\n" for event in self._pending)
-        self._pending.clear()
-        self._file.flush()
+        try:
+            self._file.writelines(event_line(event) + "\n" for event in self._pending)
+            self._file.flush()
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+        finally:
+            self._pending.clear()
+
+
+def _unwritable(path: Path, error: OSError) -> BrokenError:
+    return BrokenError(f"{path}: the trace cannot be written: {error.strerror}")
 
 
 def merge(traces: Iterable[Path], into: Path) -> None:
@@ -83,11 +104,11 @@ def merge(traces: Iterable[Path], into: Path) -> None:
             raise InputError(f"traces of different kinds cannot be merged into {into}")
         timed = [_timed(number, path, file) for number, (path, file) in enumerate(files)]
         try:
-            out = stack.enter_context(into.open("w", encoding="utf-8"))
-            out.write(headers.pop() + "\n")
-            out.writelines(line for _, _, line in heapq.merge(*timed))
+            with into.open("w", encoding="utf-8") as out:
+                out.write(headers.pop() + "\n")
+                out.writelines(line for _, _, line in heapq.merge(*timed))
         except OSError as error:
-            raise BrokenError(f"{into}: the trace cannot be written: {error.strerror}") from None
+            raise _unwritable(into, error) from None
 
 
 def _header(path: Path, file: TextIO) -> str:

@@ -184,9 +184,7 @@ def test_hwpoison_takes_whole_hugepages_and_not_twice(make_guest: Guest) -> None
         (8 * HUGE, HUGE, {"minor": True}, errno.EINVAL),
     ],
 )
-def test_register_refuses(
-    make_guest: Guest, offset: int, length: int, modes: dict[str, bool], number: int
-) -> None:
+def test_register_refuses(make_guest: Guest, offset: int, length: int, modes: dict[str, bool], number: int) -> None:
     """Whole hugepages, also under HGM."""
     guest = make_guest(minor=False)
     with refused(number):

@@ -24,9 +24,7 @@ GIB, MIB2, KIB4 = 1 << 30, 1 << 21, 1 << 12
         (3, 1, "...t............", 2),
     ],
 )
-def test_each_position_gets_the_largest_leaf(
-    guest: Guest, first: int, count: int, expected: str, tables: int
-) -> None:
+def test_each_position_gets_the_largest_leaf(guest: Guest, first: int, count: int, expected: str, tables: int) -> None:
     assert guest.continue_(first, count) == count
     assert (guest.map(), guest.tables) == (expected, tables)
 

@@ -1,0 +1,239 @@
+"""GuestMemory: a vCPU gets at a word only where the page table lets it, and then finds what landed.
+
+Positions are given in base pages and as the geometry's own sizes, so that one test speaks of a hugetlb page of 16 base
+pages and of a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migemu.mm.pages import TINY, Level, Span
+from migemu.ports import Continued
+from tests.conformance.guest import Guest, awaited, every_store, turns
+from tests.conformance.stores import STORES, Store
+
+# --- bytes ---
+
+
+@every_store
+async def test_memory_is_zeros_before_anything_has_landed(store: Store) -> None:
+    guest = Guest(store)
+    assert guest.memory.geometry is store.geometry
+    assert guest.memory.memory_bytes == guest.pages * guest.page
+    for page in (0, 1, guest.pmd, guest.pages - 1):
+        assert bytes(guest.memory.landing(page, 1)) == bytes(guest.page)
+        guest.map(page)
+        assert guest.read(0, page) == 0
+
+
+@every_store
+async def test_what_landed_is_what_a_vcpu_reads_in_every_word_of_the_page(store: Store) -> None:
+    """Little endian; in the first page, the last, and across a run of several."""
+    guest = Guest(store)
+    for first, count in ((0, 1), (guest.pmd - 1, 3), (guest.pages - 2, 2)):
+        data = Random(first).randbytes(count * guest.page)
+        guest.land(first, data)
+        guest.map(first, count)
+        for at in (0, 8, 4080, guest.page - 8, (count - 1) * guest.page, count * guest.page - 8):
+            (word,) = struct.unpack_from("<Q", data, at)
+            assert guest.read(0, first + at // guest.page, at % guest.page) == word
+
+
+@every_store
+async def test_what_lands_after_the_page_was_mapped_shows_too(store: Store) -> None:
+    """Both mappings are of the same bytes."""
+    guest = Guest(store)
+    guest.map(3)
+    guest.land(3, b"\x01" + bytes(6) + b"\x80")
+    assert guest.read(0, 3) == 0x8000_0000_0000_0001
+
+
+@every_store
+async def test_a_stamp_is_read_back_and_answers_the_word_before_it(store: Store) -> None:
+    guest = Guest(store)
+    guest.land(5, struct.pack("<Q", 77))
+    guest.map(5)
+    assert guest.write(0, 5, 2**64 - 1) == 77
+    assert guest.write(1, 5, 6, offset=8) == 0
+    assert guest.write(1, 5, 0, offset=8) == 6
+    assert guest.write(1, 5, 5, offset=guest.page - 8) == 0
+    assert guest.read(2, 5) == 2**64 - 1
+    assert guest.read(2, 5, 8) == 0
+    expected = b"\xff" * 8 + bytes(guest.page - 16) + struct.pack("<Q", 5)
+    assert bytes(guest.memory.landing(5, 1)) == expected, "seen through the alias, and nothing else has changed"
+    assert guest.read(2, 5, guest.page - 8) == 5
+    assert bytes(guest.memory.landing(4, 1)) == bytes(guest.memory.landing(6, 1)) == bytes(guest.page)
+
+
+# --- faults ---
+
+
+@every_store
+async def test_a_touch_of_what_is_not_mapped_faults_once_and_is_reported_once(store: Store) -> None:
+    """Also where the bytes are there already: received is not mapped."""
+    guest = Guest(store)
+    guest.land(7, b"landed")
+    waiting = guest.fault(3, 7)
+    assert guest.faults == [(3, 7, False)]
+    await turns()
+    assert not waiting.done()
+    assert guest.faults == [(3, 7, False)]
+    guest.map(7)
+    await waiting
+    assert guest.read(3, 7) == int.from_bytes(b"landed", "little")
+    assert guest.faults == [(3, 7, False)]
+
+
+@every_store
+async def test_a_write_faults_as_a_write_and_does_nothing_until_it_is_tried_again(store: Store) -> None:
+    guest = Guest(store)
+    waiting = guest.fault(0, guest.pages - 1, stamp=99)
+    assert guest.faults == [(0, guest.pages - 1, True)]
+    assert bytes(guest.memory.landing(guest.pages - 1, 1)) == bytes(guest.page)
+    guest.map(guest.pages - 1)
+    await waiting
+    assert guest.write(0, guest.pages - 1, 99) == 0
+    assert guest.read(0, guest.pages - 1) == 99
+
+
+@every_store
+async def test_mapping_another_page_wakes_nobody(store: Store) -> None:
+    guest = Guest(store)
+    waiting = guest.fault(0, 5)
+    guest.map(4)
+    guest.map(6, 2)
+    guest.memory.uffdio_wake(4, 1)
+    guest.memory.uffdio_wake(6, guest.pages - 6)
+    await turns()
+    assert not waiting.done()
+    guest.map(5)
+    await waiting
+
+
+@every_store
+@pytest.mark.parametrize("level", [Level.PTE, Level.PMD])
+async def test_a_run_wakes_whoever_waits_in_any_of_its_pieces(store: Store, level: Level) -> None:
+    guest = Guest(store)
+    each = store.geometry.pages(level)
+    waiting = [guest.fault(vcpu, page) for vcpu, page in enumerate((0, each, 3 * each - 1, 3 * each))]
+    assert guest.map(0, 3, level) == Continued(mapped=3, existing=0)
+    await asyncio.gather(*waiting[:3])
+    assert not waiting[3].done()
+    guest.map(3 * each)
+    await waiting[3]
+
+
+@every_store
+async def test_two_vcpus_on_one_page_are_both_reported_and_both_woken(store: Store) -> None:
+    guest = Guest(store)
+    first, second = guest.fault(0, 2), guest.fault(1, 2, stamp=8)
+    assert guest.faults == [(0, 2, False), (1, 2, True)]
+    guest.map(2)
+    await asyncio.gather(first, second)
+    assert guest.write(1, 2, 8) == 0
+    assert guest.read(0, 2) == 8
+
+
+@every_store
+async def test_a_wake_without_a_mapping_lets_the_vcpu_fault_again(store: Store) -> None:
+    guest = Guest(store)
+    for _ in range(3):
+        waiting = guest.fault(4, 9)
+        guest.memory.uffdio_wake(8, 4)
+        await waiting
+    assert guest.faults == [(4, 9, False)] * 3
+
+
+@every_store
+async def test_one_vcpu_faults_on_one_page_after_the_other(store: Store) -> None:
+    guest = Guest(store)
+    for page in (0, guest.pmd, 1, guest.pages - 1):
+        waiting = guest.fault(0, page)
+        guest.map(page)
+        await waiting
+        guest.read(0, page)
+    assert [page for _, page, _ in guest.faults] == [0, guest.pmd, 1, guest.pages - 1]
+
+
+@every_store
+async def test_faults_are_reported_to_whoever_asked_last_and_to_nobody_before(store: Store) -> None:
+    memory = store()
+    memory.touch(0, 1, 0, None)
+    heard: list[Any] = []
+    memory.on_fault(lambda *fault: heard.append(("first", *fault)))
+    memory.touch(1, 2, 0, 5)
+    memory.on_fault(lambda *fault: heard.append(("second", *fault)))
+    memory.touch(2, 3, 0, None)
+    assert heard == [("first", 1, 2, True), ("second", 2, 3, False)]
+
+
+# --- all together ---
+
+PAGES = 2 * TINY.pages(Level.PUD)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 3), st.integers(0, PAGES - 1)),
+        st.tuples(st.just("read"), st.integers(0, 3), st.integers(0, PAGES - 1)),
+        st.tuples(st.just("land"), st.integers(1, 6), st.integers(0, PAGES - 1)),
+        st.tuples(st.just("map 2M"), st.integers(1, 3), st.integers(0, PAGES // 4 - 1)),
+        st.tuples(st.just("collapse"), st.sampled_from([Level.PMD, Level.PUD]), st.integers(0, PAGES - 1)),
+        st.tuples(st.just("wake"), st.integers(1, 8), st.integers(0, PAGES - 1)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=60)
+@given(steps=steps)
+@pytest.mark.parametrize("store", STORES[:2], ids=[store.name for store in STORES[:2]])
+async def test_no_write_is_lost_and_every_read_is_what_was_landed_or_written(
+    store: Store, steps: list[tuple[str, int, int]]
+) -> None:
+    """Whatever lands, is mapped, collapses and wakes in between. A page lands once, as the receiver sees to."""
+    guest = Guest(store)
+    words: dict[int, int] = {}  # by page, as they should be
+    landed: set[int] = set()
+    asleep: dict[int, asyncio.Future[None]] = {}
+    for number, (step, argument, where) in enumerate(steps, 1):
+        if step in ("read", "write"):
+            waiting = asleep.get(argument)
+            if waiting is not None and not waiting.done():
+                continue
+            stamp = number if step == "write" else None
+            word = guest.memory.touch(argument, where, 0, stamp)
+            if isinstance(word, int):
+                assert word == words.get(where, 0)
+                landed.add(where)  # what the guest has had its hands on must not land again
+                words[where] = word if stamp is None else stamp
+            else:
+                asleep[argument] = asyncio.ensure_future(awaited(word))
+        elif step == "land":
+            for page in range(where, min(where + argument, PAGES)):
+                if page not in landed:
+                    landed.add(page)
+                    words[page] = 10_000 + number
+                    guest.land(page, struct.pack("<Q", words[page]))
+            guest.map(where, min(argument, PAGES - where))
+        elif step == "map 2M":
+            guest.map(4 * where, min(argument, PAGES // 4 - where), Level.PMD)
+        elif step == "wake":
+            guest.memory.uffdio_wake(where, min(argument, PAGES - where))
+        else:
+            level = Level(argument)
+            try:
+                guest.memory.madvise_collapse([Span(where - where % TINY.pages(level), level)])
+            except FileExistsError:
+                pass  # one larger entry maps it
+        await asyncio.sleep(0)
+    guest.memory.uffdio_wake(0, PAGES)
+    await asyncio.gather(*asleep.values())
+    guest.map(0, PAGES)
+    assert {page: guest.read(9, page) for page in range(PAGES)} == {page: words.get(page, 0) for page in range(PAGES)}

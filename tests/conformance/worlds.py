@@ -1,0 +1,184 @@
+"""The worlds that the suites run in: an event loop, the clock that belongs to it, and a network of two nodes.
+
+A suite for another implementation (a virtual-time loop, an emulated network) is one more `World` in the lists below.
+Whatever a world leaves behind fails the test that ran in it: an exception that only the loop saw, an open descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import uvloop
+
+from migemu.link.clock import MonotonicClock
+from migemu.link.shaper import Shaper
+from migemu.link.tcp import TcpNetwork
+from migemu.ports import Channel, Clock, Listener, Network
+from migemu.scenario import Link, Net
+from migemu.units import MS
+from tests.conformance.ear import Ear
+
+#: A test that takes longer hangs. In virtual time this costs nothing.
+_HANG_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """An event loop and its clock."""
+
+    name: str
+    make: Callable[[], asyncio.AbstractEventLoop]
+    clock: Callable[[], Clock]
+    #: How much before its time `sleep_until` may return.
+    early_ns: int
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run `main` to its end, and look at what it leaves behind."""
+        before = _descriptors()
+        unhandled: list[dict[str, Any]] = []
+
+        async def guarded() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+            async with asyncio.timeout(_HANG_S):
+                await main
+
+        with asyncio.Runner(loop_factory=self.make) as runner:
+            runner.run(guarded())
+        assert not unhandled
+        assert _descriptors() - before == set()
+
+
+def _descriptors() -> set[str]:
+    """Every open descriptor of this process, with what it stands for: a number alone may be in use again."""
+    found = set()
+    for number in Path("/proc/self/fd").iterdir():
+        try:
+            found.add(f"{number.name} {number.readlink()}")
+        except OSError:  # the one that this look itself had open
+            continue
+    return found
+
+
+LOOPS = (
+    Loop("asyncio", asyncio.new_event_loop, MonotonicClock, MS),
+    Loop("uvloop", uvloop.new_event_loop, MonotonicClock, MS),
+)
+
+
+class End:
+    """One end of a connection: its channel, and the handler that hears what comes."""
+
+    def __init__(self, channel: Channel, ear: Ear) -> None:
+        self.channel = channel
+        self.ear = ear
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Two nodes, each with its network, and a clock for both."""
+
+    clock: Clock
+    source: Network
+    destination: Network
+    listeners: list[Listener] = field(default_factory=list)
+    channels: list[Channel] = field(default_factory=list)
+
+    async def pair(self, here: Ear | None = None, there: Ear | None = None) -> tuple[End, End]:
+        """A connection from the source (first) to the destination (second)."""
+        accepted: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+        here, there = here or Ear(), there or Ear()
+
+        def accept(channel: Channel) -> Ear:
+            accepted.set_result(channel)
+            return there
+
+        listener = await self.destination.listen("127.0.0.1", 0, accept)
+        self.listeners.append(listener)
+        channel = await self.source.connect("127.0.0.1", listener.port, here)
+        self.channels += [channel, await accepted]
+        return End(channel, here), End(await accepted, there)
+
+    async def leave(self) -> None:
+        """Close what a test has left open of `listeners` and `channels`."""
+        for listener in self.listeners:
+            await listener.close()
+        for channel in self.channels:
+            channel.abort()
+        for channel in self.channels:
+            await channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A loop, and how the networks of two nodes are made in it."""
+
+    name: str
+    loop: Loop
+    networks: Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]
+
+    def run(self, test: Callable[..., Awaitable[None]], net: Net, **arguments: Any) -> None:
+        """Run `test(nodes, **arguments)`."""
+
+        async def main() -> None:
+            clock = self.loop.clock()
+            async with self.networks(net, clock) as (source, destination):
+                nodes = Nodes(clock, source, destination)
+                try:
+                    await test(nodes, **arguments)
+                finally:
+                    await nodes.leave()
+
+        self.loop.run(main())
+
+
+def tcp(link: Link | None) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
+    """Two nodes on TCP; with a link, each has a shaper of its own in front of what leaves it."""
+
+    @asynccontextmanager
+    async def make(net: Net, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
+        shapers = [Shaper(link, clock, Random(node), net.high_water) for node in (1, 2)] if link else [None, None]
+        try:
+            yield TcpNetwork(net, clock, shapers[0]), TcpNetwork(net, clock, shapers[1])
+        finally:
+            for shaper in shapers:
+                if shaper is not None:
+                    shaper.close()
+
+    return make
+
+
+for _loop in LOOPS:
+    _loop.make().close()  # a library's first loop may open what the process then keeps
+
+SHAPED = Link(rate="1Gbit", delay="1ms")
+BARE_WORLDS = tuple(World(f"tcp-{loop.name}", loop, tcp(None)) for loop in LOOPS)
+SHAPED_WORLDS = tuple(World(f"shaped-{loop.name}", loop, tcp(SHAPED)) for loop in LOOPS)
+#: Every world of the network suite.
+WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
+
+_Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def in_worlds(worlds: tuple[World, ...], **net: Any) -> Callable[[_Test], Callable[..., None]]:
+    """Make of `async def test(nodes, ...)` a test that runs in each of `worlds`, with these settings of [net]."""
+
+    def decorate(test: _Test) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(world: World, **arguments: Any) -> None:
+            world.run(test, Net(**net), **arguments)
+
+        others = list(inspect.signature(test).parameters.values())[1:]
+        world = inspect.Parameter("world", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        run.__signature__ = inspect.Signature([world, *others])  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("world", worlds, ids=[world.name for world in worlds])(run)
+
+    return decorate
