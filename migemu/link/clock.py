@@ -109,8 +109,11 @@ class BusyPoll:
     """
 
     def __init__(self, duration_ns: int) -> None:
-        """Polls for `duration_ns` after each `touch`; 0 never does. Must be made in a running loop."""
-        self._duration_ns = duration_ns
+        """Polls for `duration_ns` after each `touch`; 0 never does. Must be made in a running loop.
+
+        On a machine with one processor it never polls: the peer may be the one that needs it.
+        """
+        self._duration_ns = duration_ns if (os.cpu_count() or 1) > 1 else 0
         self._loop = asyncio.get_running_loop()
         self._until_ns = 0
         self._hot_until_ns = 0
