@@ -159,9 +159,9 @@ class Net:
         "10s", "how long a peer may stay silent in a migration before it counts as lost", least="10ms"
     )
     write: int = fields.size("256K", "most bytes handed to the socket at once", least="4K")
-    write_hot: int = fields.size("64K", "the same within 10 ms of an urgent message", least="4K")
+    write_hot: int = fields.size("32K", "the same within 10 ms of an urgent message", least="4K")
     read: int = fields.size("2M", "bytes received from one connection before the others get a turn", least="4K")
-    read_hot: int = fields.size("128K", "the same within 10 ms of an urgent message", least="4K")
+    read_hot: int = fields.size("64K", "the same within 10 ms of an urgent message", least="4K")
     high_water: int = fields.size("256K", "bytes queued at a socket before the background stream waits", least="4K")
     send_buffer: int = fields.size("0", "SO_SNDBUF; 0 leaves it to the system")
     receive_buffer: int = fields.size("0", "SO_RCVBUF; 0 leaves it to the system")

@@ -108,7 +108,7 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "net.hello_timeout": ("1001us", 1_001_000),
     "net.idle_timeout": ("10ms", 10 * MS),
     "net.read": ("1M", MIB),
-    "net.read_hot": ("32K", 32 * KIB),
+    "net.read_hot": ("16K", 16 * KIB),
     "net.write_hot": ("16K", 16 * KIB),
     "net.write": ("4K", 4 * KIB),
     "net.high_water": ("1M", MIB),
