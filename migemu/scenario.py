@@ -83,7 +83,7 @@ class Push:
     order: str = fields.spec("fault_follow", "push order", push_orders, X86_64, _TRIAL_PAGES, Random(0))
     piece: Level = fields.piece("4K", "size of a background piece: 4K or 2M")
     run: int = fields.size(
-        "512K", "most bytes of neighbouring pieces behind one header; an urgent piece waits for at most one run "
+        "1M", "most bytes of neighbouring pieces behind one header; an urgent piece waits for at most one run "
         "(a single 2M piece may exceed it)", least="4K", whole="4K", most="64M",
     )  # fmt: skip
     rate: int = fields.rate("0", "limit of the background stream (QEMU: max-postcopy-bandwidth); 0 is none")

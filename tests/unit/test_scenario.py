@@ -47,7 +47,7 @@ def test_the_defaults_are_base_units() -> None:
     scenario = Scenario()
     assert scenario.memory.size == GIB
     assert scenario.push.piece is Level.PTE
-    assert scenario.push.run == 512 * KIB
+    assert scenario.push.run == MIB
     assert scenario.push.rate == 0
     assert scenario.pull.preempt is True
     assert scenario.net.idle_timeout == 10 * SECOND
