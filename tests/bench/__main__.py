@@ -120,7 +120,7 @@ def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -
         console.print(f"failed: {error}", markup=False)
         sys.exit(1)
     for a, _ in results.values():
-        congestion = a[0].get("congestion", congestion)
+        congestion = a[0]["source_congestion"]
     machine = figures.machine(len(os.sched_getaffinity(0)), pinned, congestion)
     pairs = [both for runs_of in results.values() for both in zip(*runs_of, strict=True)]
     machine["disturbed_runs"] = sum(max(a["foreign"], b["foreign"]) > quiet.FOREIGN_MAX for a, b in pairs)

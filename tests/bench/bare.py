@@ -224,7 +224,7 @@ async def _receive_bulk(seat: Seat) -> dict[str, Any]:
     await receiver.close()
     server.close()
     seat.pool.check()
-    return {"span_ns": receiver.span_ns, "cpu_ns": receiver.cpu_ns, "congestion": receiver.congestion}
+    return {"span_ns": receiver.span_ns, "cpu_ns": receiver.cpu_ns}
 
 
 async def _send_bulk(seat: Seat) -> dict[str, Any]:
@@ -233,7 +233,7 @@ async def _send_bulk(seat: Seat) -> dict[str, Any]:
     sender.start()
     await sender.done
     await sender.close()
-    return {"cpu_ns": sender.cpu_ns}
+    return {"cpu_ns": sender.cpu_ns, "congestion": sender.congestion}
 
 
 async def _ask(seat: Seat) -> dict[str, Any]:
@@ -252,7 +252,7 @@ async def _answer(seat: Seat) -> dict[str, Any]:
     answerer = RttServer(_net(seat), seat.pool.view)
     await _connect(answerer, seat.command.ports[0])
     await answerer.done
-    return {}
+    return {"congestion": answerer.congestion}
 
 
 async def _ask_loaded(seat: Seat) -> dict[str, Any]:
@@ -278,7 +278,7 @@ async def _answer_loaded(seat: Seat) -> dict[str, Any]:
     await sender.done
     await answerer.done
     await sender.close()
-    return {"cpu_ns": sender.cpu_ns}
+    return {"cpu_ns": sender.cpu_ns, "congestion": sender.congestion}
 
 
 MEASUREMENTS: Final[dict[str, dict[str, Measurement]]] = {
