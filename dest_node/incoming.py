@@ -21,7 +21,7 @@ from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError, Pee
 from migemu.keepalive import keep_alive
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.outcome import Outcome, Snapshot, Stage, Times
-from migemu.policy.collapse import collapse_policies
+from migemu.policy.collapse import collapse_policies, promises
 from migemu.ports import Channel, Clock, GuestMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
@@ -154,6 +154,7 @@ class Incoming:
     def _advised(self, advise: Advise) -> None:
         self._announced = Announced(advise, self._scenario.limits)
         self._times = self._times._replace(advise=self._clock.now_ns())
+        self._emit(Happening.MEMORY, count=self._announced.pages, detail=self._announced.geometry.name)
         self._enter(Stage.ADVISE)
         self._spawn(self._prepare(self._announced))
 
@@ -165,8 +166,12 @@ class Incoming:
         except (ValueError, OSError) as error:
             raise InputError(f"guest.workload={self._scenario.guest.workload}: {error}") from None
         policy = collapse_policies.create(self._scenario.collapse.policy, geometry)
-        receiver = Receiver(geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece)
-        effects = Effects(receiver, memory, self._clock, self._tracer, self._ask, self._finish)
+        self._emit(Happening.POLICY, detail=" ".join((self._scenario.collapse.policy, *promises(policy))))
+        costs = self._scenario.costs.model(geometry, self._scenario.guest.vcpus)
+        receiver = Receiver(
+            geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece, collapse_ns=costs.collapse_ns
+        )
+        effects = Effects(receiver, memory, costs, self._clock, self._tracer, self._ask, self._finish, self._spawn)
         self._parts = Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger))
         self._page_bytes = geometry.page_bytes
         self._limits.geometry, self._limits.memory_pages = geometry, announced.pages
@@ -197,26 +202,19 @@ class Incoming:
         self._arrived(PieceRun(zero.first, zero.count, zero.level), zero.urgent, zero=True)
 
     def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:
-        parts = self._ready()
-        duplicates = parts.receiver.pages_duplicate
-        effects = parts.receiver.arrived(run, zero=zero)
-        if self._tracer is not None:
-            pages = run.count * self._limits.geometry.pages(run.level)
-            self._emit(Happening.RECEIVED, run.first, pages, run.level, urgent=urgent, detail="zero" if zero else None)
-            if (again := parts.receiver.pages_duplicate - duplicates) > 0:
-                self._emit(Happening.DUPLICATE, run.first, again)
-        parts.effects.carry(effects)
+        self._ready().effects.arrived(run, urgent, zero)
         self._last_piece_ns = self._clock.now_ns()
         if not self._first_piece_ns:
             self._first_piece_ns = self._last_piece_ns
 
     def _end(self, end: End) -> None:
         parts = self._ready()
+        self._emit(Happening.ENDED, count=end.pages)
         if end.pages != parts.receiver.received.total:
             raise PeerError(f"the source ends after {end.pages} base pages of {parts.receiver.received.total}")
         self._downtime_ns = end.downtime_ns
         self._enter(Stage.END)
-        parts.effects.carry(parts.receiver.ended())
+        parts.effects.carry(parts.receiver.ended(self._clock.now_ns()))
 
     def _digest(self, digests: Digests, payload: bytes) -> None:
         self._digests.put_nowait((digests.first, payload))
@@ -235,7 +233,7 @@ class Incoming:
         if self._tracer is not None:
             self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
         try:
-            parts.effects.carry(parts.receiver.faulted(page))
+            parts.effects.carry(parts.receiver.faulted(page, self._clock.now_ns()))
         except (MigemuError, OSError) as error:
             self.fail(error)
 
@@ -349,6 +347,8 @@ class Incoming:
             reads=parts.guest.ledger.reads if parts else 0,
             writes=parts.guest.ledger.writes if parts else 0,
             unchecked=parts.guest.ledger.unrecorded if parts else 0,
+            collapse_ns=parts.effects.collapse_ns if parts else 0,
+            collapse_stall_ns_max=parts.effects.collapse_stall_ns_max if parts else 0,
         )
 
     def image(self) -> Iterator[bytes]:

@@ -1,9 +1,12 @@
 """What the destination does with what arrives. Pure: told what happened, answers with effects, in order.
 
-    received(run)    bytes are in their place        -> Continue what was new
-    faulted(page)    a vCPU waits for a base page    -> Request it, once; Wake if it has been mapped meanwhile
+    arrived(run)     bytes are in their place        -> Continue what was new
+    faulted(page)    a vCPU waits for a base page    -> Ask for it, once; Wake if it has been mapped meanwhile
     done(effect)     an effect was carried out       -> Collapse what the policy proposes, Wake who still sleeps
     ended()          the source has sent everything  -> Collapse the rest, Finish
+    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time has put off
+
+Each is told the time, in ns of one clock that does not go back.
 
 Rules:
 1. Received is not mapped. `received` is set when all bytes of a base page are in their place; `mapped` when an entry
@@ -14,18 +17,21 @@ Rules:
    counted. MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): nobody below would refuse. Also refused
    are spans that are leaves already (EEXIST under a larger one, 2.2), and those of which nothing is mapped, where it
    would do nothing (0.3) and count as mapped here.
-4. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
+4. A collapse of several spans is one process_madvise, which stops at the first that fails (6.1). That one is tried
+   again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
+5. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
 from migemu.outcome import ReceiverStatistics
-from migemu.policy.collapse import CollapsePolicy
+from migemu.policy.collapse import CollapsePolicy, TimedCollapsePolicy
+from migemu.ports import Collapsed
 
 
 class Continue(NamedTuple):
@@ -35,7 +41,7 @@ class Continue(NamedTuple):
 
 
 class Collapse(NamedTuple):
-    """MADV_COLLAPSE each span, in order."""
+    """MADV_COLLAPSE each span, in order, by one process_madvise if there are several."""
 
     spans: tuple[Span, ...]
 
@@ -53,33 +59,57 @@ class Ask(NamedTuple):
     run: PieceRun
 
 
+class Refuse(NamedTuple):
+    """A policy proposed to collapse `span`, which is not done. Nothing to carry out but to note it."""
+
+    span: Span
+    reason: str
+
+
 class Finish(NamedTuple):
     """Everything has arrived and is mapped as the policy wants it."""
 
 
-Effect = Continue | Collapse | Wake | Ask | Finish
+Effect = Continue | Collapse | Wake | Ask | Refuse | Finish
 
 
 class Receiver:
     """The pure core of the destination."""
 
-    def __init__(self, geometry: Geometry, pages: int, policy: CollapsePolicy, *, urgent_piece: Level) -> None:
-        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`."""
+    def __init__(
+        self,
+        geometry: Geometry,
+        pages: int,
+        policy: CollapsePolicy,
+        *,
+        urgent_piece: Level,
+        collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
+    ) -> None:
+        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`.
+
+        `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
+        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free.
+        """
         self.geometry = geometry
+        self.now_ns = 0
         self.received_pages = PageBitmap(geometry, pages)
         self.mapped_pages = PageBitmap(geometry, pages)
         self._policy = policy
+        self._timed = policy if isinstance(policy, TimedCollapsePolicy) else None
+        self._collapse_ns = collapse_ns
         self._urgent_piece = urgent_piece
         self._per_pmd = geometry.pages(Level.PMD)
         self._pmd_leaf = bytearray(pages // self._per_pmd)
         self._pud_leaf = bytearray(pages // geometry.pages(Level.PUD))
         self._asked: set[PageIndex] = set()
         self._open: dict[PageIndex, int] = {}
-        self._ended = False
-        self._finished = False
+        self._pmd_faults = [0] * len(self._pmd_leaf)
+        self._collapsing = 0  # collapses decided on and not reported yet
+        self._failed: list[Span] = []
+        self._ended = self._winding_up = self._finished = False
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
         self._zero = self._duplicate = self._faults = self._requests = 0
-        self._calls = self._refused = 0
+        self._calls = self._refused = self._failures = 0
         self._collapsed = {Level.PMD: 0, Level.PUD: 0}
 
     # What a collapse policy may look at (policy.collapse.MappingView).
@@ -102,6 +132,19 @@ class Receiver:
             return True
         return span.level <= Level.PMD and bool(self._pmd_leaf[span.first // self._per_pmd])
 
+    def faults_in(self, span: Span) -> int:
+        """How many faults there have been on the base pages of `span`, counted by 2M."""
+        first = span.first // self._per_pmd
+        return sum(self._pmd_faults[first : first + max(1, self.geometry.pages(span.level) // self._per_pmd)])
+
+    def collapse_ns(self, span: Span) -> int:
+        """What a collapse of `span`, which is mapped, would take, as the cost model has it."""
+        if self._collapse_ns is None:
+            return 0
+        first, last = span.first // self._per_pmd, (span.first + self.geometry.pages(span.level)) // self._per_pmd
+        pmds = sum(self._pmd_leaf[first:last])
+        return self._collapse_ns({Level.PMD: pmds, Level.PTE: (last - first - pmds) * self._per_pmd}, span.level)
+
     # What the shell asks before bytes land.
 
     def fresh_until(self, page: PageIndex, end: PageIndex) -> PageIndex:
@@ -110,8 +153,9 @@ class Receiver:
 
     # What happens.
 
-    def arrived(self, run: PieceRun, *, zero: bool = False) -> Sequence[Effect]:
+    def arrived(self, run: PieceRun, now: int, *, zero: bool = False) -> Sequence[Effect]:
         """The bytes of `run` are in their place (or it is zero, and so is the memory)."""
+        self.now_ns = now
         pages = run.count * self.geometry.pages(run.level)
         fresh_runs = self._fresh(run, pages)
         fresh = self.received_pages.add(run.first, pages)
@@ -142,9 +186,11 @@ class Receiver:
                 fresh.append(PieceRun(piece, 1, run.level))
         return fresh
 
-    def faulted(self, page: PageIndex) -> Sequence[Effect]:
+    def faulted(self, page: PageIndex, now: int) -> Sequence[Effect]:
         """A vCPU sleeps on `page`."""
+        self.now_ns = now
         self._faults += 1
+        self._pmd_faults[page // self._per_pmd] += 1
         if self.mapped_pages.pages[page]:
             return (Wake(page, 1),)
         self._open[page] = self._open.get(page, 0) + 1
@@ -158,18 +204,33 @@ class Receiver:
         self._requests += 1
         return (Ask(PieceRun(first, 1, self._urgent_piece)),)
 
-    def done(self, effect: Effect, existing: int = 0) -> Sequence[Effect]:
-        """An effect was carried out; `existing` pieces of a Continue were mapped already (EEXIST)."""
+    def done(self, effect: Effect, now: int, result: int | Collapsed | None = None) -> Sequence[Effect]:
+        """An effect was carried out. `result` of a Continue: how many of its pieces were mapped already (EEXIST)."""
+        self.now_ns = now
         if type(effect) is Continue:
-            return self._continued(effect.run, existing)
+            assert isinstance(result, int)
+            return self._continued(effect.run, result)
         if type(effect) is Collapse:
-            return self._collapse_done(effect.spans)
+            assert isinstance(result, Collapsed)
+            return self._collapse_done(effect.spans, result)
         return ()
 
-    def ended(self) -> Sequence[Effect]:
+    def ended(self, now: int) -> Sequence[Effect]:
         """The source says that it has sent everything; pieces on the preempt channel may still be under way."""
+        self.now_ns = now
         self._ended = True
         return self._finish_if_complete()
+
+    def deadline(self) -> int | None:
+        """When to call `timeout`; None while there is nothing to wait for. It may change with every other call."""
+        return self._timed.deadline(self) if self._timed is not None else None
+
+    def timeout(self, now: int) -> Sequence[Effect]:
+        """The deadline has come."""
+        self.now_ns = now
+        if self._timed is None:
+            return ()
+        return [*self._propose(self._timed.due(self)), *self._finish_if_complete()]
 
     # How.
 
@@ -189,10 +250,12 @@ class Receiver:
             effects += self._finish_if_complete()
         return effects
 
-    def _collapse_done(self, spans: Sequence[Span]) -> Sequence[Effect]:
+    def _collapse_done(self, spans: Sequence[Span], result: Collapsed) -> Sequence[Effect]:
         effects: list[Effect] = []
         self._calls += 1
-        for span in spans:
+        self._collapsing -= 1
+        done, rest = spans[: result.done], spans[result.done :]
+        for span in done:
             pages = self.geometry.pages(span.level)
             self._collapsed[span.level] += 1
             self.mapped_pages.add(span.first, pages)
@@ -202,20 +265,43 @@ class Receiver:
                 self._pmd_leaf[span.first // pages] = 1
             if self._open and self._close(span.first, pages):
                 effects.append(Wake(span.first, pages))
-        for span in spans:
+        if rest and result.errno:  # the kernel tells why a range failed when it is the first of its call (6.1)
+            self._failures += 1
+            self._failed.append(rest[0])
+            rest = rest[1:]
+        effects += self._collapse([span for span in rest if not self._objection(span)])
+        for span in done:
             effects += self._propose(self._policy.collapsed(span, self))
         if self._ended:
             effects += self._finish_if_complete()
         return effects
 
     def _propose(self, spans: Sequence[Span]) -> Sequence[Effect]:
-        """One Collapse of what may be collapsed; the rest is refused."""
-        received, mapped = self.received_pages, self.mapped_pages
-        accepted = tuple(
-            span for span in spans if received.full(span) and not mapped.empty(span) and not self.is_leaf(span)
-        )
-        self._refused += len(spans) - len(accepted)
-        return (Collapse(accepted),) if accepted else ()
+        """One Collapse of what may be collapsed; the rest is refused, and counted."""
+        effects: list[Effect] = []
+        accepted = []
+        for span in spans:
+            if reason := self._objection(span):
+                self._refused += 1
+                effects.append(Refuse(span, reason))
+            else:
+                accepted.append(span)
+        return [*effects, *self._collapse(accepted)]
+
+    def _objection(self, span: Span) -> str:
+        """Why `span` must not be collapsed; empty if it may be."""
+        if not self.received_pages.full(span):
+            return "not received"
+        if self.mapped_pages.empty(span):
+            return "nothing mapped"
+        return "a leaf already" if self.is_leaf(span) else ""
+
+    def _collapse(self, spans: Sequence[Span]) -> Sequence[Effect]:
+        """One call for `spans`, if there are any."""
+        if not spans:
+            return ()
+        self._collapsing += 1
+        return (Collapse(tuple(spans)),)
 
     def _close(self, first: PageIndex, pages: int) -> bool:
         """Forget the open faults of `pages` base pages; whether there were any."""
@@ -228,10 +314,19 @@ class Receiver:
         return bool(inside)
 
     def _finish_if_complete(self) -> Sequence[Effect]:
-        if self._finished or not self.mapped_pages.complete:
+        """The last collapses, once; the end, when they are done and the policy has put nothing off."""
+        if self._finished or not self._ended or not self.mapped_pages.complete:
             return ()
-        self._finished = True
-        return (*self._propose(self._policy.ended(self)), Finish())
+        effects: list[Effect] = []
+        if not self._winding_up:
+            self._winding_up = True
+            failed, self._failed = self._failed, []
+            effects += self._collapse([span for span in failed if not self._objection(span)])
+            effects += self._propose(self._policy.ended(self))
+        if not self._collapsing and self.deadline() is None:
+            self._finished = True
+            effects.append(Finish())
+        return effects
 
     @property
     def pages_duplicate(self) -> int:
@@ -264,7 +359,7 @@ class Receiver:
             self._pieces[Level.PTE], self._pieces[Level.PMD], self._zero, self._duplicate,
             self.received_pages.set_pages, self.mapped_pages.set_pages,
             self._faults, sum(self._open.values()), self._requests,
-            self._calls, self._collapsed[Level.PMD], self._collapsed[Level.PUD], self._refused,
+            self._calls, self._collapsed[Level.PMD], self._collapsed[Level.PUD], self._refused, self._failures,
         )  # fmt: skip
 
     def __repr__(self) -> str:

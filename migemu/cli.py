@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from migemu.check import check
 from migemu.command import (
     CONTEXT,
     Voice,
@@ -67,7 +68,11 @@ def main() -> None:
     Your image:  migemu run --image vmcore --set link.rate=10Gbit --set guest.vcpus=8
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
     Choices:     migemu list;  every setting: migemu list --settings
+    Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     """
+
+
+main.add_command(check)
 
 
 @main.command()

@@ -48,6 +48,7 @@ class ReceiverStatistics(NamedTuple):
     collapse_to_2m: int
     collapse_to_1g: int
     collapse_refused: int
+    collapse_failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything known at the end, whichever end it was."""
+    """Everything known at the end, whichever end it was. The last two are the cost model's, in every world."""
 
     snapshot: Snapshot
     verified: bool
@@ -83,3 +84,5 @@ class Outcome:
     reads: int
     writes: int
     unchecked: int
+    collapse_ns: int = 0
+    collapse_stall_ns_max: int = 0

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from migemu.errors import MigemuError
+from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.trace.events import Event
 from migemu.wire.codec import Limits, Sized
@@ -133,6 +134,17 @@ class Continued:
     existing: int
 
 
+class Collapsed(NamedTuple):
+    """What a MADV_COLLAPSE of several spans did: the first `done` of them; `errno` if not even the first (6.1).
+
+    `steps` are what it did to entries and tables, in order; their bytes count from the beginning of the memory.
+    """
+
+    done: int
+    errno: int = 0
+    steps: tuple[GatherStep, ...] = ()
+
+
 class GuestMemory(Protocol):
     """The guest's memory at the destination: the syscalls a VMM issues, and the accesses a vCPU makes."""
 
@@ -148,8 +160,11 @@ class GuestMemory(Protocol):
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE: whoever sleeps on these base pages looks again."""
 
-    def madvise_collapse(self, spans: Sequence[Span]) -> None:
-        """MADV_COLLAPSE of each span, in order. OSError as the kernel's."""
+    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
+        """MADV_COLLAPSE of each span, in order, up to the first that fails: by one process_madvise (6.1).
+
+        OSError for an errno that says that the call itself is wrong (EINVAL and the like).
+        """
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
         """A vCPU reads the 8-byte word at byte `offset` of a base page, or writes `stamp` to it.

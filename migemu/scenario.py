@@ -23,6 +23,7 @@ import attrs
 from migemu import fields
 from migemu.errors import ScenarioError
 from migemu.guest.workload import WorkloadContext, workloads
+from migemu.mm.costs import CostModel
 from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
 from migemu.policy.collapse import collapse_policies
 from migemu.policy.push import push_orders
@@ -109,6 +110,26 @@ class Collapse:
 
 
 @attrs.frozen
+class Costs:
+    """[costs] - by which scheme a kernel with HGM would do what the model does (`migemu.mm.costs` has the prices)."""
+
+    mapcount: str = fields.choice(
+        "thp_like", "how mappings of a hugetlb page are counted: what a collapse has to change",
+        ("head_only", "thp_like", "hstate"),
+    )  # fmt: skip
+    lock: str = fields.choice(
+        "mmap_lock", "what a collapse locks: the mm (v2) or the VMA (v1)", ("vma_lock", "mmap_lock")
+    )  # fmt: skip
+    notifier: str = fields.choice(
+        "around", "when KVM is told of a collapse: before and after it, or after it", ("around", "after")
+    )
+
+    def model(self, geometry: Geometry, vcpus: int) -> CostModel:
+        """The cost model of a guest of `vcpus` vCPUs."""
+        return CostModel(self.mapcount, self.lock, self.notifier, geometry, vcpus=vcpus)  # type: ignore[arg-type]
+
+
+@attrs.frozen
 class Guest:
     """[guest] - who touches the memory at the destination."""
 
@@ -186,7 +207,7 @@ class Bounds:
 
 
 _SECTIONS: Final[dict[str, type[Any]]] = {
-    "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "guest": Guest,
+    "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "costs": Costs, "guest": Guest,
     "device": Device, "link": Link, "return_link": Link, "net": Net, "limits": Bounds,
 }  # fmt: skip
 
@@ -200,6 +221,7 @@ class Scenario:
     push: Push = attrs.field(factory=Push)
     pull: Pull = attrs.field(factory=Pull)
     collapse: Collapse = attrs.field(factory=Collapse)
+    costs: Costs = attrs.field(factory=Costs)
     guest: Guest = attrs.field(factory=Guest)
     device: Device = attrs.field(factory=Device)
     link: Link = attrs.field(factory=Link)
@@ -315,6 +337,6 @@ def describe() -> Iterable[tuple[str, str, str, str]]:
 
 
 __all__ = [
-    "Bounds", "Collapse", "Device", "General", "Guest", "Link", "Memory", "Net", "Pull", "Push", "Scenario",
+    "Bounds", "Collapse", "Costs", "Device", "General", "Guest", "Link", "Memory", "Net", "Pull", "Push", "Scenario",
     "describe", "from_mapping", "load", "replace",
 ]  # fmt: skip

@@ -165,6 +165,10 @@ class Source:
         scenario = self._scenario
         main = self._channel()
         self._say(main, Hello(ChannelRole.MAIN, self._migration))
+        if self._tracer is not None:
+            self._tracer.emit(
+                Event(self._clock.now_ns(), NODE, Happening.MEMORY, count=self._pages, detail=self._geometry.name)
+            )
         self._stage("advise")
         self._say(main, Advise(
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
@@ -239,18 +243,18 @@ class Source:
         """Send the pieces of a run, zero pieces without their bytes; the payload bytes sent."""
         sent_bytes = 0
         for part, payload in self._memory.read(run):
-            if payload is None:
-                self._say(channel, Zero(*part, urgent), role)
-            else:
-                self._say(channel, Page(*part, urgent), role, payload)
-                sent_bytes += len(payload)
-            if self._tracer is not None:
+            if self._tracer is not None:  # before it goes, or in a merged trace it could follow its own arrival
                 pages = part.count * self._geometry.pages(part.level)
                 detail = "zero" if payload is None else None
                 self._tracer.emit(Event(
                     self._clock.now_ns(), NODE, Happening.SENT, part.first, pages, part.level, urgent=urgent,
                     detail=detail,
                 ))  # fmt: skip
+            if payload is None:
+                self._say(channel, Zero(*part, urgent), role)
+            else:
+                self._say(channel, Page(*part, urgent), role, payload)
+                sent_bytes += len(payload)
         return sent_bytes
 
     async def _digests(self, first: int) -> bytes:

@@ -1,1 +1,5 @@
-"""Choices picked by name: which pages the source pushes next, when the destination collapses what."""
+"""Choices, each picked by name: what to push next, when to collapse what."""
+
+from migemu.policy import budget, collapse, push  # so that every policy is registered, whichever is imported
+
+__all__ = ["budget", "collapse", "push"]

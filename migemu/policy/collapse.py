@@ -22,14 +22,13 @@ Words
     leaf       an entry that maps memory; here: a span mapped by one entry of its level or a larger one
     full       every base page mapped
 
-Simplified
-    A policy sees no time and no load, so none here waits for a quiet moment.
+    stall      what a collapse makes vCPUs wait; here: how long the call takes (2.3), as the cost model has it
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
 from migemu.registry import Registry
@@ -52,12 +51,26 @@ class MappingView(Protocol):
     def mapped(self) -> PageBitmap:
         """The base pages that an entry of some size gives access to."""
 
+    @property
+    def now_ns(self) -> int:
+        """The time, in ns of a clock that does not go back."""
+
     def is_leaf(self, span: Span) -> bool:
         """Whether `span` is mapped by one entry of its level or a larger one."""
 
+    def faults_in(self, span: Span) -> int:
+        """How many faults there have been on the pages of `span`, counted by 2M."""
+
+    def collapse_ns(self, span: Span) -> int:
+        """What a collapse of `span`, which is mapped, would take in ns, as the cost model has it."""
+
 
 class CollapsePolicy(Protocol):
-    """Proposes spans to collapse, in order. Factories take (geometry). The receiver refuses what is incomplete."""
+    """Proposes spans to collapse, in order. Factories take (geometry). The receiver refuses what is incomplete.
+
+    Two promises may stand beside it as attributes, for those who check traces: `collapses` (in the end every 1G page is
+    one entry; the default is that it is not) and `steps` (never a 1G before all its 2M).
+    """
 
     def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
         """`count` base pages from `first` on were continued: the spans to collapse now."""
@@ -69,7 +82,23 @@ class CollapsePolicy(Protocol):
         """Everything has arrived and is mapped: the spans to collapse at last."""
 
 
+@runtime_checkable
+class TimedCollapsePolicy(CollapsePolicy, Protocol):
+    """A policy that puts spans off until later."""
+
+    def deadline(self, view: MappingView) -> int | None:
+        """When `due` has something to propose, in ns; None while nothing is put off. It may be in the past."""
+
+    def due(self, view: MappingView) -> Sequence[Span]:
+        """The spans to collapse now, of those that were put off."""
+
+
 collapse_policies: Registry[CollapsePolicy] = Registry("collapse policy", "migemu.collapse")
+
+
+def promises(policy: CollapsePolicy) -> tuple[str, ...]:
+    """The words of what `policy` promises, out of "collapses" and "steps"."""
+    return tuple(word for word in ("collapses", "steps") if getattr(policy, word, False))
 
 
 @collapse_policies.register("never")
@@ -101,6 +130,7 @@ class Never:
 class AtEnd(Never):
     """Collapses to 1G after everything has arrived, as QEMU's doublemap RFC does."""
 
+    collapses = True
     __slots__ = ()
 
     def ended(self, view: MappingView) -> Sequence[Span]:
@@ -113,6 +143,7 @@ class AtEnd(Never):
 class Direct(Never):
     """Collapses to 1G as soon as a 1G page is full, without a 2M step."""
 
+    collapses = True
     __slots__ = ("_per_pmd", "_per_pud", "_proposed")
 
     def __init__(self, geometry: Geometry) -> None:
@@ -155,6 +186,8 @@ class Batched(Never):
     arrived are collapsed then. Fewer calls for the same work, and the guest keeps small mappings for longer.
     """
 
+    collapses = True
+    steps = True
     __slots__ = ("_checked", "_full", "_per_pmd", "_per_pud", "_proposed", "_spans")
 
     SPANS_MAX: Final = 65536

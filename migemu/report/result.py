@@ -1,7 +1,8 @@
 """result.json: everything about one run, with keys that stay.
 
 Units are in the names: `_ns` nanoseconds, `bytes` bytes. `kind` is "measured" for real time and real bytes, "modelled"
-for virtual time; the two never share a table. The keys are documented in the README; a test compares the two.
+for virtual time; the two never share a table. What stands under `modelled` is the cost model's (`migemu.mm.costs`, by
+the schemes under `[costs]`) in either kind: a model of the page table collapses in no time. The keys are documented in the README; a test compares the two.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "to_2M": receiver.collapse_to_2m if receiver else 0,
             "to_1G": receiver.collapse_to_1g if receiver else 0,
             "refused": receiver.collapse_refused if receiver else 0,
+            "failed": receiver.collapse_failed if receiver else 0,
+        },
+        "modelled": {
+            "collapse_ns": outcome.collapse_ns,
+            "collapse_stall_ns_max": outcome.collapse_stall_ns_max,
         },
     }  # fmt: skip
 

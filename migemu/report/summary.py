@@ -84,6 +84,16 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             f"{collapse['refused']:,} refused",
         )
     )
+    if result["modelled"]["collapse_ns"]:
+        costs = result["scenario"]["costs"]
+        rows.append(
+            (
+                "on a kernel (modelled)",
+                f"collapses take {format_time(result['modelled']['collapse_ns'])} and hold a vCPU for up to "
+                f"{format_time(result['modelled']['collapse_stall_ns_max'])} "
+                f"({costs['mapcount']}, {costs['lock']}, {costs['notifier']})",
+            )
+        )
     return rows
 
 

@@ -19,11 +19,16 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 
 from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, AddressSpace, FaultOutcome, UffdFeature, UffdPagefault
+from migemu.mm.collapse import EHWPOISON
+from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Continued
+from migemu.ports import Collapsed, Continued
 from migemu.units import format_size
 
 _WORD = struct.Struct("<Q")
+
+#: What MADV_COLLAPSE may answer to a call that is right (kernel-semantics 2.2): try again later, or live with it.
+_MAY_FAIL = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM, EHWPOISON)
 
 
 class MappedMemory:
@@ -41,6 +46,7 @@ class MappedMemory:
         self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
         self._uffd = self._space.userfaultfd(UffdFeature.MINOR_HUGETLBFS | UffdFeature.THREAD_ID)
         self._uffd.register(self._start, memory_bytes, minor=True)
+        self._steps: list[GatherStep] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._report: Callable[[int, PageIndex, bool], None] = lambda *_: None
 
@@ -56,12 +62,25 @@ class MappedMemory:
         """UFFDIO_WAKE."""
         self._uffd.wake(self._start + first * self._page_bytes, count * self._page_bytes)
 
-    def madvise_collapse(self, spans: Sequence[Span]) -> None:
-        """MADV_COLLAPSE of each span, in order."""
-        for span in spans:
-            self._space.madvise(
-                self._start + span.first * self._page_bytes, self.geometry.size(span.level), MADV_COLLAPSE
-            )
+    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
+        """MADV_COLLAPSE of one span, or process_madvise of several; the first that fails ends it."""
+        ranges = [(self._start + first * self._page_bytes, self.geometry.size(level)) for first, level in spans]
+        failure = done = 0
+        try:
+            left = self._space.process_madvise(ranges, MADV_COLLAPSE)
+            while left > 0:
+                offset = ranges[done][0] - self._start
+                self._steps.append(
+                    GatherStep(GatherKind.INSTALLED, offset, offset + ranges[done][1], spans[done].level, 1)
+                )
+                left -= ranges[done][1]
+                done += 1
+        except OSError as error:
+            if error.errno not in _MAY_FAIL:
+                raise
+            failure = error.errno
+        steps, self._steps = tuple(self._steps), []
+        return Collapsed(done, failure, steps)
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
         """The word as it was before `stamp` was written to it; or, after a fault, what to await."""

@@ -2,11 +2,21 @@
 
 A trace is a file of JSON lines. The first line names the schema:
 
-    {"schema": "migemu-trace", "version": 1, "kind": "measured"}
+    {"schema": "migemu-trace", "version": 2, "kind": "measured"}
 
-Every other line is one event: `t` (ns, one clock for the whole file), `node` ("source", "destination"), `event` (a
-value of `Happening`), and those of `first`, `count` (base pages), `level` ("PTE", "PMD", "PUD"), `vcpu`, `write`,
-`urgent`, `detail` that the event has. Events of one node stand in the order in which they happened.
+Every other line is one event: `t` (ns, one clock for the whole file, never going back), `node` ("source",
+"destination"), `event` (a value of `Happening`), and those of `first`, `count`, `level` ("PTE", "PMD", "PUD" ...),
+`vcpu`, `write`, `urgent`, `detail` that `FIELDS` gives to it.
+
+Rules
+    1. Events of one node stand in the order in which they happened. `first` is a base page and, unless its comment says
+       otherwise, `count` are base pages.
+    2. A node first says what memory it is about (`memory`), before any event about a page of it.
+    3. `sent` bears the time before the bytes went out, so that in a merged trace it never follows their arrival.
+    4. `faulted` is the moment in which the vCPU falls asleep, not the one in which somebody reads of it.
+    5. One collapse: `cleared`*, `collapsed`, `flushed`, `freed` (kernel-semantics 2.3; the order of v2 of the series).
+    6. A name never changes its meaning within one version. Version 2 (this one) tells of the page table, of protection,
+       poison and removal; it calls `dropped` what version 1 called `duplicate`.
 """
 
 from __future__ import annotations
@@ -18,26 +28,80 @@ from typing import Final, NamedTuple
 from migemu.mm.pages import Level, PageIndex
 
 SCHEMA: Final = "migemu-trace"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 KINDS: Final = ("measured", "modelled")
+NODES: Final = ("source", "destination")
 
 
 class Happening(Enum):
-    """Every kind of event. The comment names the fields that it carries."""
+    """Every kind of event, and what it says. Which fields it has stands in `FIELDS`."""
 
+    MEMORY = "memory"  # what this trace is about: `count` base pages; detail: the geometry's name
     STATE = "state"  # detail: the stage that begins
-    SENT = "sent"  # first count level urgent; detail "zero" without payload
-    REQUESTED = "requested"  # first count level: the destination asked for it
-    RECEIVED = "received"  # first count level urgent; detail "zero" without payload, count of pieces that were new
-    DUPLICATE = "duplicate"  # first count: base pages that had come before; memory was not touched
-    FAULTED = "faulted"  # vcpu first write
-    CONTINUED = "continued"  # first count level: UFFDIO_CONTINUE, one per piece
-    WOKEN = "woken"  # vcpu first
-    WAKE = "wake"  # first count: explicit UFFDIO_WAKE
-    COLLAPSED = "collapsed"  # first level: MADV_COLLAPSE made one entry of it
-    REFUSED = "refused"  # first level: a collapse proposed over something not received
-    WRITTEN = "written"  # vcpu first: the guest's first write to a base page
     LOST = "lost"  # detail: a connection ended, and why
+    POLICY = "policy"  # detail: the collapse policy, then its promises ("steps", "collapses") as words
+    SENT = "sent"  # detail "zero" without payload
+    REQUESTED = "requested"  # the destination asked the source for it
+    RECEIVED = "received"  # bytes that were new, and are in their place; detail "zero" without payload
+    DROPPED = "dropped"  # bytes that came and were not stored; detail: why ("duplicate")
+    FAULTED = "faulted"  # a vCPU falls asleep on a base page
+    WOKEN = "woken"  # and runs again
+    KILLED = "killed"  # or gets a signal instead; detail: "SIGBUS", "BUS_MCEERR_AR"
+    CONTINUED = "continued"  # UFFDIO_CONTINUE, one per piece; detail "dontwake" if it wakes nobody
+    WAKE = "wake"  # UFFDIO_WAKE
+    CLEARED = "cleared"  # a collapse or a zap cleared `count` leaves of `level`
+    COLLAPSED = "collapsed"  # MADV_COLLAPSE: one entry of `level` is in place
+    FLUSHED = "flushed"  # the TLB holds nothing of these base pages that was cleared before
+    FREED = "freed"  # `count` page-table pages under `first` given back
+    REFUSED = "refused"  # a collapse proposed by the policy, and not made; detail: why
+    FAILED = "failed"  # MADV_COLLAPSE refused by the kernel; detail: the errno's name
+    READ = "read"  # a vCPU read a base page; models tell it, measured runs do not
+    WRITTEN = "written"  # a vCPU wrote to a base page: at least the first time
+    ZAPPED = "zapped"  # the guest dropped it (MADV_DONTNEED, a balloon)
+    REMOVED = "removed"  # the handler has read the event that tells of it
+    PROTECTED = "protected"  # write-protect on
+    UNPROTECTED = "unprotected"  # off, by UFFDIO_WRITEPROTECT or by a CONTINUE that consumed the marker
+    POISONED = "poisoned"  # detail "marker" if by UFFDIO_POISON, which a zap takes away; else for good
+    ENDED = "ended"  # the destination has read that the source has sent everything: `count` base pages
+
+    __hash__ = object.__hash__  # Enum's own is Python code, and events are looked up by the million
+
+
+#: The fields that each event must have, and those that it may have besides, after `t`, `node`, `event`.
+FIELDS: Final[dict[Happening, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    Happening.MEMORY: (("count", "detail"), ()),
+    Happening.STATE: (("detail",), ()),
+    Happening.LOST: (("detail",), ()),
+    Happening.POLICY: (("detail",), ()),
+    Happening.SENT: (("first", "count", "level", "urgent"), ("detail",)),
+    Happening.REQUESTED: (("first", "count", "level"), ()),
+    Happening.RECEIVED: (("first", "count", "level", "urgent"), ("detail",)),
+    Happening.DROPPED: (("first", "count"), ("detail",)),
+    Happening.FAULTED: (("first", "vcpu", "write"), ()),
+    Happening.WOKEN: (("first", "vcpu"), ()),
+    Happening.KILLED: (("first", "vcpu", "detail"), ()),
+    Happening.CONTINUED: (("first", "count", "level"), ("detail",)),
+    Happening.WAKE: (("first", "count"), ()),
+    Happening.CLEARED: (("first", "count", "level"), ()),
+    Happening.COLLAPSED: (("first", "level"), ()),
+    Happening.FLUSHED: (("first", "count"), ()),
+    Happening.FREED: (("first", "count"), ()),
+    Happening.REFUSED: (("first", "level"), ("detail",)),
+    Happening.FAILED: (("first", "level", "detail"), ()),
+    Happening.READ: (("first", "vcpu"), ()),
+    Happening.WRITTEN: (("first", "vcpu"), ()),
+    Happening.ZAPPED: (("first", "count"), ()),
+    Happening.REMOVED: (("first", "count"), ()),
+    Happening.PROTECTED: (("first", "count"), ()),
+    Happening.UNPROTECTED: (("first", "count"), ()),
+    Happening.POISONED: (("first", "count"), ("detail",)),
+    Happening.ENDED: (("count",), ()),
+}
+
+
+#: What both nodes tell, and what the source alone; all else is the destination's.
+OF_BOTH: Final = (Happening.MEMORY, Happening.STATE, Happening.LOST)
+OF_SOURCE: Final = (Happening.SENT,)
 
 
 class Event(NamedTuple):

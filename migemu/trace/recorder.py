@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final, Self, TextIO
 
 from migemu.errors import BrokenError, InputError
-from migemu.trace.events import KINDS, SCHEMA_VERSION, Event, event_line, header_line
+from migemu.trace.events import Event, event_line, header_line
+from migemu.trace.reading import parse_header
 
 _BLOCK: Final = 4096
 
@@ -113,14 +114,13 @@ def merge(traces: Iterable[Path], into: Path) -> None:
 
 def _header(path: Path, file: TextIO) -> str:
     """The first line of a trace of this version."""
-    try:
-        line = file.readline().rstrip("\n")
-        kind = json.loads(line)["kind"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        line, kind = "", None
-    if kind not in KINDS or line != header_line(kind):
-        raise InputError(f"{path}: is not a trace of version {SCHEMA_VERSION}")
-    return line
+    line = file.readline()
+    said = parse_header(line)
+    if isinstance(said, str):
+        raise InputError(f"{path}: {said}")
+    if not line.endswith("\n"):
+        raise InputError(f"{path}: is cut off in its first line")
+    return line.rstrip("\n")
 
 
 def _timed(number: int, path: Path, file: TextIO) -> Iterator[tuple[int, int, str]]:

@@ -21,6 +21,7 @@ from dest_node.service import Destination
 from migemu.link.clock import MonotonicClock
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
+from migemu.ports import Collapsed
 from migemu.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
 from source_node.service import Source
@@ -67,9 +68,10 @@ class TimedMemory(MappedMemory):
             self._faulted_ns = now
         return result
 
-    def madvise_collapse(self, spans: Sequence[Span]) -> None:
-        super().madvise_collapse(spans)
+    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
+        result = super().madvise_collapse(spans)
         self.end_ns = time.process_time_ns()
+        return result
 
 
 def _scenario(seat: Seat) -> Scenario:

@@ -136,7 +136,7 @@ def test_every_recorder_keeps_the_same(emitted: list[Event], tmp_path_factory: p
 def test_a_file_says_which_world_it_is_from(kind: str, tmp_path: Path) -> None:
     with FileRecorder(tmp_path / "trace", kind):
         pass
-    assert read_trace(tmp_path / "trace") == ({"schema": "migemu-trace", "version": 1, "kind": kind}, [])
+    assert read_trace(tmp_path / "trace") == ({"schema": "migemu-trace", "version": 2, "kind": kind}, [])
 
 
 def test_a_file_is_whole_after_every_flush(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class Destination:
         return self.scrap[: PAGE - within]
 
     def arrive(self, run: PieceRun, *, zero: bool = False) -> None:
-        for effect in self.receiver.arrived(run, zero=zero):
-            self.receiver.done(effect)
+        for effect in self.receiver.arrived(run, 0, zero=zero):
+            self.receiver.done(effect, 0, 0)
 
     def feed(self, data: bytes, sizes: Iterable[int]) -> Iterator[None]:
         """Receive `data` in pieces of at most `sizes`, yielding between two receives."""

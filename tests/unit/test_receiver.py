@@ -2,63 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Receiver, Wake
+from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Wake
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
-from migemu.policy.collapse import MappingView, collapse_policies
+from tests.unit.receiving import NOW, TOTAL, Dictated, arrive, carry_out, cont, make, well_done
 
 PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD
-TOTAL = 32
-
-
-class Dictated:
-    """A collapse policy that proposes what the test tells it to, once each, and remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.on_mapped: list[Span] = []
-        self.on_collapsed: list[Span] = []
-        self.on_ended: list[Span] = []
-        self.told: list[tuple[object, ...]] = []
-
-    def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
-        self.told.append(("mapped", first, count))
-        proposed, self.on_mapped = self.on_mapped, []
-        return proposed
-
-    def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
-        self.told.append(("collapsed", *span))
-        proposed, self.on_collapsed = self.on_collapsed, []
-        return proposed
-
-    def ended(self, view: MappingView) -> Sequence[Span]:
-        self.told.append(("ended",))
-        return self.on_ended
-
-
-def make(policy: Dictated | str = "never", *, urgent_piece: Level = PTE) -> Receiver:
-    chosen = collapse_policies.create(policy, TINY) if isinstance(policy, str) else policy
-    return Receiver(TINY, TOTAL, chosen, urgent_piece=urgent_piece)
-
-
-def carry_out(receiver: Receiver, effects: Sequence[Effect]) -> list[Effect]:
-    """Everything that comes of `effects`, each one's consequences before the next, as the shell does it."""
-    stack, done = list(reversed(effects)), []
-    while stack:
-        effect = stack.pop()
-        done.append(effect)
-        stack += reversed(receiver.done(effect))
-    return done
-
-
-def arrive(receiver: Receiver, first: PageIndex, count: int = 1, level: Level = PTE) -> list[Effect]:
-    return carry_out(receiver, receiver.arrived(PieceRun(first, count, level)))
-
-
-def cont(first: PageIndex, count: int = 1, level: Level = PTE) -> Continue:
-    return Continue(PieceRun(first, count, level))
 
 
 # --- what arrives ---
@@ -93,7 +43,7 @@ def test_what_is_new_is_continued_in_the_size_it_came_in(
     receiver = make()
     for page in before:
         arrive(receiver, page)
-    effects = receiver.arrived(run, zero=zero)
+    effects = receiver.arrived(run, NOW, zero=zero)
     assert list(effects) == continued
     carry_out(receiver, effects)
 
@@ -112,9 +62,9 @@ def test_what_is_new_is_continued_in_the_size_it_came_in(
 def test_received_is_not_mapped() -> None:
     """Bytes are here at once; access comes when the Continue has been carried out."""
     receiver = make()
-    effects = receiver.arrived(PieceRun(4, 2, PTE))
+    effects = receiver.arrived(PieceRun(4, 2, PTE), NOW)
     assert (receiver.received.set_pages, receiver.mapped.set_pages) == (2, 0)
-    receiver.done(effects[0])
+    receiver.done(effects[0], NOW, well_done(effects[0]))
     assert (receiver.received.set_pages, receiver.mapped.set_pages) == (2, 2)
 
 
@@ -123,7 +73,7 @@ def test_received_is_not_mapped() -> None:
 )
 def test_bytes_may_land_up_to_what_has_been_received(page: PageIndex, end: PageIndex, until: PageIndex) -> None:
     receiver = make()
-    receiver.arrived(PieceRun(2, 2, PTE))
+    receiver.arrived(PieceRun(2, 2, PTE), NOW)
     assert receiver.fresh_until(page, end) == until
 
 
@@ -132,9 +82,9 @@ def test_what_comes_again_is_counted_and_touches_nothing() -> None:
     receiver = make()
     arrive(receiver, 0, 2, PMD)
     before = receiver.statistics()
-    assert not receiver.arrived(PieceRun(0, 2, PMD))
-    assert not receiver.arrived(PieceRun(3, 4, PTE))
-    assert not receiver.arrived(PieceRun(3, 1, PTE), zero=True)
+    assert not receiver.arrived(PieceRun(0, 2, PMD), NOW)
+    assert not receiver.arrived(PieceRun(3, 4, PTE), NOW)
+    assert not receiver.arrived(PieceRun(3, 1, PTE), NOW, zero=True)
     assert receiver.fresh_until(3, 8) == 3
     assert receiver.statistics() == before._replace(pages_duplicate=13)
 
@@ -144,34 +94,34 @@ def test_what_comes_again_is_counted_and_touches_nothing() -> None:
 
 def test_a_fault_asks_for_its_page_once() -> None:
     receiver = make()
-    assert receiver.faulted(9) == (Ask(PieceRun(9, 1, PTE)),)
-    assert receiver.faulted(9) == ()
-    assert receiver.faulted(10) == (Ask(PieceRun(10, 1, PTE)),)
+    assert receiver.faulted(9, NOW) == (Ask(PieceRun(9, 1, PTE)),)
+    assert receiver.faulted(9, NOW) == ()
+    assert receiver.faulted(10, NOW) == (Ask(PieceRun(10, 1, PTE)),)
     statistics = receiver.statistics()
     assert (statistics.faults, statistics.faults_open, statistics.requests) == (3, 3, 2)
 
 
 def test_a_fault_asks_for_the_whole_2m_once_if_told_to() -> None:
     receiver = make(urgent_piece=PMD)
-    assert receiver.faulted(9) == (Ask(PieceRun(8, 1, PMD)),)
-    assert receiver.faulted(11) == ()
-    assert receiver.faulted(12) == (Ask(PieceRun(12, 1, PMD)),)
+    assert receiver.faulted(9, NOW) == (Ask(PieceRun(8, 1, PMD)),)
+    assert receiver.faulted(11, NOW) == ()
+    assert receiver.faulted(12, NOW) == (Ask(PieceRun(12, 1, PMD)),)
 
 
 def test_a_fault_on_a_page_that_is_mapped_by_now_is_woken() -> None:
     """The event was read after the page came: its sleeper missed the Continue, if it sleeps at all."""
     receiver = make()
     arrive(receiver, 9)
-    assert receiver.faulted(9) == (Wake(9, 1),)
+    assert receiver.faulted(9, NOW) == (Wake(9, 1),)
     assert receiver.statistics().faults_open == 0
 
 
 def test_a_fault_on_a_page_that_is_received_waits_for_its_continue() -> None:
     receiver = make()
-    (effect,) = receiver.arrived(PieceRun(9, 1, PTE))
-    assert receiver.faulted(9) == ()
+    (effect,) = receiver.arrived(PieceRun(9, 1, PTE), NOW)
+    assert receiver.faulted(9, NOW) == ()
     assert receiver.statistics().faults_open == 1
-    assert receiver.done(effect) == []
+    assert receiver.done(effect, NOW, well_done(effect)) == []
     assert receiver.statistics().faults_open == 0
 
 
@@ -179,7 +129,7 @@ def test_a_continue_wakes_by_itself() -> None:
     """UFFDIO_CONTINUE wakes whoever waits in the range it maps; nothing else is needed."""
     receiver = make()
     for page in (4, 5, 5, 7):
-        receiver.faulted(page)
+        receiver.faulted(page, NOW)
     assert arrive(receiver, 4, 1, PMD) == [cont(4, 1, PMD)]
     assert receiver.statistics().faults_open == 0
 
@@ -187,7 +137,7 @@ def test_a_continue_wakes_by_itself() -> None:
 def test_only_the_faults_within_a_run_are_over() -> None:
     receiver = make()
     for page in (3, 4, 7, 8):
-        receiver.faulted(page)
+        receiver.faulted(page, NOW)
     arrive(receiver, 4, 4)
     assert receiver.statistics().faults_open == 2
     arrive(receiver, 0, 8, PMD)
@@ -197,130 +147,17 @@ def test_only_the_faults_within_a_run_are_over() -> None:
 def test_a_late_continue_that_found_entries_wakes_who_sleeps_there() -> None:
     """EEXIST maps nothing and wakes nobody; that is a success (kernel-semantics I9), but not for a sleeper."""
     receiver = make()
-    (effect,) = receiver.arrived(PieceRun(8, 2, PTE))
-    receiver.faulted(9)
-    assert receiver.done(effect, existing=1) == [Wake(8, 2)]
+    (effect,) = receiver.arrived(PieceRun(8, 2, PTE), NOW)
+    receiver.faulted(9, NOW)
+    assert receiver.done(effect, NOW, 1) == [Wake(8, 2)]
     assert receiver.statistics().pages_mapped == 2
 
 
 def test_a_late_continue_without_sleepers_wakes_nobody() -> None:
     receiver = make()
-    (effect,) = receiver.arrived(PieceRun(8, 2, PTE))
-    receiver.faulted(12)
-    assert receiver.done(effect, existing=2) == []
-
-
-# --- collapse ---
-
-
-def test_a_policy_is_told_of_every_continue_and_every_collapse() -> None:
-    receiver = make(policy := Dictated())
-    policy.on_mapped = [Span(4, PMD)]
-    arrive(receiver, 4, 4)
-    arrive(receiver, 8, 1, PMD)
-    assert policy.told == [("mapped", 4, 4), ("collapsed", 4, PMD), ("mapped", 8, 4)]
-
-
-def test_a_collapse_makes_a_leaf() -> None:
-    receiver = make(policy := Dictated())
-    arrive(receiver, 0, 16)
-    assert not receiver.is_leaf(Span(0, PMD))
-    assert receiver.is_leaf(Span(0, PTE))
-    assert not receiver.is_leaf(Span(16, PTE))
-    policy.on_mapped = [Span(0, PMD)]
-    arrive(receiver, 16)
-    assert receiver.is_leaf(Span(0, PMD))
-    assert receiver.is_leaf(Span(3, PTE))
-    assert not receiver.is_leaf(Span(4, PMD))
-    assert not receiver.is_leaf(Span(0, PUD))
-    policy.on_mapped = [Span(0, PUD)]
-    arrive(receiver, 17)
-    assert receiver.is_leaf(Span(0, PUD))
-    assert receiver.is_leaf(Span(12, PMD))
-    assert not receiver.is_leaf(Span(16, PUD))
-
-
-def test_a_piece_of_2m_is_a_leaf_as_it_comes() -> None:
-    receiver = make()
-    arrive(receiver, 4, 2, PMD)
-    assert [receiver.is_leaf(Span(first, PMD)) for first in (0, 4, 8, 12)] == [False, True, True, False]
-
-
-def test_what_has_not_been_received_is_never_collapsed() -> None:
-    """MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): the guest would see what is not there yet."""
-    receiver = make(policy := Dictated())
-    arrive(receiver, 0, 4)
-    policy.on_mapped = [Span(0, PMD), Span(4, PMD), Span(0, PUD)]
-    assert arrive(receiver, 5) == [cont(5), Collapse((Span(0, PMD),))]
-    statistics = receiver.statistics()
-    assert (statistics.collapse_refused, statistics.collapse_calls, statistics.collapse_to_2m) == (2, 1, 1)
-    policy.on_mapped = [Span(8, PMD)]
-    assert arrive(receiver, 6) == [cont(6)]
-    assert receiver.statistics().collapse_refused == 3
-
-
-def test_what_is_received_but_not_mapped_is_not_collapsed_either() -> None:
-    """An empty slot stays empty under MADV_COLLAPSE (kernel-semantics 0.3): nothing would give access."""
-    receiver = make(policy := Dictated())
-    arrive(receiver, 1)
-    first, second, third = receiver.arrived(PieceRun(0, 2, PMD))
-    policy.on_mapped = [Span(4, PMD)]
-    assert receiver.done(first) == []
-    assert receiver.statistics().collapse_refused == 1
-    assert [first, second, third] == [cont(0), cont(2, 2), cont(4, 1, PMD)]
-
-
-def test_what_is_received_and_mapped_in_part_is_collapsed() -> None:
-    """The hole has its bytes; its own Continue comes too late then, and is a success."""
-    receiver = make(policy := Dictated())
-    arrive(receiver, 1)
-    first, second = receiver.arrived(PieceRun(0, 4, PTE))
-    policy.on_mapped = [Span(0, PMD)]
-    assert receiver.done(first) == [Collapse((Span(0, PMD),))]
-    assert receiver.done(Collapse((Span(0, PMD),))) == []
-    assert receiver.done(second, existing=2) == []
-    assert receiver.statistics().collapse_refused == 0
-
-
-def test_a_leaf_is_not_collapsed_again() -> None:
-    """Under a larger leaf the call would fail with EEXIST (kernel-semantics 2.2), on one of its own size do nothing."""
-    receiver = make(policy := Dictated())
-    policy.on_mapped = [Span(0, PUD)]
-    arrive(receiver, 0, 16)
-    policy.on_mapped = [Span(0, PUD), Span(4, PMD)]
-    assert arrive(receiver, 16, 1, PMD) == [cont(16, 1, PMD)]
-    policy.on_mapped = [Span(16, PMD)]
-    assert arrive(receiver, 20) == [cont(20)]
-    assert receiver.statistics().collapse_refused == 3
-
-
-def test_collapses_are_one_call_and_are_counted_by_level() -> None:
-    receiver = make(policy := Dictated())
-    arrive(receiver, 0, 31)
-    policy.on_mapped = [Span(0, PMD), Span(4, PMD), Span(16, PUD)]
-    policy.on_collapsed = [Span(8, PMD)]
-    assert arrive(receiver, 31) == [
-        cont(31), Collapse((Span(0, PMD), Span(4, PMD), Span(16, PUD))), Collapse((Span(8, PMD),))
-    ]  # fmt: skip
-    statistics = receiver.statistics()
-    assert (statistics.collapse_calls, statistics.collapse_to_2m, statistics.collapse_to_1g) == (2, 3, 1)
-
-
-def test_a_sleeper_on_what_is_collapsed_is_woken() -> None:
-    """MADV_COLLAPSE wakes nobody (kernel-semantics 2.1)."""
-    receiver = make()
-    arrive(receiver, 0, 3)
-    (effect,) = receiver.arrived(PieceRun(3, 1, PTE))
-    receiver.faulted(3)
-    assert receiver.done(Collapse((Span(0, PMD),))) == [Wake(0, 4)]
-    assert receiver.statistics().faults_open == 0
-    assert receiver.done(effect, existing=1) == []
-
-
-def test_eager_collapses_2m_by_2m_and_then_1g() -> None:
-    receiver = make("eager")
-    effects = [effect for page in range(16) for effect in arrive(receiver, page) if not isinstance(effect, Continue)]
-    assert effects == [Collapse((Span(first, PMD),)) for first in (0, 4, 8, 12)] + [Collapse((Span(0, PUD),))]
+    (effect,) = receiver.arrived(PieceRun(8, 2, PTE), NOW)
+    receiver.faulted(12, NOW)
+    assert receiver.done(effect, NOW, 2) == []
 
 
 # --- the end ---
@@ -329,25 +166,25 @@ def test_eager_collapses_2m_by_2m_and_then_1g() -> None:
 @pytest.mark.parametrize("policy", ["never", "eager", "at_end"])
 def test_finish_needs_everything_mapped_and_the_end_announced(policy: str) -> None:
     receiver = make(policy)
-    assert receiver.ended() == ()
+    assert receiver.ended(NOW) == ()
     for first in range(0, TOTAL - 4, 4):
         assert Finish() not in arrive(receiver, first, 4)
     assert arrive(receiver, TOTAL - 4, 1, PMD)[-1] == Finish()
-    assert not receiver.arrived(PieceRun(0, 1, PTE))
+    assert not receiver.arrived(PieceRun(0, 1, PTE), NOW)
 
 
 def test_the_end_may_come_last() -> None:
     receiver = make()
     assert arrive(receiver, 0, TOTAL) == [cont(0, TOTAL)]
-    assert carry_out(receiver, receiver.ended()) == [Finish()]
-    assert receiver.ended() == (), "it is finished once"
+    assert carry_out(receiver, receiver.ended(NOW)) == [Finish()]
+    assert receiver.ended(NOW) == (), "it is finished once"
 
 
 def test_received_whole_is_not_the_end_before_it_is_mapped() -> None:
     receiver = make()
-    effects = receiver.arrived(PieceRun(0, TOTAL, PTE))
-    assert receiver.ended() == ()
-    assert list(receiver.done(effects[0])) == [Finish()]
+    effects = receiver.arrived(PieceRun(0, TOTAL, PTE), NOW)
+    assert receiver.ended(NOW) == ()
+    assert list(receiver.done(effects[0], NOW, well_done(effects[0]))) == [Finish()]
 
 
 def test_what_the_policy_wants_at_last_comes_before_finish() -> None:
@@ -355,14 +192,14 @@ def test_what_the_policy_wants_at_last_comes_before_finish() -> None:
     policy.on_ended = [Span(0, PUD), Span(16, PUD)]
     receiver = make(policy)
     arrive(receiver, 0, TOTAL)
-    assert carry_out(receiver, receiver.ended()) == [Collapse((Span(0, PUD), Span(16, PUD))), Finish()]
+    assert carry_out(receiver, receiver.ended(NOW)) == [Collapse((Span(0, PUD), Span(16, PUD))), Finish()]
     assert policy.told[-3:] == [("ended",), ("collapsed", 0, PUD), ("collapsed", 16, PUD)]
     assert receiver.is_leaf(Span(16, PUD))
 
 
 def test_a_collapse_that_leads_to_a_larger_one_is_done_before_finish() -> None:
     receiver = make("eager")
-    receiver.ended()
+    receiver.ended(NOW)
     arrive(receiver, 0, TOTAL - 1)
     assert arrive(receiver, TOTAL - 1) == [
         cont(TOTAL - 1), Collapse((Span(28, PMD),)), Collapse((Span(16, PUD),)), Finish()
@@ -388,6 +225,6 @@ def test_the_overview_shows_what_maps_each_part() -> None:
 
 def test_it_says_how_far_it_is() -> None:
     receiver = make()
-    receiver.arrived(PieceRun(0, 2, PTE))
-    receiver.faulted(9)
+    receiver.arrived(PieceRun(0, 2, PTE), NOW)
+    receiver.faulted(9, NOW)
     assert repr(receiver) == "<Receiver 2/32 received, 0 mapped, 1 pages waited for>"

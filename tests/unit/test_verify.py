@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dest_node.ledger import SLOT_BYTES, Ledger
 from dest_node.verify import Verification
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Continued, GuestMemory
+from migemu.ports import Collapsed, Continued, GuestMemory
 from migemu.wire.digest import MemoryDigest, first_difference, page_digests
 
 PAGE = TINY.page_bytes
@@ -40,7 +40,7 @@ class PlainMemory:
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None: ...
 
-    def madvise_collapse(self, spans: Sequence[Span]) -> None: ...
+    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed: ...
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
         at = page * PAGE + offset

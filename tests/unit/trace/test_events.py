@@ -38,7 +38,7 @@ def write(path: Path, recorded: Iterable[Event], kind: str = "measured") -> Path
 
 
 def test_the_first_line_names_the_schema() -> None:
-    assert json.loads(header_line("modelled")) == {"schema": "migemu-trace", "version": 1, "kind": "modelled"}
+    assert json.loads(header_line("modelled")) == {"schema": "migemu-trace", "version": 2, "kind": "modelled"}
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_merging_loses_nothing(times: list[list[int]], tmp_path_factory: pytest.
 @pytest.mark.parametrize(
     "content",
     [
-        "", "not a trace\n", '{"schema": "another", "version": 1, "kind": "measured"}\n', "[]\n",
-        header_line("measured").replace("1", "2") + "\n", header_line("measured") + "\n{}\n",
+        "", "not a trace\n", '{"schema": "another", "version": 2, "kind": "measured"}\n', "[]\n",
+        header_line("measured").replace("2", "1") + "\n", header_line("measured") + "\n{}\n",
         header_line("measured") + '\n{"t":1\n', header_line("measured") + "\n[1]\n",
         header_line("measured") + '\n{"t":"1"}\n', "\x00", header_line("measured")[:-2] + "\n",
     ],
