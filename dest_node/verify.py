@@ -10,25 +10,15 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from dest_node.ledger import SLOT_BYTES, Ledger
 from migemu.mm.pages import PageIndex
-from migemu.ports import GuestMemory
+from migemu.ports import GuestMemory, Word
 from migemu.units import format_size
-from migemu.wire.digest import MemoryDigest, first_difference, page_digests
+from migemu.wire.digest import MemoryDigest, first_difference
 
 _WORD = struct.Struct("<Q")
 _PAGES_PER_TURN = 512
-
-
-class Word(NamedTuple):
-    """A word that the guest touched: where it lies in memory, what arrived there, what must be there now."""
-
-    page: PageIndex
-    at: int
-    original: int
-    current: int
 
 
 class Verification:
@@ -77,18 +67,10 @@ class Verification:
             yield bytes(part[: image_bytes - start])
 
     def _compare(self, first: PageIndex, count: int, expected: bytes) -> None:
-        view = self._memory.landing(first, count)
         words = list(self._touched(first, count))
-        wrong: tuple[Word, int] | None = None
-        for word in words:
-            (found,) = _WORD.unpack_from(view, word.at)
-            if found != word.current and wrong is None:
-                wrong = word, found
-            _WORD.pack_into(view, word.at, word.original)
-        ours = page_digests(view, self._page_bytes)
-        for word in words:
-            _WORD.pack_into(view, word.at, word.current)
+        ours, found = self._memory.digests(first, count, words)
         self._digest.add(ours)
+        wrong = next((both for both in zip(words, found, strict=True) if both[1] != both[0].current), None)
         different = first_difference(ours, expected)
         if wrong is not None and (different is None or wrong[0].page <= first + different):
             self._report_word(*wrong)
@@ -105,7 +87,7 @@ class Verification:
         read_only = word.current == word.original
         self._report(
             f"{'a word changed after the guest read it' if read_only else 'a guest write was lost'}: base page "
-            f"{word.page} holds {found:#018x} at byte {word.at % self._page_bytes} where the guest "
+            f"{word.page} holds {found:#018x} at byte {word.offset} where the guest "
             f"{'found' if read_only else 'left'} {word.current:#018x}"
         )
 
@@ -113,13 +95,12 @@ class Verification:
         """The touched words of these pages; pages must be asked for in order."""
         if self._words is None:
             self._words = (
-                Word(page, slot, original, current) for page, slot, original, current in self._ledger.words()
+                Word(page, slot * SLOT_BYTES, original, current)
+                for page, slot, original, current in self._ledger.words()
             )
             self._next = next(self._words, None)
         while self._next is not None and self._next.page < first + count:
-            word = self._next
-            at = (word.page - first) * self._page_bytes + word.at * SLOT_BYTES
-            yield Word(word.page, at, word.original, word.current)
+            yield self._next
             self._next = next(self._words, None)
 
     def _report(self, problem: str) -> None:

@@ -145,6 +145,18 @@ class Collapsed(NamedTuple):
     steps: tuple[GatherStep, ...] = ()
 
 
+class Word(NamedTuple):
+    """An 8-byte word that the guest touched, at byte `offset` of a base page.
+
+    `original` is what arrived there, `current` what must be there now.
+    """
+
+    page: PageIndex
+    offset: int
+    original: int
+    current: int
+
+
 class GuestMemory(Protocol):
     """The guest's memory at the destination: the syscalls a VMM issues, and the accesses a vCPU makes."""
 
@@ -175,6 +187,12 @@ class GuestMemory(Protocol):
 
     def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:
         """From now on call `report(vcpu, page, write)` for each minor fault event (userfaultfd's read side)."""
+
+    def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
+        """xxh3_64 of each of `count` base pages from `first` on, as if `words`, all of them here, were original.
+
+        8 bytes each, little endian; and what each of the words really holds.
+        """
 
     def leaves(self) -> dict[Level, int]:
         """How many entries of each level map memory now."""

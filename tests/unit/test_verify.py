@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dest_node.ledger import SLOT_BYTES, Ledger
 from dest_node.verify import Verification
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, GuestMemory
+from migemu.ports import Collapsed, Continued, GuestMemory, Word
+from migemu.store.mapped import digests_of
 from migemu.wire.digest import MemoryDigest, first_difference, page_digests
 
 PAGE = TINY.page_bytes
@@ -50,6 +51,9 @@ class PlainMemory:
         return int(before)
 
     def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None: ...
+
+    def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
+        return digests_of(self.landing(first, count), PAGE, first, words)
 
     def leaves(self) -> dict[Level, int]:
         return {Level.PUD: self.memory_bytes // TINY.size(Level.PUD)}

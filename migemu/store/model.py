@@ -1,0 +1,249 @@
+"""Memory without bytes: who was where, and who has written what, for migrations in virtual time.
+
+What this models
+    The source's memory as a seeded function of the address, the guest's as the record of which of the source's pages
+    have landed where, and of the words that the guest has written since. A late piece over a guest write, a page in the
+    wrong place, a page exposed before its bytes were there: all of them show as they would with real bytes, at the
+    access or in the comparison at the end, at a cost that grows with pieces and accesses, not with bytes.
+
+Rules
+    1. A word of base page p is a mix of p and its offset; of a zero page it is 0. No two pages are alike.
+    2. Zero pages come in rows of `ZERO_ROW_PAGES`, as in the real pattern; which rows is drawn from the seed.
+    3. What lands on a page replaces all of it, the guest's words included.
+    4. The digest of a page is that of its content: 8 bytes mixed from the page's number, so that the services compare
+       modelled memories exactly as they compare real ones.
+
+Words
+    contents  a stretch of the source's pages, on its way: it knows its length, and where it came from
+    landing   a place in the guest's memory that takes contents, where real memory would lend bytes
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
+from migemu.ports import Word
+from migemu.store.image import ZERO_ROW_PAGES
+from migemu.store.primary import Primary
+from migemu.units import format_size
+
+# The splitmix64 generator's constants (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+_GAMMA: Final = 0x9E3779B97F4A7C15
+_MIX_1: Final = 0xBF58476D1CE4E5B9
+_MIX_2: Final = 0x94D049BB133111EB
+_MASK: Final = (1 << 64) - 1
+_ZERO_DIGEST: Final = 0
+
+_Words = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def mix(value: int) -> int:
+    """The splitmix64 output function: a permutation of 64-bit numbers."""
+    value = (value + _GAMMA) & _MASK
+    value = (value ^ value >> 30) * _MIX_1 & _MASK
+    value = (value ^ value >> 27) * _MIX_2 & _MASK
+    return value ^ value >> 31
+
+
+def mix_all(values: _Words) -> _Words:
+    """`mix` of each value."""
+    values = values + np.uint64(_GAMMA)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(_MIX_1)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(_MIX_2)
+    return values ^ values >> np.uint64(31)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What `pages` of the source's base pages from `first` on hold."""
+
+    first: PageIndex
+    pages: int
+    page_bytes: int
+
+    def __len__(self) -> int:
+        return self.pages * self.page_bytes
+
+
+class ModelledSource:
+    """ports.SourceMemory without bytes."""
+
+    def __init__(self, geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> None:
+        """`memory_bytes` are whole hugetlb pages; a row of base pages is zero with probability `zero_share`."""
+        self.geometry = geometry
+        self.memory_bytes = self.image_bytes = memory_bytes
+        self.content = PageContent(geometry, memory_bytes // geometry.page_bytes, seed, zero_share)
+
+    def read(self, run: PieceRun) -> Sequence[tuple[PieceRun, Contents | None]]:
+        """The pieces of `run` as sub-runs in order, each with its contents, or None where they are all zeros."""
+        each = self.geometry.pages(run.level)
+        page_bytes = self.geometry.page_bytes
+        parts: list[tuple[PieceRun, Contents | None]] = []
+        at, end = run.first, run.first + run.count * each
+        while at < end:
+            holds, until = self.content.alike(at, end, each)
+            part = PieceRun(at, (until - at) // each, run.level)
+            parts.append((part, Contents(at, until - at, page_bytes) if holds else None))
+            at = until
+        return parts
+
+    def digests(self, first: PageIndex, count: int) -> bytes:
+        """The digests of `count` base pages from `first` on, 8 bytes each, little endian."""
+        return little(self.content.digests(np.arange(first, first + count, dtype=np.uint64)))
+
+    def __repr__(self) -> str:
+        return f"<ModelledSource {format_size(self.memory_bytes)}>"
+
+
+class PageContent:
+    """What the source's pages hold, as a function of their number."""
+
+    def __init__(self, geometry: Geometry, pages: int, seed: int, zero_share: float) -> None:
+        self._key = mix(seed)
+        self._row_pages = min(ZERO_ROW_PAGES, geometry.pages(Level.PMD))
+        rows = np.arange(-(-pages // self._row_pages), dtype=np.uint64)
+        draws = mix_all(rows ^ np.uint64(mix(self._key))) >> np.uint64(11)
+        #: One byte a row: 1 where it holds something.
+        self._holds = (draws >= np.uint64(int(zero_share * (1 << 53)))).tobytes()
+
+    def alike(self, first: PageIndex, end: PageIndex, piece: int) -> tuple[bool, PageIndex]:
+        """Whether the piece of `piece` pages at `first` holds something, and up to where all pieces do, or do not."""
+        holds = self._piece_holds(first, piece)
+        at = first
+        while at < end and self._piece_holds(at, piece) == holds:
+            row_end = (at // self._row_pages + 1) * self._row_pages
+            at = max(at + piece, min(row_end, end)) if piece < self._row_pages else at + piece
+        return holds, min(at, end)
+
+    def _piece_holds(self, first: PageIndex, piece: int) -> bool:
+        row = first // self._row_pages
+        return self._holds.find(1, row, (first + piece - 1) // self._row_pages + 1) >= 0
+
+    def word(self, page: PageIndex, offset: int) -> int:
+        """The word at byte `offset` of `page`."""
+        return mix(self._key ^ mix(page << 12 | offset)) if self._holds[page // self._row_pages] else 0
+
+    def digests(self, pages: _Words) -> _Words:
+        """The digest of each of `pages`."""
+        holds = np.frombuffer(self._holds, dtype=np.uint8)[(pages // np.uint64(self._row_pages)).astype(np.int64)]
+        return np.where(holds, mix_all(pages ^ np.uint64(self._key)), np.uint64(_ZERO_DIGEST))
+
+
+class Landing:
+    """A place for contents in a guest's memory: bytes `[start, end)`. Slices like a memoryview."""
+
+    __slots__ = ("_end", "_memory", "_start")
+
+    def __init__(self, memory: ModelledMemory, start: int, end: int) -> None:
+        self._memory, self._start, self._end = memory, start, end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __getitem__(self, part: slice) -> Landing:
+        start, stop, _ = part.indices(len(self))
+        return Landing(self._memory, self._start + start, self._start + max(start, stop))
+
+    def take(self, contents: Contents, offset: int) -> None:
+        """The bytes of `contents` from `offset` on land here, as many as there is room for."""
+        self._memory.landed(self._start, self._end, contents, offset)
+
+
+class ModelledMemory(Primary):
+    """ports.GuestMemory without bytes. It is given the source's content, to know what it would hold."""
+
+    def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent) -> None:
+        super().__init__(geometry, memory_bytes)
+        self._content = content
+        self._per_pmd = geometry.pages(Level.PMD)
+        pages = memory_bytes // geometry.page_bytes
+        self._all_landed = (1 << self._per_pmd) - 1
+        self._landed = [0] * (pages // self._per_pmd)  # one bit a base page
+        self._misplaced: dict[PageIndex, PageIndex] = {}
+        self._words: dict[int, dict[PageIndex, dict[int, int]]] = {}  # 2M -> page -> offset -> what the guest wrote
+
+    def landing(self, first: PageIndex, count: int) -> Any:
+        """A place for the contents of `count` base pages from `first` on."""
+        return Landing(self, first * self._page_bytes, (first + count) * self._page_bytes)
+
+    def landed(self, start: int, end: int, contents: Contents, offset: int) -> None:
+        """The bytes of `contents` from `offset` on have landed on bytes `[start, end)`; whole base pages."""
+        if (start | end | offset) % self._page_bytes:
+            raise ValueError("without bytes only whole base pages can land")
+        first, last = start // self._page_bytes, end // self._page_bytes
+        came_from = contents.first + offset // self._page_bytes
+        if came_from != first or self._misplaced:
+            for page in range(first, last):
+                self._misplaced.pop(page, None)
+                if came_from != first:
+                    self._misplaced[page] = came_from + page - first
+        while first < last:
+            pmd, within = divmod(first, self._per_pmd)
+            count = min(last - first, self._per_pmd - within)
+            self._landed[pmd] |= ((1 << count) - 1) << within
+            if pmd in self._words:
+                for page in [page for page in self._words[pmd] if first <= page < first + count]:
+                    del self._words[pmd][page]
+            first += count
+
+    def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
+        """The digests of what has landed; a word that is not what landed there changes the digest of its page."""
+        pages = np.arange(first, first + count, dtype=np.uint64)
+        digests = self._content.digests(pages)
+        for page in self._unlanded(first, count):
+            digests[page - first] = _ZERO_DIGEST
+        if self._misplaced:
+            for page in range(first, first + count):
+                if page in self._misplaced:
+                    digests[page - first] = self._content.digests(np.array([self._misplaced[page]], np.uint64))[0]
+        found = [self._held(word.page, word.offset) for word in words]
+        originals = {(word.page, word.offset): word.original for word in words}
+        for pmd in range(first // self._per_pmd, (first + count - 1) // self._per_pmd + 1):
+            for page, written in self._words.get(pmd, {}).items():
+                if first <= page < first + count:
+                    for offset, value in written.items():
+                        originals.setdefault((page, offset), value)
+        for (page, offset), value in originals.items():
+            if value != self._arrived(page, offset):
+                digests[page - first] ^= np.uint64(mix(value ^ mix(offset)))
+        return little(digests), found
+
+    def _unlanded(self, first: PageIndex, count: int) -> list[PageIndex]:
+        """The base pages on which nothing has landed."""
+        pages: list[PageIndex] = []
+        for pmd in range(first // self._per_pmd, (first + count - 1) // self._per_pmd + 1):
+            if self._landed[pmd] != self._all_landed:
+                begin = pmd * self._per_pmd
+                mask = self._landed[pmd]
+                pages += [begin + bit for bit in range(self._per_pmd) if not mask >> bit & 1]
+        return [page for page in pages if first <= page < first + count]
+
+    def _arrived(self, page: PageIndex, offset: int) -> int:
+        """The word without what the guest has written: 0 where nothing has landed."""
+        pmd, within = divmod(page, self._per_pmd)
+        if not self._landed[pmd] >> within & 1:
+            return 0
+        return self._content.word(self._misplaced.get(page, page), offset)
+
+    def _held(self, page: PageIndex, offset: int) -> int:
+        written = self._words.get(page // self._per_pmd)
+        if written is not None and (words := written.get(page)) is not None and offset in words:
+            return words[offset]
+        return self._arrived(page, offset)
+
+    def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
+        before = self._held(page, offset)
+        if stamp is not None:
+            self._words.setdefault(page // self._per_pmd, {}).setdefault(page, {})[offset] = stamp
+        return before
+
+
+def little(digests: _Words) -> bytes:
+    """8 bytes each, little endian."""
+    return (digests.byteswap() if sys.byteorder == "big" else digests).tobytes()
