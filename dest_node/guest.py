@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from random import Random
 
 from dest_node.effects import NODE
 from dest_node.ledger import SLOT_BYTES, SLOTS, Ledger
 from migemu.guest.blocktime import Blocktime
+from migemu.guest.stall import Stalls
 from migemu.guest.workload import Workload, WorkloadContext, workloads
 from migemu.mm.pages import PageIndex
-from migemu.ports import Clock, GuestMemory, Tracer
+from migemu.ports import THREAD, Clock, GuestMemory, Stalled, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
@@ -41,6 +43,8 @@ class Guest:
         """`read_text` opens the file of a replay workload; ValueError when the workload refuses it."""
         self.settings = scenario.guest
         self.blocktime = Blocktime(self.settings.vcpus) if self.settings.vcpus else None
+        #: What collapses make vCPUs wait, where the memory models that.
+        self.stalls = Stalls(self.settings.vcpus) if self.settings.vcpus else None
         self.ledger = Ledger(scenario.limits.written_words_max)
         self._memory = memory
         self._clock = clock
@@ -73,17 +77,21 @@ class Guest:
         now = self._clock.now_ns()
         self.blocktime.started(now)
         self._due_ns = [now] * self.settings.vcpus
-        self._tasks = [
-            loop.create_task(self._vcpu(vcpu, workload, self.blocktime))
-            for vcpu, workload in enumerate(self._workloads)
-        ]
+        for vcpu, workload in enumerate(self._workloads):
+            context = copy_context()
+            context.run(THREAD.set, f"vCPU {vcpu}")
+            vcpu_task = self._vcpu(vcpu, workload, self.blocktime)
+            self._tasks.append(loop.create_task(vcpu_task, name=f"vCPU {vcpu}", context=context))
 
     async def stop(self) -> None:
         """Stop every vCPU between two accesses, or where it sleeps on a fault."""
         if self._stopped or self.blocktime is None or not self._tasks:
             return
         self._stopped = True
-        self.blocktime.finish(self._clock.now_ns(), self._due_ns)
+        now = self._clock.now_ns()
+        self.blocktime.finish(now, self._due_ns)
+        if self.stalls is not None:
+            self.stalls.finish(now)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # what they died of is told by `error`
@@ -132,6 +140,9 @@ class Guest:
         offset = vcpu % SLOTS * SLOT_BYTES
         blocked = False
         while not isinstance(result := self._memory.touch(vcpu, page, offset, stamp), int):
+            if isinstance(result, Stalled):
+                now = await self._stall(vcpu, now, result.until_ns)
+                continue
             blocked = True
             blocktime.faulted(vcpu, page, now)
             await result
@@ -143,6 +154,15 @@ class Guest:
         if self._tracer is not None and stamp is not None:
             self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.WRITTEN, page, vcpu=vcpu))
         return blocked
+
+    async def _stall(self, vcpu: int, now: int, until_ns: int) -> int:
+        """Wait for a collapse; the time then."""
+        assert self.stalls is not None
+        self.stalls.began(vcpu, now)
+        await self._clock.sleep_until(until_ns)
+        now = self._clock.now_ns()
+        self.stalls.ended(vcpu, now)
+        return now
 
     def __repr__(self) -> str:
         return f"<Guest of {self.settings.vcpus} vCPUs, {self.ledger!r}>"

@@ -22,7 +22,7 @@ from migemu.keepalive import keep_alive
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.outcome import Outcome, Snapshot, Stage, Times
 from migemu.policy.collapse import collapse_policies, promises
-from migemu.ports import Channel, Clock, GuestMemory, Tracer
+from migemu.ports import Channel, Clock, GuestMemory, Landing, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import KIB, SECOND, format_time
@@ -112,7 +112,7 @@ class Incoming:
         role = ChannelRole.PREEMPT if channel is self._preempt else ChannelRole.MAIN
         self.legality.said(Role.SOURCE, message, role)
 
-    def landing(self, page: Page, offset: int) -> memoryview:
+    def landing(self, page: Page, offset: int) -> memoryview | Landing:
         """Where payload byte `offset` of `page` belongs: in its place, or in scrap if its base page came before."""
         parts = self._ready()
         page_bytes = self._page_bytes

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dest_node.incoming import Allocate, Incoming
 from migemu.errors import BrokenError, MigemuError, PeerError, one_line
 from migemu.outcome import Outcome
-from migemu.ports import Channel, Clock, Listener, Network, Tracer
+from migemu.ports import Channel, Clock, Landing, Listener, Network, Tracer
 from migemu.scenario import Scenario
 from migemu.units import SECOND, format_time
 from migemu.wire.codec import Limits
@@ -38,7 +38,7 @@ class _Visitor:
             self.incoming = self._destination.admit(channel, message)
         self.incoming.announced(channel, message)
 
-    def landing(self, page: Page, offset: int) -> memoryview:
+    def landing(self, page: Page, offset: int) -> memoryview | Landing:
         assert self.incoming is not None
         return self.incoming.landing(page, offset)
 

@@ -59,7 +59,9 @@ class Verification:
         for start in range(0, image_bytes, _PAGES_PER_TURN * page_bytes):
             first = start // page_bytes
             pages = min(_PAGES_PER_TURN, self._memory.memory_bytes // page_bytes - first)
-            part = bytearray(self._memory.landing(first, pages))
+            view = self._memory.landing(first, pages)
+            assert isinstance(view, memoryview), "a memory without bytes has no image"
+            part = bytearray(view)
             while word is not None and word[0] < first + pages:
                 page, slot, original, _ = word
                 _WORD.pack_into(part, (page - first) * page_bytes + slot * SLOT_BYTES, original)

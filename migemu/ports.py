@@ -15,6 +15,7 @@ one, a modelled one. Both pass the same suite in `tests/conformance`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -79,7 +80,7 @@ class ChannelHandler(Protocol):
     def announced(self, channel: Channel, message: Message, payload_bytes: int) -> None:
         """A frame begins. Whatever is raised as PeerError here refuses it before its payload lands."""
 
-    def landing(self, page: Page, offset: int) -> memoryview:
+    def landing(self, page: Page, offset: int) -> memoryview | Landing:
         """Where the payload of `page` belongs from byte `offset` on. Must not close the channel."""
 
     def received(self, channel: Channel, message: Message, payload: bytes) -> None:
@@ -134,6 +135,27 @@ class Continued:
     existing: int
 
 
+#: Which thread of a node runs: "" its service, else the name of a vCPU. Where processors are modelled, each has one.
+THREAD: ContextVar[str] = ContextVar("thread", default="")
+
+
+class Landing(Protocol):
+    """A place for bytes that are not there, as a memoryview is one for bytes that are; slices are places too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> Landing: ...
+
+    def take(self, payload: Sized, offset: int) -> None:
+        """The bytes of `payload` from `offset` on land here, as many as there is room for."""
+
+
+class Stalled(NamedTuple):
+    """A vCPU that does not fault, and cannot go on all the same, before `until_ns`: a collapse holds it."""
+
+    until_ns: int
+
+
 class Collapsed(NamedTuple):
     """What a MADV_COLLAPSE of several spans did: the first `done` of them; `errno` if not even the first (6.1).
 
@@ -163,7 +185,7 @@ class GuestMemory(Protocol):
     geometry: Geometry
     memory_bytes: int
 
-    def landing(self, first: PageIndex, count: int) -> memoryview:
+    def landing(self, first: PageIndex, count: int) -> memoryview | Landing:
         """The bytes of `count` base pages from `first` on, through the alias: what arrives is received here."""
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
@@ -178,11 +200,11 @@ class GuestMemory(Protocol):
         OSError for an errno that says that the call itself is wrong (EINVAL and the like).
         """
 
-    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
+    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """A vCPU reads the 8-byte word at byte `offset` of a base page, or writes `stamp` to it.
 
-        Answers the word as it was before, or, after a fault, what to await before trying again. Every fault is also
-        reported to the function given to `on_fault`.
+        Answers the word as it was before, or, after a fault, what to await before trying again; or until when a
+        collapse keeps the vCPU from trying. Every fault is also reported to the function given to `on_fault`.
         """
 
     def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:

@@ -74,7 +74,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         if self._shaper is not None:
             self._port = self._shaper.port(self._write)
         self._handler = self._accept(self)
-        self._decoder = FrameDecoder(self._handler.limits, self._announced, self._handler.landing)
+        landing = cast(Callable[[Page, int], memoryview], self._handler.landing)  # who has a socket has bytes
+        self._decoder = FrameDecoder(self._handler.limits, self._announced, landing)
         self._out([preamble()], len(preamble()))
 
     def get_buffer(self, sizehint: int) -> memoryview:
