@@ -40,7 +40,7 @@ class Effects:
     ) -> None:
         #: The most bytes of page tables seen, looked at before each collapse.
         self.table_bytes_max = 0
-        #: What the collapses would have taken on a kernel, by the cost model: all calls, and the longest wait of a vCPU.
+        #: What collapses would have taken on a kernel, by the cost model: all calls, and the longest wait of a vCPU.
         self.collapse_ns = self.collapse_stall_ns_max = 0
         self._receiver = receiver
         self._memory = memory

@@ -207,8 +207,8 @@ class Bounds:
 
 
 _SECTIONS: Final[dict[str, type[Any]]] = {
-    "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "costs": Costs, "guest": Guest,
-    "device": Device, "link": Link, "return_link": Link, "net": Net, "limits": Bounds,
+    "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "costs": Costs,
+    "guest": Guest, "device": Device, "link": Link, "return_link": Link, "net": Net, "limits": Bounds,
 }  # fmt: skip
 
 

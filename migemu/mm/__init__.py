@@ -3,17 +3,14 @@
 Pure code: no I/O, no clock, no randomness. Start at `AddressSpace`.
 """
 
-from migemu.mm.address_space import (
-    MADV_COLLAPSE,
-    MADV_HWPOISON,
-    MADV_POPULATE_WRITE,
-    MADV_SPLIT,
-    AddressSpace,
-)
+from migemu.mm.address_space import AddressSpace
+from migemu.mm.entries import Entry, EntryKind
 from migemu.mm.errnos import PartialError, ValidationError, WouldSleepError
-from migemu.mm.faults import FaultOutcome, UffdMsg, UffdPagefault
+from migemu.mm.faults import FaultOutcome
+from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.hugetlb_file import HugetlbFile
-from migemu.mm.page_table import Entry, EntryKind
+from migemu.mm.madvise import MADV_COLLAPSE, MADV_DONTNEED, MADV_HWPOISON, MADV_POPULATE_WRITE, MADV_SPLIT
+from migemu.mm.messages import UffdEvent, UffdMsg, UffdPagefault
 from migemu.mm.pages import (
     ARM64_4K,
     GEOMETRIES,
@@ -32,6 +29,7 @@ __all__ = [
     "ARM64_4K",
     "GEOMETRIES",
     "MADV_COLLAPSE",
+    "MADV_DONTNEED",
     "MADV_HWPOISON",
     "MADV_POPULATE_WRITE",
     "MADV_SPLIT",
@@ -41,6 +39,8 @@ __all__ = [
     "Entry",
     "EntryKind",
     "FaultOutcome",
+    "GatherKind",
+    "GatherStep",
     "Geometry",
     "HugetlbFile",
     "Level",
@@ -49,6 +49,7 @@ __all__ = [
     "PartialError",
     "PieceRun",
     "Span",
+    "UffdEvent",
     "UffdFeature",
     "UffdMsg",
     "UffdPagefault",

@@ -1,52 +1,75 @@
 """An address space with hugetlb mappings: the system calls a VMM makes, with their errnos.
 
 What this models
-    mmap, madvise, process_madvise and userfaultfd on hugetlb mappings with high-granularity mapping (HGM), as posted in
-    January and February 2023 and never merged; and the page faults of the vCPUs.
+    mmap, munmap, madvise, process_madvise, fork and userfaultfd on hugetlb mappings with high-granularity mapping
+    (HGM), as posted in January and February 2023 and never merged; and the page faults of the vCPUs.
 
 Rules (sections of kernel-semantics)
     1. MADV_SPLIT only permits small mappings; it splits nothing and cannot be undone (1.1).
     2. Bytes in the page cache and entries in the page table are two things (8, I3).
     3. Calls bear the kernel's names; a refusal is an OSError with the kernel's errno.
+    4. munmap takes whole hugepages: a hugetlb VMA is split nowhere else (1.1, 1.2).
 
 Words
     hgm       "v2" (February 2023, the default) or "v1" (January 2023)
+    hwpoison  what a memory failure takes away: "hugepage" (HGM), or "page", only the bad 4K (3.4)
     vCPU      a thread, named by an int; at most one fault of it waits at a time
 
 Simplified
-    One thread at a time, so locks never wait. MADV_HWPOISON asks for no privilege. Private mappings exist to be
-    refused: copy-on-write is not modelled.
+    One thread at a time, so locks never wait. Private mappings exist to be refused: copy-on-write is not modelled.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_args
 
-from migemu.mm.collapse import EHWPOISON, HgmVersion, hugetlb_collapse
-from migemu.mm.errnos import WouldSleepError
-from migemu.mm.faults import FaultOutcome, Handling, hugetlb_fault
-from migemu.mm.hugetlb_file import HugetlbFile
+from migemu.mm.collapse import HgmVersion
+from migemu.mm.contiguous import WITH_CONT
+from migemu.mm.entries import LEAF, WP, Entry, Table, is_wp
+from migemu.mm.faults import USERFAULTS, FaultOutcome, Handling, hugetlb_fault
+from migemu.mm.fork import dup_mmap
+from migemu.mm.gather import OnGather
+from migemu.mm.hugetlb_file import UNCHECKED, HugetlbFile
 from migemu.mm.invariants import check_space
-from migemu.mm.page_table import LEAF, PMD, PTE, Entry, PageTable, Table
+from migemu.mm.madvise import (
+    ADVICES,
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_POPULATE_WRITE,
+    MADV_SPLIT,
+    HwpoisonUnit,
+    madvise_collapse,
+    madvise_dontneed,
+    madvise_hwpoison,
+    madvise_populate_write,
+    madvise_split,
+)
+from migemu.mm.mapcount import MAPCOUNT_OF, MapcountScheme, page_mapcount
+from migemu.mm.messages import UffdEvent
+from migemu.mm.page_table import PMD, PTE, PUD, PageTable
 from migemu.mm.pages import Geometry, Level
-from migemu.mm.userfaultfd import OnWake, Userfaultfd
+from migemu.mm.userfaultfd import OnWake, UffdFeature, Userfaultfd
 from migemu.mm.vma import Mapping, Vma, VmaTree
-
-# Linux's values; MADV_SPLIT as HGM v1 and v2 number it, except on parisc (1.1).
-MADV_POPULATE_WRITE: Final = 23
-MADV_COLLAPSE: Final = 25
-MADV_SPLIT: Final = 26
-MADV_HWPOISON: Final = 100
+from migemu.mm.zap import unmap_region
 
 MMAP_BASE: Final = 0x4000_0000_0000
+
+_OUTCOMES: Final = {
+    Handling.DONE: FaultOutcome.MAPPED,
+    Handling.HWPOISON: FaultOutcome.SIGBUS_MCEERR,
+    Handling.SIGBUS: FaultOutcome.SIGBUS,
+    Handling.MIGRATION: FaultOutcome.RETRY,
+}
 
 
 class AddressSpace:
     """An mm. `on_wake(vcpu, addr)` is called for every waiter that is woken, after it has left the queue.
 
-    `tables_max` bounds the page tables of each mapping below its hugepage level; the next allocation gets ENOMEM.
+    `on_gather(step)` is told every step of a collapse or a zap, in the kernel's order (2.3). `mapcount` is a scheme of
+    section 3.5, None for that of the version. `tables_max` bounds the page tables of each mapping below its hugepage
+    level; the next allocation gets ENOMEM.
     """
 
     def __init__(
@@ -54,14 +77,22 @@ class AddressSpace:
         geometry: Geometry,
         *,
         hgm: HgmVersion = "v2",
+        mapcount: MapcountScheme | None = None,
+        hwpoison: HwpoisonUnit = "hugepage",
         on_wake: OnWake | None = None,
+        on_gather: OnGather | None = None,
         tables_max: int | None = None,
     ) -> None:
-        if hgm not in ("v1", "v2"):
-            raise ValueError(f"hgm={hgm!r} is not accepted here: give 'v1' or 'v2'")
+        for name, given, known in (
+            ("hgm", hgm, HgmVersion), ("mapcount", mapcount, MapcountScheme), ("hwpoison", hwpoison, HwpoisonUnit),
+        ):  # fmt: skip
+            if given is not None and given not in get_args(known):
+                raise ValueError(f"{name}={given!r} is not accepted here: give one of {get_args(known)}")
         self.geometry = geometry
         self.hgm: HgmVersion = hgm
-        self.on_wake = on_wake
+        self.mapcount_scheme: MapcountScheme = mapcount or MAPCOUNT_OF[hgm]
+        self.hwpoison: HwpoisonUnit = hwpoison
+        self.on_wake, self.on_gather = on_wake, on_gather
         self.tables_max = tables_max
         self.vmas = VmaTree()
         self.uffds: list[Userfaultfd] = []
@@ -89,6 +120,8 @@ class AddressSpace:
         hugepages = -(-length // size)
         if file is None:
             file = HugetlbFile(self.geometry, hstate, hugepages)
+            if self.hgm == "v1":
+                file.refs_max = UNCHECKED
         if file.hstate != hstate or file.geometry is not self.geometry:
             raise OSError(errno.EINVAL, f"{file!r} has hugepages of another size")
         if hugepages > file.hugepages:
@@ -97,10 +130,53 @@ class AddressSpace:
         start, end = self._next, self._next + hugepages * size
         boundary = self.geometry.size(Level.PUD)
         self._next = -(-end // boundary) * boundary + boundary
-        file.tables.append(table)
         mapping = Mapping(start, end, file, table, shared)
         self.vmas.insert(Vma(start, end, mapping))
         return start
+
+    def munmap(self, addr: int, length: int) -> None:
+        """munmap(2): take `[addr, addr + length)` out, with the tables; `length` is rounded up to base pages.
+
+        OSError EINVAL: not page-aligned, nothing to do, or inside a hugepage; then nothing is unmapped.
+        """
+        if addr & self._page_mask or length <= 0:
+            raise OSError(errno.EINVAL, f"munmap needs a page-aligned start and a length, not {addr:#x} and {length}")
+        end = addr + (length + self._page_mask & ~self._page_mask)
+        for edge in (addr, end):
+            vma = self.vmas.find(edge)
+            if vma is not None and edge % vma.hugepage_bytes:
+                raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {edge:#x}, inside a hugepage (1.1)")
+        told = []
+        for vma in list(self.vmas.overlapping(addr, end)):
+            part = self.vmas.carve(vma, max(addr, vma.start), min(end, vma.end))
+            unmap_region(part, part.start, part.end, self.on_gather)
+            self.vmas.remove(part)
+            if part.uffd is not None and part.uffd.features & UffdFeature.EVENT_UNMAP and part.uffd not in told:
+                told.append(part.uffd)
+        for uffd in told:
+            uffd.waiters.tell(UffdEvent.UNMAP, addr, end)
+        self._hit_access = []
+
+    def fork(self, *, on_wake: OnWake | None = None, on_gather: OnGather | None = None) -> AddressSpace:
+        """fork(2): the child's address space, with listeners of its own. OSError ENOMEM: no reference left (1.3)."""
+        child = AddressSpace(
+            self.geometry, hgm=self.hgm, mapcount=self.mapcount_scheme, hwpoison=self.hwpoison,
+            on_wake=on_wake, on_gather=on_gather, tables_max=self.tables_max,
+        )  # fmt: skip
+        child._next = self._next
+        try:
+            child.uffds.extend(dup_mmap(self.vmas.vmas, child.vmas, on_wake))
+        except OSError:
+            child.exit()
+            raise
+        return child
+
+    def exit(self) -> None:
+        """exit_mmap: unmap everything. The userfaultfds hear nothing of it."""
+        for vma in list(self.vmas.vmas):
+            unmap_region(vma, vma.start, vma.end, self.on_gather)
+            self.vmas.remove(vma)
+        self._hit_access = []
 
     def file(self, addr: int) -> HugetlbFile:
         """The file mapped at `addr`."""
@@ -127,23 +203,25 @@ class AddressSpace:
     # ------------------------------------------------------------------------------------------------- advice
 
     def madvise(self, addr: int, length: int, advice: int) -> None:
-        """madvise(2): SPLIT, COLLAPSE, POPULATE_WRITE, HWPOISON. `length` is rounded up to base pages (2.1).
+        """madvise(2): SPLIT, COLLAPSE, DONTNEED, POPULATE_WRITE, HWPOISON. `length` is rounded up to base pages (2.1).
 
         OSError EINVAL: unknown advice, or `addr` not page-aligned; others as the advice says (1.1, 2.2).
         """
-        if advice not in (MADV_SPLIT, MADV_COLLAPSE, MADV_POPULATE_WRITE, MADV_HWPOISON):
+        if advice not in ADVICES:
             raise OSError(errno.EINVAL, f"advice {advice} is unknown")
         if addr & self._page_mask or length < 0:
             raise OSError(errno.EINVAL, f"madvise needs a page-aligned start and a length, not {addr:#x} and {length}")
         end = addr + (length + self._page_mask & ~self._page_mask)
-        if advice == MADV_COLLAPSE and self.hgm == "v2":
-            self._collapse_v2(addr, end)
+        if advice == MADV_COLLAPSE:
+            madvise_collapse(self.vmas, addr, end, self.hgm, self.on_gather)
+        elif advice == MADV_SPLIT:
+            madvise_split(self.vmas, addr, end)
+        elif advice == MADV_DONTNEED:
+            madvise_dontneed(self.vmas, addr, end, self.on_gather)
         elif advice == MADV_POPULATE_WRITE:
-            self._populate_write(addr, end)
-        elif advice == MADV_HWPOISON:
-            self._hwpoison(addr, end)
+            madvise_populate_write(self.vmas, addr, end)
         else:
-            self._walk_vmas(addr, end, advice)
+            madvise_hwpoison(self.vmas, addr, end, self.hwpoison)
 
     def process_madvise(self, ranges: Iterable[tuple[int, int]], advice: int) -> int:
         """process_madvise(2): the ranges in order, up to the first that fails; the bytes of those done (6.1).
@@ -163,78 +241,12 @@ class AddressSpace:
             done += length
         return done
 
-    def _walk_vmas(self, start: int, end: int, advice: int) -> None:
-        """madvise_walk_vmas: each VMA in the range; a hole is passed over and answered with ENOMEM at the end."""
-        unmapped = False
-        cursor = start
-        for vma in list(self.vmas.overlapping(start, end)):
-            here, until = max(cursor, vma.start), min(end, vma.end)
-            unmapped |= here > cursor
-            if advice == MADV_SPLIT:
-                self._split(vma, here, until)
-            else:
-                hugetlb_collapse(vma, here, until, self.hgm)
-            cursor = until
-        if unmapped or cursor < end:
-            raise OSError(errno.ENOMEM, f"[{start:#x}, {end:#x}) is not all mapped")
-
-    def _split(self, vma: Vma, start: int, end: int) -> None:
-        """MADV_SPLIT of `[start, end)` of one VMA (1.1)."""
-        if not vma.mapping.shared:
-            raise OSError(errno.EINVAL, "MADV_SPLIT needs a shared mapping (1.1)")
-        if not vma.hgm:
-            self.vmas.carve(vma, start, end).hgm = True
-
-    def _collapse_v2(self, start: int, end: int) -> None:
-        """v2 looks VMAs up itself, under mmap_lock for write: no VMA is EINVAL (2.2, 2.3)."""
-        while start < end:
-            vma = self.vmas.find(start)
-            if vma is None:
-                raise OSError(errno.EINVAL, f"no hugetlb VMA at {start:#x} (2.2)")
-            until = min(end, vma.end)
-            hugetlb_collapse(vma, start, until, self.hgm)
-            start = until
-
-    def _populate_write(self, start: int, end: int) -> None:
-        """MADV_POPULATE_WRITE: fault in every page as a write would; each fault installs what it finds (3.1)."""
-        while start < end:
-            vma = self.vmas.find(start)
-            if vma is None:
-                raise OSError(errno.ENOMEM, f"{start:#x} is not mapped")
-            if self._fault_in(vma, start) is Handling.HWPOISON:
-                raise OSError(EHWPOISON, f"{start:#x} is hwpoisoned (3.4)")
-            size = self.geometry.size(self.walk(start).level)
-            start = (start & -size) + size
-
-    def _hwpoison(self, start: int, end: int) -> None:
-        """MADV_HWPOISON: poison the whole hugepage under each position, a hugepage apart (1.2, 3.4)."""
-        while start < end:
-            vma = self.vmas.find(start)
-            if vma is None:
-                raise OSError(errno.EFAULT, f"{start:#x} is not mapped")
-            if self._fault_in(vma, start) is Handling.HWPOISON:
-                raise OSError(errno.EFAULT, f"{start:#x} is hwpoisoned already (3.4)")
-            vma.mapping.file.poison(vma.hugepage(start))
-            start += vma.hugepage_bytes
-
-    def _fault_in(self, vma: Vma, addr: int) -> Handling:
-        """Fault `addr` in for the calling thread: DONE or HWPOISON.
-
-        OSError EFAULT: the access would get SIGBUS. WouldSleepError: it would wait for userfaultfd.
-        """
-        handling = hugetlb_fault(vma, addr)
-        if handling in (Handling.MINOR, Handling.MISSING):
-            if vma.uffd is not None and vma.uffd.sigbus:
-                raise OSError(errno.EFAULT, f"access to {addr:#x} would raise SIGBUS")
-            raise WouldSleepError(f"a {handling.value} fault at {addr:#x} waits for userfaultfd")
-        return handling
-
     # ------------------------------------------------------------------------------------------------- faults
 
     def fault(self, vcpu: int, addr: int, write: bool) -> FaultOutcome:
         """An access of `vcpu` to `addr`: it may proceed, it waits for userfaultfd, or it is killed (3.1, 3.2).
 
-        ValueError: this vCPU is asleep already.
+        ValueError: this vCPU is asleep already. OSError ENOMEM: no table to map around a bad page (VM_FAULT_OOM).
         """
         for uffd in self.uffds:
             if vcpu in uffd.waiters:
@@ -242,18 +254,16 @@ class AddressSpace:
         vma = self.vmas.find(addr)
         if vma is None:
             return FaultOutcome.SIGSEGV
-        handling = hugetlb_fault(vma, addr)
-        if handling is Handling.DONE:
-            return FaultOutcome.MAPPED
-        if handling is Handling.HWPOISON:
-            return FaultOutcome.SIGBUS
+        handling = hugetlb_fault(vma, addr, write)
+        if handling not in USERFAULTS:
+            return _OUTCOMES[handling]
         assert vma.uffd is not None  # only a registered VMA hands a fault to userspace
         return vma.uffd.handle_userfault(vcpu, vma, addr, write, handling)
 
     # ---------------------------------------------------------------------------------------------- looking at
 
     def is_mapped(self, addr: int) -> bool:
-        """Whether an access to `addr` needs no fault. The vCPUs ask for every access."""
+        """Whether a read of `addr` needs no fault. The vCPUs ask for every access."""
         offset = addr - self._hit_start
         if offset >= 0:
             try:
@@ -268,13 +278,33 @@ class AddressSpace:
         self._hit_access = table.access
         return table.walk_end(vma.page(addr))[1] >= LEAF
 
-    def walk(self, addr: int) -> Entry:
-        """Where a walk for `addr` ends: (level, kind). OSError EFAULT outside every mapping, as below."""
+    def is_writable(self, addr: int) -> bool:
+        """Whether a write to `addr` needs no fault: it is mapped, and not write-protected."""
+        vma = self.vmas.find(addr)
+        return vma is not None and vma.mapping.table.walk_end(vma.page(addr))[1] & (LEAF | WP) == LEAF
+
+    def is_uffd_wp(self, addr: int) -> bool:
+        """Bit 57 of /proc/pid/pagemap: a marker, a protected leaf, or a migration entry that will be one again."""
         vma = self._vma(addr)
-        return vma.mapping.table.walk(vma.page(addr))
+        return is_wp(vma.mapping.table.walk_end(vma.page(addr))[1])
+
+    def walk(self, addr: int, level: Level | None = None) -> Entry:
+        """Where a walk for `addr` ends: (level, kind); with `level` it stops there, so the kind may be TABLE.
+
+        OSError EFAULT outside every mapping, as below. ValueError: this geometry has no such level.
+        """
+        if level is not None and level not in self.geometry.shifts:
+            raise ValueError(f"{self.geometry.name} has no {level!r}")
+        vma = self._vma(addr)
+        return vma.mapping.table.walk(vma.page(addr), PTE if level is None else level)
+
+    def mapcount(self, addr: int) -> int:
+        """The mapcount of the base page at `addr`, by the scheme of this address space (3.5)."""
+        vma = self._vma(addr)
+        return page_mapcount(vma.mapping.file, vma.page(addr), self.mapcount_scheme)
 
     def leaves(self, addr: int) -> dict[Level, int]:
-        """Leaf entries by level of the mapping at `addr`."""
+        """Leaf entries by level of the mapping at `addr`; a contiguous group is one."""
         counts = self._vma(addr).mapping.table.leaves
         return {level: counts[level] for level in self.geometry.levels}
 
@@ -288,8 +318,12 @@ class AddressSpace:
         counts = vma.mapping.table.count_leaves(vma.page(vma.start), vma.page(vma.end))
         hugepage_kb = vma.hugepage_bytes >> 10
         fields = {"Size": vma.end - vma.start >> 10, "KernelPageSize": hugepage_kb, "MMUPageSize": hugepage_kb}
-        for level in reversed(self.geometry.levels):
-            fields[f"Hugetlb{level.name.capitalize()}Mapped"] = counts[level] * self.geometry.size(level) >> 10
+        for level in (PUD, PMD, PTE):  # contiguous sizes count at the level whose entries they are made of
+            mapped = counts[level] * self.geometry.size(level)
+            group = WITH_CONT.get(level)
+            if group in self.geometry.levels:
+                mapped += counts[group] * self.geometry.size(group)
+            fields[f"Hugetlb{level.name.capitalize()}Mapped"] = mapped >> 10
         return fields
 
     def validate(self) -> None:

@@ -45,11 +45,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
-from migemu.mm.gather import GatherStep
-from migemu.mm.operations import GATHER_BATCH, Operations, collapse_operations, full, of_steps
+from migemu.mm.gather import GATHER_BATCH, GatherStep
+from migemu.mm.mapcount import MapcountScheme
+from migemu.mm.operations import Operations, collapse_operations, full, of_steps
 from migemu.mm.pages import X86_64, Geometry, Level
 
-MapcountScheme = Literal["head_only", "thp_like", "hstate"]
 LockScheme = Literal["vma_lock", "mmap_lock"]
 NotifierScheme = Literal["around", "after"]
 #: Whom the lock shuts out: those who fault anywhere in the process, or on the same VMA and file (2.3).

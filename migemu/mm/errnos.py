@@ -24,7 +24,10 @@ class PartialError(BlockingIOError):
 
 
 class WouldSleepError(RuntimeError):
-    """A madvise call met a fault that userfaultfd must answer; nobody else runs here, so it would sleep for ever."""
+    """A madvise call met a fault that userfaultfd must answer, or a page that is being migrated.
+
+    Nobody else runs here, so it would sleep for ever.
+    """
 
 
 class ValidationError(AssertionError):

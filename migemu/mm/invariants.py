@@ -6,7 +6,7 @@ What this models
 
 Numbering
     I1, I2 and I3 as in section 8 of kernel-semantics. I5 is userspace's business, I4 and I6-I11 are about transitions
-    and are tested as such. "counts", "VMAs" and "waiters" are our own.
+    and are tested as such. "counts", "VMAs", "waiters", "poison", "migration" and "protection" are our own.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from migemu.mm.contiguous import torn_group
+from migemu.mm.entries import CONT, ENTRIES, LEAF, MIGRATION, POISON, TABLE, WP, Table, is_wp, kind_of
 from migemu.mm.errnos import ValidationError
-from migemu.mm.hugetlb_file import CACHED, HWPOISON, HugetlbFile
-from migemu.mm.page_table import LEAF, PMD, PTE, PUD, TABLE, EntryKind, PageTable
+from migemu.mm.hugetlb_file import CACHED, HWPOISON, ISOLATED, UNMAPPED, HugetlbFile
+from migemu.mm.page_table import CONT_PMD, CONT_PTE, PUD, PageTable
 from migemu.mm.vma import Vma, VmaTree
 
 if TYPE_CHECKING:
     from migemu.mm.userfaultfd import Userfaultfd
 
-_KINDS = bytes(EntryKind)
-_MAPS = bytes(kind >= LEAF for kind in range(256))
+_MAPS = bytes(entry if entry >= LEAF else 0 for entry in range(256))
 
 
 def check_space(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
@@ -31,89 +32,151 @@ def check_space(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
     previous = None
     tables: dict[int, PageTable] = {}
     for vma in vmas.vmas:
-        _require(vma.start < vma.end, f"VMAs: {vma} is empty")
-        _require(not (vma.start | vma.end) % vma.hugepage_bytes, f"VMAs: {vma} does not hold whole hugepages (1.1)")
-        _require(previous is None or previous.end <= vma.start, f"VMAs: {previous} overlaps {vma}")
-        _require((vma.uffd is None) == (not (vma.missing or vma.minor)), f"VMAs: {vma} has modes but no userfaultfd")
-        _check_permission(vma)
+        if vma.start >= vma.end:
+            raise ValidationError(f"VMAs: {vma} is empty")
+        if (vma.start | vma.end) % vma.hugepage_bytes:
+            raise ValidationError(f"VMAs: {vma} does not hold whole hugepages (1.1)")
+        if previous is not None and previous.end > vma.start:
+            raise ValidationError(f"VMAs: {previous} overlaps {vma}")
+        if (vma.uffd is not None) != (vma.missing or vma.minor or vma.wp):
+            raise ValidationError(f"VMAs: {vma} has modes but no userfaultfd")
+        if not any(each is vma for each in vma.mapping.file.i_mmap):
+            raise ValidationError(f"VMAs: {vma} is not in the reverse map")
         tables[id(vma.mapping.table)] = vma.mapping.table
         previous = vma
     for table in tables.values():
         check_table(table)
+    for vma in vmas.vmas:
+        _check_entries(vma)
     for file in {id(vma.mapping.file): vma.mapping.file for vma in vmas.vmas}.values():
         _check_file(file)
     _check_waiters(vmas, uffds)
 
 
 def _check_file(file: HugetlbFile) -> None:
-    """I3 and the references of each hugepage."""
+    """I3 and the references of each hugepage, over every address space that maps the file."""
+    leaves = [0] * file.hugepages
+    for vma in file.i_mmap:
+        for hugepage in range(vma.hugepage(vma.start), vma.hugepage(vma.end)):
+            leaves[hugepage] += vma.mapping.table.leaves_of(hugepage)
     for hugepage, folio in enumerate(file.folios):
-        leaves = sum(table.leaves_of(hugepage) for table in file.tables if hugepage < table.hugepages)
-        _require(leaves == file.refs[hugepage], f"counts: references of hugepage {hugepage}, which has {leaves} leaves")
-        _require(not leaves or bool(folio & CACHED), f"I3: hugepage {hugepage} is mapped but not in the page cache")
-        _require(not (leaves and folio & HWPOISON), f"I1: hugepage {hugepage} is poisoned and still mapped (3.4)")
+        count = leaves[hugepage]
+        if count != file.refs[hugepage]:
+            raise ValidationError(f"counts: references of hugepage {hugepage}, which has {count} leaves")
+        if count and not folio & CACHED:
+            raise ValidationError(f"I3: hugepage {hugepage} is mapped but not in the page cache")
+        if count and folio & HWPOISON and hugepage not in file.bad:
+            raise ValidationError(f"I1: hugepage {hugepage} is poisoned and still mapped (3.4)")
+        if folio & UNMAPPED and not folio & ISOLATED:
+            raise ValidationError(f"migration: hugepage {hugepage} is not isolated")
+    for hugepage, bad in file.bad.items():
+        if not bad or not file.folios[hugepage] & HWPOISON:
+            raise ValidationError(f"poison: hugepage {hugepage} is not marked bad")
 
 
 def check_table(table: PageTable) -> None:
     """I1 and the running counts of one page table."""
     tables = 0
-    leaves = {PTE: 0, PMD: 0, PUD: table.puds.count(LEAF)}
-    for pud, kind in enumerate(table.puds):
+    counts = table.count_leaves(0, table.geometry.pages(PUD) * len(table.puds))
+    group, pmd_group = table.geometry.pages(CONT_PTE), table.geometry.pages(CONT_PMD) >> table.pmd_shift
+    for pud, entry in enumerate(table.puds):
         pmds = table.pmds[pud]
-        _require((kind == TABLE) == bool(pmds), f"I1: PUD {pud} is {kind} and its table has {len(pmds)} entries")
-        _require(table.pmd_fill[pud] == pmds.count(LEAF), f"counts: leaves of PMD table {pud}")
-        _check_kinds(pmds, f"PMD table {pud}")
-        leaves[PMD] += pmds.count(LEAF)
-        tables += table.hstate == PUD and kind == TABLE
+        if (entry == TABLE) != bool(pmds):
+            raise ValidationError(f"I1: PUD {pud} is {entry} and its table has {len(pmds)} entries")
+        if entry & CONT:
+            raise ValidationError(f"I1: PUD {pud} has the contiguous bit")
+        _check_row(pmds, pmd_group, f"PMD table {pud}")
+        if table.pmd_fill[pud] != _leaves(pmds, pmd_group):
+            raise ValidationError(f"counts: leaves of PMD table {pud}")
+        tables += table.hstate == PUD and entry == TABLE
         for slot in range(table.pmd_width):
             pmd = pud * table.pmd_width + slot
             below = table.ptes[pmd]
-            is_table = bool(pmds) and pmds[slot] == TABLE
-            _require(is_table == bool(below), f"I1: PMD {pmd} and its table of {len(below)} entries disagree")
+            if (bool(pmds) and pmds[slot] == TABLE) != bool(below):
+                raise ValidationError(f"I1: PMD {pmd} and its table of {len(below)} entries disagree")
             if below:
-                _require(len(below) == table.pte_width, f"I1: PTE table {pmd} has {len(below)} entries")
-                _require(TABLE not in below, f"I1: an entry of PTE table {pmd} is a table")
-                _check_kinds(below, f"PTE table {pmd}")
+                if len(below) != table.pte_width:
+                    raise ValidationError(f"I1: PTE table {pmd} has {len(below)} entries")
+                if TABLE in below:
+                    raise ValidationError(f"I1: an entry of PTE table {pmd} is a table")
+                _check_row(below, group, f"PTE table {pmd}")
+                if isinstance(below, bytes) and below.count(below[0]) != len(below):
+                    raise ValidationError(f"counts: PTE table {pmd} is shared but not all alike")
+                if table.access[pmd] is not below:
+                    raise ValidationError(f"counts: access to PMD {pmd} is of another table")
                 tables += 1
-            above = pmds[slot] if pmds else kind
-            seen = below or bytes((above,)) * table.pte_width
-            _require(table.access[pmd].translate(_MAPS) == seen.translate(_MAPS), f"counts: access to PMD {pmd}")
-            _require(not below or table.access[pmd] is below, f"counts: access to PMD {pmd} is of another table")
-            filled = below.count(LEAF)
-            _require(table.pte_fill[pmd] == filled, f"counts: leaves of PTE table {pmd}")
-            leaves[PTE] += filled
-    _check_kinds(table.puds, "PUDs")
-    _require(tables == table.tables, f"counts: {tables} tables, not {table.tables}")
-    for level, count in leaves.items():
-        _require(count == table.leaves[level], f"counts: {count} leaves at {level!r}, not {table.leaves[level]}")
-    _require(table.hstate == PUD or not leaves[PUD], "I1: a leaf larger than the hugepage")
+            else:
+                seen = bytes((pmds[slot] if pmds else entry,)) * table.pte_width
+                if table.access[pmd].translate(_MAPS) != seen.translate(_MAPS):
+                    raise ValidationError(f"counts: access to PMD {pmd}")
+            if table.pte_fill[pmd] != _leaves(below, group):
+                raise ValidationError(f"counts: leaves of PTE table {pmd}")
+    _check_row(table.puds, 0, "PUDs")
+    if tables != table.tables:
+        raise ValidationError(f"counts: {tables} tables, not {table.tables}")
+    if table.tables_max is not None and tables > table.tables_max:
+        raise ValidationError(f"counts: {tables} tables are too many")
+    for level, count in enumerate(counts):
+        if count != table.leaves[level]:
+            raise ValidationError(f"counts: {count} leaves at level {level}, not {table.leaves[level]}")
+    if counts[PUD] and table.hstate != PUD:
+        raise ValidationError("I1: a leaf larger than the hugepage")
 
 
-def _check_kinds(entries: bytes | bytearray, where: str) -> None:
-    strangers = entries.translate(None, _KINDS)
-    _require(not strangers, f"I1: {where} holds entries that are nothing: {bytes(strangers[:8])!r}")
+def _check_row(row: Table, group: int, where: str) -> None:
+    strangers = row.translate(None, ENTRIES)
+    if strangers:
+        raise ValidationError(f"I1: {where} holds entries that are nothing: {bytes(strangers[:8])!r}")
+    if not group:
+        if any(entry & CONT for entry in set(row)):
+            raise ValidationError(f"I1: {where} has contiguous entries, which do not exist")
+    elif (torn := torn_group(row, group)) is not None:
+        raise ValidationError(f"I1: {where} has a contiguous group at entry {torn} that is not all alike (3.7)")
 
 
-def _check_permission(vma: Vma) -> None:
-    """Without MADV_SPLIT a hugepage is mapped as one (1.1)."""
-    if vma.hgm:
-        return
-    table = vma.mapping.table
-    counts = table.count_leaves(vma.page(vma.start), vma.page(vma.end))
-    small = [level for level, count in enumerate(counts) if count and level < table.hstate]
-    _require(not small, f"I1: {vma} has small leaves without MADV_SPLIT (1.1)")
+def _leaves(row: Table, group: int) -> int:
+    """Leaves of a row, counted one by one."""
+    plain = sum(row.count(entry) for entry in (LEAF, LEAF | WP))
+    return plain + (row.count(LEAF | CONT) + row.count(LEAF | CONT | WP)) // (group or 1)
+
+
+def _check_entries(vma: Vma) -> None:
+    """What the entries of each hugepage may be, given the VMA and the folio."""
+    table, file = vma.mapping.table, vma.mapping.file
+    for hugepage in range(vma.hugepage(vma.start), vma.hugepage(vma.end)):
+        top = table.hugepage_entry(hugepage)
+        entries = {top} if top != TABLE else _entries_below(table, hugepage)
+        kinds = {kind_of(entry) for entry in entries}
+        folio = file.folios[hugepage]
+        # Without MADV_SPLIT a hugepage is mapped as one (1.1).
+        if top == TABLE and LEAF in kinds and not vma.hgm:
+            raise ValidationError(f"I1: {vma} has small leaves without MADV_SPLIT (1.1)")
+        if vma.uffd is None and any(is_wp(entry) for entry in entries):
+            raise ValidationError(f"protection: hugepage {hugepage}, and nobody watches it")
+        if MIGRATION in kinds and not folio & UNMAPPED:
+            raise ValidationError(f"migration: entries of hugepage {hugepage}")
+        if top == TABLE and POISON in kinds and not folio & HWPOISON:
+            raise ValidationError(f"poison: entries below hugepage {hugepage}, which is not bad")
+        for page in file.bad.get(hugepage, ()):
+            if table.walk_end(page)[1] >= LEAF and page not in table.unsplit:
+                raise ValidationError(f"poison: bad page {page} is mapped (3.4)")
+
+
+def _entries_below(table: PageTable, hugepage: int) -> set[int]:
+    """Every entry in the tables of a hugepage."""
+    first, end = hugepage << table.hstate_shift, (hugepage + 1) << table.hstate_shift
+    pmd, until = first >> table.pmd_shift, end >> table.pmd_shift
+    entries = set(table.pmds[first >> table.pud_shift]) if table.hstate == PUD else set()
+    return entries.union(*table.ptes[pmd:until]) - {TABLE}
 
 
 def _check_waiters(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
     seen: set[int] = set()
     for uffd in uffds:
         for waiter in uffd.waiters:
-            _require(waiter.vcpu not in seen, f"waiters: vCPU {waiter.vcpu} waits twice")
+            if waiter.vcpu in seen:
+                raise ValidationError(f"waiters: vCPU {waiter.vcpu} waits twice")
             seen.add(waiter.vcpu)
-            vma = vmas.find(waiter.addr)
-            _require(vma is not None and vma.uffd is uffd, f"waiters: {waiter} waits where nobody watches")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValidationError(otherwise)
+            vma = vmas.find(waiter.addr)  # None after munmap, which wakes nobody
+            if vma is not None and vma.uffd is not uffd:
+                raise ValidationError(f"waiters: {waiter} waits where nobody watches")

@@ -23,13 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from migemu.mm.gather import GatherKind, GatherStep
+from migemu.mm.gather import GATHER_BATCH, GatherKind, GatherStep
 from migemu.mm.pages import Geometry, Level
-
-#: Entries after which the gather flushes early (2.3, general knowledge: MAX_GATHER_BATCH_COUNT in asm-generic/tlb.h).
-GATHER_BATCH: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

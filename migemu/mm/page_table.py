@@ -5,87 +5,61 @@ What this models
     for 2M pages) and the tables below it. Pages are counted from the start of the mapping, which is PUD-aligned.
 
 Rules (sections of kernel-semantics)
-    1. Every address has at most one leaf; a slot is empty, marker, leaf, table, migration or poison (8, I1).
-    2. The PFN of a leaf is the hugepage's base plus the offset, so it is not stored (8, I2).
-    3. Only blank entries (empty or uffd-wp marker) are ever split; splitting a marker copies it to all children (3.3).
-    4. Each leaf holds one reference on the head page (1.3).
+    1. Every address has at most one leaf (8, I1). The PFN of a leaf is the hugepage's base plus the offset, so it is
+       not stored (8, I2).
+    2. Only blank entries are ever split; splitting a marker copies it to all children (3.3).
+    3. Each leaf holds one reference on the head page (1.3); a contiguous group is one leaf (3.7).
 
 Words
-    entry   one slot of a table, one byte here: an `EntryKind`
-    leaf    an entry that maps memory; *table*: an entry that points to a lower table; *blank*: empty or marker
     reach   walk down to an entry of a given level, allocating tables through blank entries (1.3, 2.1 step 1)
+    row     the entries of one table, or a part of them
+    group   the entries of one contiguous leaf, see `contiguous`
 
 How it is stored
     One row per level: `puds` is one byte an entry; `pmds[pud]` and `ptes[pmd]` are the tables, or NO_TABLE. A PTE table
     whose entries are all alike is a shared constant, any other a bytearray; so 1 GiB at 4K costs a few KiB. With 2M
     hugepages the PMD tables belong to the mm and always exist; they are not counted. `access[pmd]` is a second look at
-    the same: one byte per base page, LEAF or more where an access needs no fault, whatever the level of the leaf.
+    the same: one byte per base page, the entry that maps it, whatever its level.
 
 Simplified
-    Permission bits are not kept: a leaf is writable if the VMA is. No accessed and dirty bits. Contiguous (CONT) levels
-    are not mapped yet.
+    No accessed and dirty bits. A leaf without the wp flag is writable, as a shared writable VMA makes it.
 """
 
 from __future__ import annotations
 
 import errno
 from array import array
-from enum import IntEnum
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from migemu.mm.contiguous import CONTIGUOUS, WITH_CONT, count_groups, group_entry
+from migemu.mm.entries import (
+    BLANK,
+    CONT,
+    LEAF,
+    NONE,
+    TABLE,
+    WP,
+    WP_MARKER,
+    Entry,
+    Table,
+    compact,
+    kind_of,
+    uniform_table,
+)
 from migemu.mm.pages import Geometry, Level, PageIndex
 
-
-class EntryKind(IntEnum):
-    """What an entry is. Values up to WP_MARKER are blank, values from LEAF on map memory."""
-
-    NONE = 0
-    WP_MARKER = 1
-    TABLE = 2
-    MIGRATION = 3
-    POISON = 4
-    LEAF = 8
-
-
-class Entry(NamedTuple):
-    """Where a walk ends: the first entry that is not a table."""
-
-    level: Level
-    kind: EntryKind
-
-
-# The hot paths compare plain ints; an attribute of an Enum class costs as much as the comparison.
-NONE: Final = int(EntryKind.NONE)
-WP_MARKER: Final = int(EntryKind.WP_MARKER)
-TABLE: Final = int(EntryKind.TABLE)
-POISON: Final = int(EntryKind.POISON)
-LEAF: Final = int(EntryKind.LEAF)
 PTE: Final = Level.PTE
+CONT_PTE: Final = Level.CONT_PTE
 PMD: Final = Level.PMD
+CONT_PMD: Final = Level.CONT_PMD
 PUD: Final = Level.PUD
 
 #: What `reach` answers when a larger leaf, a migration or a poison entry ends the walk above the wanted level.
 BLOCKED: Final = -1
 
-Table = bytes | bytearray
 NO_TABLE: Final = bytearray()
 
-_BLANK: Final = bytes((NONE, WP_MARKER))
-_BLANK_TO_LEAF: Final = bytes.maketrans(_BLANK, bytes((LEAF, LEAF)))
-_LEAF_TO_POISON: Final = bytes.maketrans(bytes((LEAF,)), bytes((POISON,)))
-
-
-@cache
-def uniform_table(kind: int, width: int) -> bytes:
-    """The shared table of `width` entries that are all of `kind`."""
-    return bytes((kind,)) * width
-
-
-@cache
-def _runs(kind: int, width: int) -> tuple[bytes, ...]:
-    """Rows of 0, 1, ... `width` entries of `kind`: to compare and to copy slices without building them each time."""
-    return tuple(bytes((kind,)) * count for count in range(width + 1))
+_BLANK_TO: Final = {leaf: bytes.maketrans(BLANK, bytes((leaf, leaf))) for leaf in (LEAF, LEAF | WP)}
 
 
 class PageTable:
@@ -95,15 +69,16 @@ class PageTable:
     """
 
     __slots__ = (
-        "_all_leaf", "_leaf_runs", "_no_leaf", "_none_runs", "access", "geometry", "hstate", "hstate_shift",
-        "hugepages", "leaves", "pages", "pmd_fill", "pmd_mask", "pmd_shift", "pmd_width", "pmds", "pte_fill",
-        "pte_mask", "pte_width", "ptes", "pud_shift", "puds", "refs", "sizes", "small_mask", "tables", "tables_max",
+        "_all_leaf", "_cont_pmd_width", "_cont_pte_width", "_cont_ptes", "access", "geometry", "hstate",
+        "hstate_shift", "hugepages", "leaves", "pages", "pmd_fill", "pmd_mask", "pmd_shift", "pmd_width", "pmds",
+        "pte_fill", "pte_mask", "pte_width", "ptes", "pud_shift", "puds", "refs", "sizes", "small_mask", "tables",
+        "tables_max", "unsplit",
     )  # fmt: skip
 
     def __init__(
         self, geometry: Geometry, hstate: Level, hugepages: int, refs: list[int], tables_max: int | None = None
     ) -> None:
-        if geometry.levels != (PTE, PMD, PUD) or hstate not in (PMD, PUD):
+        if not {PTE, PMD, PUD} <= set(geometry.levels) or hstate not in (PMD, PUD):
             raise ValueError(f"{geometry.name} with hugepages of {hstate!r} is not modelled; use PMD or PUD hugepages")
         self.geometry, self.hstate, self.hugepages, self.refs = geometry, hstate, hugepages, refs
         self.tables_max = tables_max
@@ -114,16 +89,16 @@ class PageTable:
         self.pmd_shift = self.pte_width.bit_length() - 1
         self.pud_shift = self.pmd_shift + self.pmd_width.bit_length() - 1
         self.hstate_shift = self.pud_shift if hstate == PUD else self.pmd_shift
+        self._cont_pte_width = geometry.pages(CONT_PTE)  # entries in a group; 0 where the level does not exist
+        self._cont_pmd_width = geometry.pages(CONT_PMD) // self.pte_width
+        self._cont_ptes = self.pte_width // (self._cont_pte_width or 1)  # groups in a PTE table
         #: Sizes one leaf can have, largest first, and the mask of the smallest above PTE (1.3).
         self.sizes = tuple((geometry.pages(level), level) for level in reversed(geometry.levels) if level <= hstate)
         self.small_mask = self.sizes[-2][0] - 1
-        self._none_runs = _runs(NONE, self.pte_width)
-        self._leaf_runs = _runs(LEAF, self.pte_width)
         self._all_leaf = uniform_table(LEAF, self.pte_width)
-        self._no_leaf = uniform_table(NONE, self.pte_width)
         puds = -(-self.pages // geometry.pages(PUD))
         self.ptes: list[Table] = [NO_TABLE] * (puds * self.pmd_width)
-        self.access: list[Table] = [self._no_leaf] * len(self.ptes)
+        self.access: list[Table] = [uniform_table(NONE, self.pte_width)] * len(self.ptes)
         self.pte_fill = array("H", bytes(2 * len(self.ptes)))  # leaves in each PTE table
         if hstate == PUD:
             self.puds = bytearray(puds)
@@ -134,23 +109,41 @@ class PageTable:
         self.pmd_fill = [0] * puds  # leaves in each PMD table
         self.leaves = [0] * (PUD + 1)  # by level
         self.tables = 0
+        self.unsplit: set[PageIndex] = set()  # bad pages whose leaf could not be split (3.4)
 
     # ------------------------------------------------------------------------------------------------ looking
 
-    def walk(self, page: PageIndex) -> Entry:
-        """The first entry over `page` that is not a table."""
-        level, kind = self.walk_end(page)
-        return Entry(level, EntryKind(kind))
+    def walk(self, page: PageIndex, level: Level = PTE) -> Entry:
+        """The first entry over `page` that is not a table, or is of `level`."""
+        found, entry = self.walk_end(page)
+        if found < level:  # the walk went through a table there: stop at it
+            pud, pmd = page >> self.pud_shift, page >> self.pmd_shift
+            if level == CONT_PTE and self._cont_pte_width:
+                entry = group_entry(self.ptes[pmd], page & self.pte_mask, self._cont_pte_width)
+            elif level == CONT_PMD and self._cont_pmd_width:
+                entry = group_entry(self.pmds[pud], pmd & self.pmd_mask, self._cont_pmd_width)
+            else:
+                entry = TABLE
+            found = level
+        return Entry(found, kind_of(entry))
 
     def walk_end(self, page: PageIndex) -> tuple[Level, int]:
-        """The walk as plain values: (level, kind)."""
+        """The walk as plain values: (level, entry with its flags)."""
         pmd = page >> self.pmd_shift
+        level = PTE
         if table := self.ptes[pmd]:
-            return PTE, table[page & self.pte_mask]
-        pud = page >> self.pud_shift
-        if table := self.pmds[pud]:
-            return PMD, table[pmd & self.pmd_mask]
-        return PUD, self.puds[pud]
+            entry = table[page & self.pte_mask]
+        elif table := self.pmds[page >> self.pud_shift]:
+            level, entry = PMD, table[pmd & self.pmd_mask]
+        else:
+            return PUD, self.puds[page >> self.pud_shift]
+        return (WITH_CONT[level] if entry & CONT else level), entry
+
+    def hugepage_entry(self, hugepage: int) -> int:
+        """The entry at the hstate level."""
+        if self.hstate == PUD:
+            return self.puds[hugepage]
+        return self.pmds[hugepage // self.pmd_width][hugepage & self.pmd_mask]
 
     def leaves_of(self, hugepage: int) -> int:
         """Leaf entries that map any of `hugepage`: the references it has from here (1.3)."""
@@ -158,20 +151,41 @@ class PageTable:
         return sum(self.count_leaves(first, first + (1 << self.hstate_shift)))
 
     def count_leaves(self, first: PageIndex, end: PageIndex) -> list[int]:
-        """Leaf entries by level in pages `[first, end)`, which are whole hugepages."""
-        if (first, end) == (0, self.pages):
-            return list(self.leaves)
-        counts = [0] * (PUD + 1)
+        """Leaf entries by level in pages `[first, end)`, which are whole PMDs, and whole PUDs where a PUD is a leaf."""
         pmd, pmd_end = first >> self.pmd_shift, end >> self.pmd_shift
-        counts[PTE] = sum(self.pte_fill[pmd:pmd_end])
-        if self.hstate == PUD:
-            pud, pud_end = first >> self.pud_shift, end >> self.pud_shift
-            counts[PMD] = sum(self.pmd_fill[pud:pud_end])
-            counts[PUD] = self.puds.count(LEAF, pud, pud_end)
-        else:
-            entries = (self.pmds[at // self.pmd_width][at & self.pmd_mask] for at in range(pmd, pmd_end))
-            counts[PMD] = sum(kind == LEAF for kind in entries)
+        counts = self._count_ptes(pmd, pmd_end)
+        while pmd < pmd_end:
+            pud = pmd // self.pmd_width
+            until = min((pud + 1) * self.pmd_width, pmd_end)
+            if self.pmd_fill[pud]:
+                at = pmd & self.pmd_mask
+                self._tally(counts, PMD, self.pmds[pud][at : at + until - pmd])
+            counts[PUD] += self.puds[pud] >= LEAF
+            pmd = until
         return counts
+
+    def _count_ptes(self, pmd: int, end: int) -> list[int]:
+        """The leaves by level of the PTE tables of the PMD slots `[pmd, end)`."""
+        counts = [0] * (PUD + 1)
+        if not self._cont_pte_width:
+            counts[PTE] = sum(self.pte_fill[pmd:end])
+        else:
+            for at in range(pmd, end):
+                if self.pte_fill[at]:
+                    self._tally(counts, PTE, self.ptes[at])
+        return counts
+
+    def _tally(self, counts: list[int], level: Level, row: Table) -> None:
+        """Add the leaves of a row of `level` to `counts`."""
+        counts[level] += row.count(LEAF) + row.count(LEAF | WP)
+        if width := (self._cont_pte_width if level == PTE else self._cont_pmd_width):
+            counts[WITH_CONT[level]] += count_groups(row, width)
+
+    def leaves_in(self, level: Level, row: Table) -> int:
+        """Leaves in a row of `level`."""
+        counts = [0] * (PUD + 1)
+        self._tally(counts, level, row)
+        return sum(counts)
 
     def largest(self, page: PageIndex, end: PageIndex) -> tuple[int, Level]:
         """The largest leaf size, in pages, that is aligned at `page` and fits before `end`, and its level (1.3)."""
@@ -185,54 +199,66 @@ class PageTable:
     # ----------------------------------------------------------------------------------------------- changing
 
     def reach(self, page: PageIndex, level: Level) -> int:
-        """The kind of the entry of `level` over `page`, allocating tables through blank entries (1.3, 2.1 step 1).
+        """The entry of `level` over `page`, allocating tables through blank entries (1.3, 2.1 step 1).
 
         BLOCKED when the walk ends above `level`. OSError ENOMEM when a table cannot be allocated; the tables
         allocated before it stay.
         """
         pmd, pud = page >> self.pmd_shift, page >> self.pud_shift
-        if level == PTE and (table := self.ptes[pmd]):
-            return table[page & self.pte_mask]
-        kind = self.puds[pud]
-        if level == PUD:
-            return kind
-        if kind != TABLE:
-            if kind > WP_MARKER:
+        if level > CONT_PTE or not self.ptes[pmd]:
+            entry = self.puds[pud]
+            if level == PUD:
+                return entry
+            if entry != TABLE:
+                if entry > WP_MARKER:
+                    return BLOCKED
+                self._allocate_table()
+                self.pmds[pud] = bytearray((entry,)) * self.pmd_width
+                self.puds[pud] = TABLE
+            entry = self.pmds[pud][pmd & self.pmd_mask]
+            if level == PMD:
+                return BLOCKED if entry & CONT else entry
+            if level == CONT_PMD:
+                return group_entry(self.pmds[pud], pmd & self.pmd_mask, self._cont_pmd_width)
+            if entry > WP_MARKER:
                 return BLOCKED
             self._allocate_table()
-            self.pmds[pud] = bytearray((kind,)) * self.pmd_width
-            self.puds[pud] = TABLE
-        kind = self.pmds[pud][pmd & self.pmd_mask]
-        if level == PMD:
-            return kind
-        if kind != TABLE:
-            if kind > WP_MARKER:
-                return BLOCKED
-            self._allocate_table()
-            self.ptes[pmd] = self.access[pmd] = uniform_table(kind, self.pte_width)
+            self.ptes[pmd] = self.access[pmd] = uniform_table(entry, self.pte_width)
             self.pmds[pud][pmd & self.pmd_mask] = TABLE
-        return self.ptes[pmd][page & self.pte_mask]
+        if level == CONT_PTE:
+            return group_entry(self.ptes[pmd], page & self.pte_mask, self._cont_pte_width)
+        entry = self.ptes[pmd][page & self.pte_mask]
+        return BLOCKED if entry & CONT else entry
 
-    def install(self, page: PageIndex, level: Level) -> None:
+    def install(self, page: PageIndex, level: Level, leaf: int = LEAF) -> None:
         """Make the blank entry of `level` over `page` a leaf; it must exist (see `reach`)."""
-        if level == PTE:
-            self.install_pte(page)
-            return
-        pud = page >> self.pud_shift
-        pmd = page >> self.pmd_shift
-        if level == PMD:
-            self.pmds[pud][pmd & self.pmd_mask] = LEAF
-            self.pmd_fill[pud] += 1
-            self.access[pmd] = self._all_leaf
+        self.put(page, level, leaf | CONT if level in CONTIGUOUS else leaf, 1)
+
+    def put(self, page: PageIndex, level: Level, entry: int, fresh: int) -> None:
+        """Write `entry` at `level` over `page`, the first of the entry; `fresh` leaves of `level` more than before."""
+        pages = self.geometry.pages(level)
+        if level <= CONT_PTE:
+            self._set_ptes(page, uniform_table(entry, pages), fresh)
         else:
-            self.puds[pud] = LEAF
-            first = pud * self.pmd_width
-            self.access[first : first + self.pmd_width] = [self._all_leaf] * self.pmd_width
-        self.leaves[level] += 1
-        self.refs[page >> self.hstate_shift] += 1
+            pud, pmd, count = page >> self.pud_shift, page >> self.pmd_shift, pages >> self.pmd_shift
+            if level == PUD:
+                pmd = pud * self.pmd_width
+                self.puds[pud] = entry
+            else:
+                at = pmd & self.pmd_mask
+                self.pmds[pud][at : at + count] = uniform_table(entry, count)
+                self.pmd_fill[pud] += fresh
+            self.access[pmd : pmd + count] = [uniform_table(entry, self.pte_width)] * count
+        self.leaves[level] += fresh
+        self.refs[page >> self.hstate_shift] += fresh
+
+    def unprotect(self, page: PageIndex) -> None:
+        """Take the uffd-wp bit off the leaf that maps `page`."""
+        level, entry = self.walk_end(page)
+        self.put(page & -self.geometry.pages(level), level, entry & ~WP, 0)
 
     def install_pte(self, page: PageIndex) -> None:
-        """`install` of a PTE entry."""
+        """`install` of a PTE entry, writable."""
         pmd = page >> self.pmd_shift
         table = self.ptes[pmd]
         if isinstance(table, bytes):
@@ -244,100 +270,87 @@ class PageTable:
         self.leaves[0] += 1
         self.refs[page >> self.hstate_shift] += 1
 
-    def install_ptes(self, page: PageIndex, count: int) -> int:
+    def install_ptes(self, page: PageIndex, count: int, leaf: int = LEAF) -> int:
         """Make leaves of the blank ones of `count` PTE entries from `page` on, all in one table that exists.
 
         How many were blank. The others are left alone.
         """
-        pmd, first = page >> self.pmd_shift, page & self.pte_mask
-        table = self.ptes[pmd]
+        table, first = self.ptes[page >> self.pmd_shift], page & self.pte_mask
         fresh = count
-        run = self._leaf_runs[count]
-        if not table.startswith(self._none_runs[count], first):
+        row = self._all_leaf[:count] if leaf == LEAF else uniform_table(leaf, count)
+        if table.count(NONE, first, first + count) != count:
             old = table[first : first + count]
-            fresh -= len(old.translate(None, _BLANK))
+            fresh -= len(old.translate(None, BLANK))
             if not fresh:
                 return 0
-            run = bytes(old.translate(_BLANK_TO_LEAF))
-        fill = self.pte_fill[pmd] + fresh
-        if fresh == self.pte_width:
-            self.ptes[pmd] = self.access[pmd] = self._all_leaf
-        else:
-            if isinstance(table, bytes):
-                table = self.ptes[pmd] = self.access[pmd] = bytearray(table)
-            table[first : first + count] = run
-            if fill == self.pte_width and table == self._all_leaf:
-                self.ptes[pmd] = self.access[pmd] = self._all_leaf
-        self.pte_fill[pmd] = fill
+            row = bytes(old.translate(_BLANK_TO[leaf]))
+        self._set_ptes(page, row, fresh)
         self.leaves[0] += fresh
         self.refs[page >> self.hstate_shift] += fresh
         return fresh
 
+    def _set_ptes(self, page: PageIndex, row: bytes, fresh: int) -> None:
+        """Put `row` into the PTE table from `page` on; `fresh` leaves more than before are in the table then."""
+        pmd, first = page >> self.pmd_shift, page & self.pte_mask
+        fill = self.pte_fill[pmd] = self.pte_fill[pmd] + fresh
+        if fresh == self.pte_width:
+            self.ptes[pmd] = self.access[pmd] = uniform_table(row[0], fresh)
+            return
+        table = self.ptes[pmd]
+        if isinstance(table, bytes):
+            table = self.ptes[pmd] = self.access[pmd] = bytearray(table)
+        table[first : first + len(row)] = row
+        if fill == self.pte_width or fill == self._cont_ptes:
+            self.ptes[pmd] = self.access[pmd] = compact(table)
+
     def blank_ptes(self, page: PageIndex, count: int) -> int:
         """How many of `count` PTE entries from `page` on, all in one table, are blank before the first that is not."""
         table, first = self.ptes[page >> self.pmd_shift], page & self.pte_mask
-        if table.startswith(self._none_runs[count], first):
+        if table.count(NONE, first, first + count) == count:
             return count
-        return count - len(table[first : first + count].lstrip(_BLANK))
+        return count - len(table[first : first + count].lstrip(BLANK))
 
-    def collapse(self, page: PageIndex, level: Level, cached: bool) -> None:
-        """Put one leaf in place of the table under the entry of `level` over `page` (2.1 step 3).
+    def collapse(self, page: PageIndex, level: Level, leaf: bool) -> int:
+        """Put one leaf in place of the table under the entry of `level` over `page`; without `leaf` nothing (2.1).
 
-        All leaves below are cleared and their tables freed, markers are dropped. With the folio not `cached` the entry
-        is left empty.
+        Every entry below is dropped. The table pages freed.
         """
-        pmd, pud = page >> self.pmd_shift, page >> self.pud_shift
-        if level == PMD:
-            self._drop_pte_tables(pmd, pmd + 1, page >> self.hstate_shift)
-            self.pmds[pud][pmd & self.pmd_mask] = NONE
-        else:
-            first = pud * self.pmd_width
-            self._drop_pte_tables(first, first + self.pmd_width, pud)
-            self.leaves[PMD] -= self.pmd_fill[pud]
-            self.refs[pud] -= self.pmd_fill[pud]
-            self.pmd_fill[pud] = 0
-            self.pmds[pud] = NO_TABLE
+        pud, pmd, before = page >> self.pud_shift, page >> self.pmd_shift, self.tables
+        if level == CONT_PTE:
+            at = page & self.pte_mask
+            counts = [0] * (PUD + 1)
+            self._tally(counts, PTE, self.ptes[pmd][at : at + self._cont_pte_width])
+            self.pte_fill[pmd] -= counts[PTE]
+        elif level == PMD:
+            counts = self._count_ptes(pmd, pmd + 1)
+            self.ptes[pmd], self.pte_fill[pmd] = NO_TABLE, 0
             self.tables -= 1
-            self.puds[pud] = NONE
-        if cached:
+        else:
+            count, at = self.geometry.pages(level) >> self.pmd_shift, pmd & self.pmd_mask
+            counts = self._count_ptes(pmd, pmd + count)
+            self._tally(counts, PMD, self.pmds[pud][at : at + count])
+            self.tables -= count - self.ptes[pmd : pmd + count].count(NO_TABLE)
+            self.ptes[pmd : pmd + count] = [NO_TABLE] * count
+            self.pte_fill[pmd : pmd + count] = array("H", bytes(2 * count))
+            self.pmd_fill[pud] -= counts[PMD] + counts[CONT_PMD]
+            if level == PUD:
+                self.pmds[pud] = NO_TABLE
+                self.tables -= 1
+        self.account(counts, page >> self.hstate_shift, -1)
+        if leaf:
             self.install(page, level)
+        else:
+            self.put(page, level, NONE, 0)
+        return before - self.tables
 
-    def poison(self, hugepage: int) -> None:
-        """Every leaf of `hugepage` becomes a poison entry of the same level; tables and holes stay (3.4)."""
-        first, end = (hugepage << self.hstate_shift, (hugepage + 1) << self.hstate_shift)
-        pmd, count = first >> self.pmd_shift, (end - first) >> self.pmd_shift
-        dropped = sum(self.pte_fill[pmd : pmd + count])
-        self.leaves[PTE] -= dropped
-        for each in range(pmd, pmd + count):
-            if self.pte_fill[each]:
-                self.pte_fill[each] = 0
-                self.ptes[each] = self.ptes[each].translate(_LEAF_TO_POISON)
-            self.access[each] = self.ptes[each] or self._no_leaf
-        pud, slot = first >> self.pud_shift, pmd & self.pmd_mask
-        if table := self.pmds[pud]:
-            old = table[slot : slot + count]
-            table[slot : slot + count] = old.translate(_LEAF_TO_POISON)
-            self.pmd_fill[pud] -= old.count(LEAF)
-            self.leaves[PMD] -= old.count(LEAF)
-            dropped += old.count(LEAF)
-        elif self.puds[pud] == LEAF:
-            self.puds[pud] = POISON
-            self.leaves[PUD] -= 1
-            dropped += 1
-        self.refs[hugepage] -= dropped
+    def account(self, counts: list[int], hugepage: int, sign: int) -> None:
+        """Add leaves by level to, or take them from, the running counts and the references of `hugepage`."""
+        for level, count in enumerate(counts):
+            if count:
+                self.leaves[level] += sign * count
+                self.refs[hugepage] += sign * count
 
     def _allocate_table(self) -> None:
         if self.tables == self.tables_max:
             raise OSError(errno.ENOMEM, "a page table cannot be allocated (1.3)")
         self.tables += 1
-
-    def _drop_pte_tables(self, first: int, end: int, hugepage: int) -> None:
-        """Clear the PTE tables of the PMD slots `[first, end)` and free them."""
-        leaves = sum(self.pte_fill[first:end])
-        count = end - first
-        self.leaves[PTE] -= leaves
-        self.refs[hugepage] -= leaves
-        self.tables -= count - self.ptes[first:end].count(NO_TABLE)
-        self.pte_fill[first:end] = array("H", bytes(2 * count))
-        self.ptes[first:end] = [NO_TABLE] * count
-        self.access[first:end] = [self._no_leaf] * count

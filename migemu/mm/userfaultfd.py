@@ -1,19 +1,19 @@
-"""A userfaultfd: registration, messages, UFFDIO_CONTINUE, UFFDIO_WAKE.
+"""A userfaultfd: registration, messages, and the ioctls that answer them.
 
 What this models
-    The ioctls of one userfaultfd on hugetlb VMAs of its mm, minor and missing mode.
+    The ioctls of one userfaultfd on hugetlb VMAs of its mm, in missing, minor and write-protect mode.
 
 Rules (sections of kernel-semantics)
-    1. CONTINUE chooses for each position the largest hugetlb size, not above the VMA's, that is aligned there and fits;
-       without MADV_SPLIT there is one size, the hugepage (1.2, 1.3).
-    2. It installs into blank entries only and fills no holes of a slot that has a table already (0.4).
-    3. It is not transactional: pieces before a failure stay mapped. Failure on the first piece shows its own errno,
-       later ones EAGAIN and the bytes done (1.3).
-    4. The walk comes before the look-up of the page: tables allocated for a piece that then fails stay.
-    5. Waiters are woken for the mapped range only (1.3); on EEXIST nobody is.
+    1. What CONTINUE, COPY and POISON fill is in `mfill`, what WRITEPROTECT changes in `protection`.
+    2. They are not transactional: pieces before a failure stay. Failure on the first piece shows its own errno, later
+       ones EAGAIN and the bytes done (1.3).
+    3. Waiters are woken for the range done only (1.3); on EEXIST nobody is. DONTWAKE suppresses it.
+    4. While an event of this userfaultfd is not read, the mappings count as changing: CONTINUE, COPY, POISON and
+       WRITEPROTECT answer EAGAIN and do nothing (mmap_changing of Linux 6.6).
 
 Simplified
-    Modes other than DONTWAKE do not exist, so "bad mode" cannot happen; no signals (EINTR), no exit (ESRCH).
+    Modes that are not arguments here do not exist, so "bad mode" cannot happen but for WRITEPROTECT; no signals
+    (EINTR), no exit (ESRCH). Feature bits that need a privilege are given to everybody.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from enum import IntFlag
-from typing import Final, NoReturn
+from typing import Final
 
+from migemu.mm.entries import LEAF, NONE, WP_MARKER
 from migemu.mm.errnos import PartialError
-from migemu.mm.faults import FaultOutcome, Handling, UffdMsg, Waiter, WaitQueue, pagefault
-from migemu.mm.hugetlb_file import CACHED, HWPOISON, MAPPABLE
-from migemu.mm.page_table import BLOCKED, LEAF, NONE, PTE, WP_MARKER
+from migemu.mm.faults import FaultOutcome, Handling, pagefault
+from migemu.mm.hugetlb_file import CACHED, MAPPABLE
+from migemu.mm.messages import UffdMsg, Waiter, WaitQueue
+from migemu.mm.mfill import continue_ptes, mfill_continue, mfill_copy, mfill_poison
+from migemu.mm.page_table import PTE
 from migemu.mm.pages import Geometry, Level
+from migemu.mm.protection import change_protection, mwriteprotect_range
 from migemu.mm.vma import Vma, VmaTree
 
 #: Called for every waiter woken: (vcpu, the exact address it faulted at). It may fault again at once.
@@ -52,14 +56,18 @@ class UffdFeature(IntFlag):
     MINOR_HUGETLBFS = 1 << 9
     MINOR_SHMEM = 1 << 10
     EXACT_ADDRESS = 1 << 11
+    WP_HUGETLBFS_SHMEM = 1 << 12
+    WP_UNPOPULATED = 1 << 13
+    POISON = 1 << 14
+    WP_ASYNC = 1 << 15
 
 
 class Userfaultfd:
-    """One userfaultfd of an address space; made by `AddressSpace.userfaultfd`."""
+    """One userfaultfd of an address space; made by `AddressSpace.userfaultfd`, or by its fork."""
 
     __slots__ = (
         "_page_bytes", "_page_mask", "_page_shift", "exact_address", "features", "geometry", "on_wake", "sigbus",
-        "thread_id", "vmas", "waiters",
+        "thread_id", "vmas", "waiters", "wp_async",
     )  # fmt: skip
 
     def __init__(self, geometry: Geometry, vmas: VmaTree, features: int, on_wake: OnWake | None) -> None:
@@ -71,38 +79,44 @@ class Userfaultfd:
         self.exact_address = bool(features & UffdFeature.EXACT_ADDRESS)
         self.sigbus = bool(features & UffdFeature.SIGBUS)
         self.thread_id = bool(features & UffdFeature.THREAD_ID)
+        self.wp_async = bool(features & UffdFeature.WP_ASYNC)
         self._page_bytes = geometry.page_bytes
         self._page_mask = geometry.page_bytes - 1
         self._page_shift = geometry.shifts[PTE]
 
     # -------------------------------------------------------------------------------------------- registration
 
-    def register(self, addr: int, length: int, *, missing: bool = False, minor: bool = False) -> None:
+    def register(self, addr: int, length: int, *, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
         """UFFDIO_REGISTER: watch bytes `[addr, addr + length)`, whole hugepages, also under HGM (1.1).
 
         The modes given replace those of an earlier registration unless they are a part of it. OSError EINVAL: no mode,
         no VMA, not whole hugepages. EBUSY: watched by another userfaultfd.
         """
-        if not (missing or minor):
+        if not (missing or minor or wp):
             raise OSError(errno.EINVAL, "UFFDIO_REGISTER needs a mode")
         self._validate_range(addr, length)
         for vma in self._whole_hugepages(addr, addr + length):
             if vma.uffd is not None and vma.uffd is not self:
                 raise OSError(errno.EBUSY, f"{vma.start:#x} is watched by another userfaultfd")
         for vma in list(self.vmas.overlapping(addr, addr + length)):
-            if vma.uffd is self and vma.missing >= missing and vma.minor >= minor:
+            if vma.uffd is self and vma.missing >= missing and vma.minor >= minor and vma.wp >= wp:
                 continue
             part = self.vmas.carve(vma, max(addr, vma.start), min(addr + length, vma.end))
-            part.uffd, part.missing, part.minor = self, missing, minor
+            part.watch(self, missing, minor, wp)
 
     def unregister(self, addr: int, length: int) -> None:
-        """UFFDIO_UNREGISTER: stop watching whole hugepages and wake who waits there. OSError EINVAL as `register`."""
+        """UFFDIO_UNREGISTER: stop watching whole hugepages and wake who waits there; write protection goes as well.
+
+        OSError EINVAL as `register`.
+        """
         self._validate_range(addr, length)
         self._whole_hugepages(addr, addr + length)
         for vma in list(self.vmas.overlapping(addr, addr + length)):
             if vma.uffd is not None:
                 part = self.vmas.carve(vma, max(addr, vma.start), min(addr + length, vma.end))
-                watcher, part.uffd, part.missing, part.minor = vma.uffd, None, False, False
+                watcher = vma.uffd
+                change_protection(part, part.start, part.end, on=False)
+                part.watch(None)
                 watcher._wake_range(part.start, part.end)
 
     def _whole_hugepages(self, start: int, end: int) -> list[Vma]:
@@ -117,7 +131,7 @@ class Userfaultfd:
     # ------------------------------------------------------------------------------------------------ messages
 
     def read(self) -> UffdMsg | None:
-        """The oldest message not read yet, or None (EAGAIN of a non-blocking descriptor)."""
+        """The next message, or None (EAGAIN of a non-blocking descriptor): page faults first, then events."""
         return self.waiters.read()
 
     def handle_userfault(self, vcpu: int, vma: Vma, addr: int, write: bool, handling: Handling) -> FaultOutcome:
@@ -128,27 +142,24 @@ class Userfaultfd:
         self.waiters.sleep(vcpu, addr, msg)
         return FaultOutcome.WAITING
 
-    # ------------------------------------------------------------------------------------------------ CONTINUE
+    # ----------------------------------------------------------------------------------------------- filling
 
-    def continue_(self, addr: int, length: int, dontwake: bool = False) -> int:
-        """UFFDIO_CONTINUE: map bytes `[addr, addr + length)` from the page cache; `length` (1.3).
+    def continue_(self, addr: int, length: int, dontwake: bool = False, wp: bool = False) -> int:
+        """UFFDIO_CONTINUE: map bytes `[addr, addr + length)` from the page cache, with `wp` protected; `length` (1.3).
 
-        OSError EINVAL: not 4K-aligned (HGM), not hugepage-aligned (no HGM), length 0. ENOENT: not inside one registered
-        VMA. EEXIST: something is mapped there. EFAULT: not in the page cache. EIO: hwpoisoned. ENOMEM: no table.
+        OSError EAGAIN: an event is not read. EINVAL: not 4K-aligned (HGM), not hugepage-aligned (no HGM), length 0, or
+        `wp` without registration for it. ENOENT: not inside one registered VMA. EEXIST: something is mapped there.
+        EFAULT: not in the page cache, or no reference left. EIO: hwpoisoned. ENOMEM: no table.
         PartialError (EAGAIN, `.mapped` bytes) when some pieces came before the failure.
         """
-        if length == self._page_bytes and (vma := self.vmas.find(addr)) is not None and self._continue_page(vma, addr):
+        if length == self._page_bytes and not wp and self._continue_page(addr):
             if self.waiters and not dontwake:
                 self._wake_range(addr, addr + length)
             return length
-        end = addr + length
-        vma = self._dst_vma(addr, end)
-        done, failure = self._mfill_continue(vma, addr, end)
-        if done and self.waiters and not dontwake:
-            self._wake_range(addr, addr + done)
-        if failure is None:
-            return done
-        raise PartialError(done, failure) if done else failure
+        vma = self._dst_vma(addr, addr + length, wp)
+        if not vma.hgm:
+            self._only_hugepages(vma, addr | length)
+        return self._done(addr, dontwake, *mfill_continue(vma, addr, addr + length, wp))
 
     def continue_run(self, addr: int, level: Level, count: int) -> tuple[int, int]:
         """`count` single `continue_` calls of one `level` entry each, from `addr` on: (mapped, existing) pieces.
@@ -161,85 +172,67 @@ class Userfaultfd:
         vma = self.vmas.find(addr)
         if level != PTE or vma is None or vma.uffd is None or not vma.hgm or end > vma.end or addr & self._page_mask:
             return self._continue_each(addr, size, count)
+        if self.waiters.events:
+            return self._continue_each(addr, size, count)
         if not self.waiters:
-            return self._continue_ptes(vma, addr, end)
+            return continue_ptes(vma, addr, end)
         table = vma.mapping.table
         waited = self.waiters.addresses(addr, end)
         holes = [address for address in waited if table.walk_end(vma.page(address))[1] < LEAF]
         try:
-            return self._continue_ptes(vma, addr, end)
+            return continue_ptes(vma, addr, end)
         finally:
             self._wake([address for address in holes if table.walk_end(vma.page(address))[1] >= LEAF])
 
-    def _dst_vma(self, start: int, end: int) -> Vma:
-        """The registered VMA that holds all of `[start, end)`, after the checks on range and alignment (1.3)."""
-        vma = self.vmas.find(start)
-        if vma is None or end > vma.end or (start | end) & self._page_mask or end <= start:
-            self._validate_range(start, end - start)
-            raise OSError(errno.ENOENT, f"[{start:#x}, {end:#x}) is not inside one VMA (1.3)")
-        if vma.uffd is None:
-            raise OSError(errno.ENOENT, f"{start:#x} is not registered with userfaultfd (1.3)")
-        if not vma.hgm and (start | end) & (vma.hugepage_bytes - 1):
-            raise OSError(errno.EINVAL, "without MADV_SPLIT only whole hugepages can be continued (1.2, 1.3)")
-        return vma
+    def copy(self, dst: int, length: int, dontwake: bool = False, wp: bool = False) -> int:
+        """UFFDIO_COPY: put bytes into the page cache and map them, whole hugepages, with `wp` protected; `length`.
 
-    def _continue_page(self, vma: Vma, addr: int) -> bool:
+        OSError EAGAIN, ENOENT, EINVAL as `continue_` without HGM. EEXIST: mapped, or in the page cache already.
+        EFAULT: no reference left. PartialError when some hugepages came before the failure.
+        """
+        vma = self._dst_vma(dst, dst + length, wp)
+        self._only_hugepages(vma, dst | length)
+        return self._done(dst, dontwake, *mfill_copy(vma, dst, dst + length, wp))
+
+    def poison(self, addr: int, length: int, dontwake: bool = False) -> int:
+        """UFFDIO_POISON of Linux 6.6: an access to these whole hugepages will be SIGBUS_MCEERR; `length`.
+
+        OSError EAGAIN, ENOENT, EINVAL as `copy`. EEXIST: the entry is not empty. PartialError as ever.
+        """
+        vma = self._dst_vma(addr, addr + length)
+        self._only_hugepages(vma, addr | length)
+        return self._done(addr, dontwake, *mfill_poison(vma, addr, addr + length))
+
+    def writeprotect(self, addr: int, length: int, on: bool, dontwake: bool = False) -> None:
+        """UFFDIO_WRITEPROTECT of whole hugepages: protect, or with `on` False unprotect and wake who waits there.
+
+        OSError EAGAIN: an event is not read. EINVAL: not whole hugepages, or `on` together with `dontwake`. ENOENT: no
+        VMA, or one not registered for write-protect.
+        """
+        self._mappings_are_steady()
+        self._validate_range(addr, length)
+        if on and dontwake:
+            raise OSError(errno.EINVAL, "UFFDIO_WRITEPROTECT wakes nobody when it protects")
+        mwriteprotect_range(self.vmas, addr, addr + length, on)
+        if not on and not dontwake:
+            self._wake_range(addr, addr + length)
+
+    def _continue_page(self, addr: int) -> bool:
         """The hot case, a base page that can be continued; False leaves every other case to the general path."""
-        if vma.uffd is None or not vma.hgm or addr & self._page_mask:
+        vma = self.vmas.find(addr)
+        if vma is None or vma.uffd is None or not vma.hgm or addr & self._page_mask or self.waiters.events:
             return False
         mapping = vma.mapping
-        table = mapping.table
+        table, file = mapping.table, mapping.file
         page = (addr - mapping.start) >> self._page_shift
-        if mapping.file.folios[page >> table.hstate_shift] & MAPPABLE != CACHED:
+        hugepage = page >> table.hstate_shift
+        if file.folios[hugepage] & MAPPABLE != CACHED or file.refs[hugepage] >= file.refs_max:
             return False
-        if not NONE <= table.reach(page, PTE) <= WP_MARKER:
+        row = table.ptes[page >> table.pmd_shift]
+        if not NONE <= (row[page & table.pte_mask] if row else table.reach(page, PTE)) <= WP_MARKER:
             return False
         table.install_pte(page)
         return True
-
-    def _mfill_continue(self, vma: Vma, start: int, end: int) -> tuple[int, OSError | None]:
-        """Continue `[start, end)` until something refuses: (bytes done, what refused)."""
-        table, folios = vma.mapping.table, vma.mapping.file.folios
-        page = first = vma.page(start)
-        last = vma.page(end)
-        try:
-            while page < last:
-                pages, level = table.largest(page, last)
-                kind = table.reach(page, level)
-                if kind == BLOCKED:
-                    raise OSError(errno.EEXIST, "a larger leaf or a poison entry covers it (1.3)")
-                if folios[page >> table.hstate_shift] & MAPPABLE != CACHED:
-                    self._refuse_folio(vma, page >> table.hstate_shift)
-                if kind > WP_MARKER:
-                    raise OSError(errno.EEXIST, "the entry is neither empty nor a uffd-wp marker (1.3)")
-                if level == PTE:
-                    # All positions up to the next larger alignment take PTE entries of this one table.
-                    count = min((page | table.small_mask) + 1, last) - page
-                    pages = table.blank_ptes(page, count)
-                    table.install_ptes(page, pages)
-                else:
-                    table.install(page, level)
-                page += pages
-        except OSError as failure:
-            return (page - first) * self.geometry.page_bytes, failure
-        return end - start, None
-
-    def _continue_ptes(self, vma: Vma, start: int, end: int) -> tuple[int, int]:
-        """Continue `[start, end)` of an HGM VMA by PTE entries, one slice per table: (mapped, existing)."""
-        table, folios = vma.mapping.table, vma.mapping.file.folios
-        page, last = vma.page(start), vma.page(end)
-        mapped = existing = 0
-        while page < last:
-            here = min((page | table.small_mask) + 1, last) - page
-            fresh = 0
-            if table.reach(page, PTE) != BLOCKED:
-                if folios[page >> table.hstate_shift] & MAPPABLE != CACHED:
-                    self._refuse_folio(vma, page >> table.hstate_shift)
-                fresh = table.install_ptes(page, here)
-            mapped += fresh
-            existing += here - fresh
-            page += here
-        return mapped, existing
 
     def _continue_each(self, addr: int, size: int, count: int) -> tuple[int, int]:
         """The definition of `continue_run`, call by call."""
@@ -251,11 +244,30 @@ class Userfaultfd:
                 existing += 1
         return count - existing, existing
 
-    def _refuse_folio(self, vma: Vma, hugepage: int) -> NoReturn:
-        """OSError EIO or EFAULT: why the hugepage cannot be mapped (1.3)."""
-        if vma.mapping.file.folios[hugepage] & HWPOISON:
-            raise OSError(errno.EIO, f"hugepage {hugepage} is hwpoisoned (1.3)")
-        raise OSError(errno.EFAULT, f"hugepage {hugepage} is not in the page cache (1.3)")
+    def _dst_vma(self, start: int, end: int, wp: bool = False) -> Vma:
+        """The registered VMA that holds all of `[start, end)`, after the checks that all filling ioctls make (1.3)."""
+        self._mappings_are_steady()
+        self._validate_range(start, end - start)
+        vma = self.vmas.find(start)
+        if vma is None or end > vma.end:
+            raise OSError(errno.ENOENT, f"[{start:#x}, {end:#x}) is not inside one VMA (1.3)")
+        if vma.uffd is None:
+            raise OSError(errno.ENOENT, f"{start:#x} is not registered with userfaultfd (1.3)")
+        if wp and not vma.wp:
+            raise OSError(errno.EINVAL, f"{start:#x} is not registered for write-protect")
+        return vma
+
+    def _only_hugepages(self, vma: Vma, ends: int) -> None:
+        if ends & (vma.hugepage_bytes - 1):
+            raise OSError(errno.EINVAL, "only whole hugepages can be filled here (1.2, 1.3)")
+
+    def _done(self, addr: int, dontwake: bool, done: int, failure: OSError | None) -> int:
+        """Wake for what was done and answer: the bytes done, or the errno (1.3)."""
+        if done and self.waiters and not dontwake:
+            self._wake_range(addr, addr + done)
+        if failure is None:
+            return done
+        raise PartialError(done, failure) if done else failure
 
     # ------------------------------------------------------------------------------------------------- waking
 
@@ -272,6 +284,11 @@ class Userfaultfd:
         if self.on_wake is not None:
             for waiter in woken:
                 self.on_wake(waiter.vcpu, waiter.addr)
+
+    def _mappings_are_steady(self) -> None:
+        """OSError EAGAIN while an event is not read (mmap_changing)."""
+        if self.waiters.events:
+            raise OSError(errno.EAGAIN, "the mappings are changing: an event is not read yet")
 
     def _validate_range(self, start: int, length: int) -> None:
         """validate_range of fs/userfaultfd.c: OSError EINVAL."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migemu.mm.hugetlb_file import HugetlbFile
@@ -41,7 +41,7 @@ class Mapping:
     shared: bool
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Vma:
     """Bytes `[start, end)` of a mapping that have the same flags. `uffd` is None where nothing is registered."""
 
@@ -52,6 +52,13 @@ class Vma:
     uffd: Userfaultfd | None = None
     missing: bool = False
     minor: bool = False
+    wp: bool = False
+    wp_async: bool = False  # UFFD_FEATURE_WP_ASYNC of the userfaultfd that watches for write-protect
+
+    def watch(self, uffd: Userfaultfd | None, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
+        """Let `uffd` answer faults of these modes, in place of who did; None for nobody."""
+        self.uffd, self.missing, self.minor, self.wp = uffd, missing, minor, wp
+        self.wp_async = wp and uffd is not None and uffd.wp_async
 
     @property
     def hstate(self) -> Level:
@@ -71,6 +78,10 @@ class Vma:
         """The index of the hugepage that holds `addr`."""
         return (addr - self.mapping.start) >> self.mapping.file.geometry.shifts[self.hstate]
 
+    def __repr__(self) -> str:
+        flags = [name for name in ("hgm", "missing", "minor", "wp") if getattr(self, name)]
+        return f"<Vma [{self.start:#x}, {self.end:#x}) {' '.join(flags) or 'plain'}>"
+
 
 class VmaTree:
     """The VMAs of one mm by address, as the kernel's maple tree keeps them."""
@@ -87,6 +98,14 @@ class VmaTree:
         at = bisect_right(self._starts, vma.start)
         self.vmas.insert(at, vma)
         self._starts.insert(at, vma.start)
+        vma.mapping.file.i_mmap.append(vma)
+
+    def remove(self, vma: Vma) -> None:
+        """Take a VMA out."""
+        at = self.vmas.index(vma)
+        del self.vmas[at], self._starts[at]
+        vma.mapping.file.i_mmap.remove(vma)
+        self._hit = None
 
     def find(self, addr: int) -> Vma | None:
         """The VMA that holds `addr`."""
@@ -123,7 +142,7 @@ class VmaTree:
         """Cut `vma` in two at `at`; the upper one."""
         if at % vma.hugepage_bytes:
             raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {at:#x}, inside a hugepage (1.1)")
-        upper = Vma(at, vma.end, vma.mapping, vma.hgm, vma.uffd, vma.missing, vma.minor)
+        upper = replace(vma, start=at)
         vma.end = at
         self.insert(upper)
         return upper

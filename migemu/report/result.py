@@ -2,7 +2,8 @@
 
 Units are in the names: `_ns` nanoseconds, `bytes` bytes. `kind` is "measured" for real time and real bytes, "modelled"
 for virtual time; the two never share a table. What stands under `modelled` is the cost model's (`migemu.mm.costs`, by
-the schemes under `[costs]`) in either kind: a model of the page table collapses in no time. The keys are documented in the README; a test compares the two.
+the schemes under `[costs]`) in either kind: a model of the page table collapses in no time. The keys are documented in
+the README; a test compares the two.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, AddressSpace, FaultOutcome, UffdFeature, UffdPagefault
 from migemu.mm.collapse import EHWPOISON
-from migemu.mm.gather import GatherKind, GatherStep
+from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.ports import Collapsed, Continued
 from migemu.units import format_size
@@ -31,7 +31,7 @@ class Primary:
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
-        self._space = AddressSpace(geometry, on_wake=self._woken)
+        self._space = AddressSpace(geometry, on_wake=self._woken, on_gather=self._gathered)
         self._start = self._space.mmap_hugetlb(memory_bytes, Level.PUD, shared=True)
         self._space.populate(self._start, memory_bytes)
         self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
@@ -56,10 +56,6 @@ class Primary:
         try:
             left = self._space.process_madvise(ranges, MADV_COLLAPSE)
             while left > 0:
-                offset = ranges[done][0] - self._start
-                self._steps.append(
-                    GatherStep(GatherKind.INSTALLED, offset, offset + ranges[done][1], spans[done].level, 1)
-                )
                 left -= ranges[done][1]
                 done += 1
         except OSError as error:
@@ -97,6 +93,9 @@ class Primary:
         waiter = self._waiting.pop(vcpu, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _gathered(self, step: GatherStep) -> None:
+        self._steps.append(step._replace(start=step.start - self._start, end=step.end - self._start))
 
     def leaves(self) -> dict[Level, int]:
         """How many entries of each level map memory now."""

@@ -40,7 +40,7 @@ def judge_file(path: Path, rules: Sequence[str] = (), progress: Callable[[int], 
                 found = checks.see(event)
                 if found:
                     first.add(found)
-        first.add(checks.ended())
+        first.add(checks.ended(cut=True))
         kind = trace.kind
     violations: list[Violation] = list(first.violations.values())
     if violations:

@@ -10,6 +10,7 @@ but uvloop protocols; B is migemu, both services whole, over `migemu.link.tcp`.
     fault_under_push_ratio  the same while 1 GiB is pushed, at p50 and p99, with the preempt channel     p50 at most 2.0
                             and without / beside a bare saturated second connection
     page_table              what the model of the page table does in a second, without any bytes
+    trace                   how many events a second `migemu check` judges
 
 What is compared exactly
     Bulk     A: from when the first 8 bytes (a start mark) have been received until the last of 1 GiB is in its place.
@@ -33,6 +34,6 @@ A ratio of throughputs is the median of the ratios of the pairs; a ratio of late
 of all runs. The source is pinned to one core and the destination to another where there are two; the first round warms
 up and is thrown away. The exit status says whether measuring worked, not whether targets were met.
 
-Modules: `__main__` (order of runs), `nodes` (the two processes), `bare` (A), `served` (B), `page_table`, `quiet` (who
-else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
+Modules: `__main__` (order of runs), `nodes` (the two processes), `bare` (A), `served` (B), `page_table`, `trace`, `quiet`
+(who else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
 """

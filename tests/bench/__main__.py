@@ -40,6 +40,8 @@ _PAIRS: Final[dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]]] = {
         ("bare_loaded", "loaded", "fault_under_push_shared", (*_ONE_VCPU, "pull.preempt=off")),
     ),
 }  # fmt: skip
+#: Measurements of the models, without a pair.
+_ALONE: Final = ("page_table", "trace")
 _TARGETS: Final = {"push_4k": 0.80, "push_2m": 0.90, "fault_rtt": 1.4}
 
 Results = dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]
@@ -101,20 +103,21 @@ def _cpus(results: Results) -> dict[str, dict[str, figures.Series]]:
 
 @click.command()
 @click.option("--runs", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each side.")
-@click.option("--only", multiple=True, type=click.Choice([*_PAIRS, "page_table"]), help="Only this; repeatable.")
+@click.option("--only", multiple=True, type=click.Choice([*_PAIRS, *_ALONE]), help="Only this; repeatable.")
 @click.option("--json", "path", type=click.Path(path_type=Path), default=Path("bench.json"), show_default=True)
 @click.option("--set", "extra", multiple=True, metavar="section.key=value", help="A setting of migemu; repeatable.")
 def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -> None:
     """Measure migemu against bare uvloop processes."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    names = list(only) or [*_PAIRS, "page_table"]
-    congestion, rates = "", []
+    names = list(only) or [*_PAIRS, *_ALONE]
+    congestion, models = "", {}
     try:
         load(None, extra)
         with Pair() as pair:
             results = _collect(pair, names, runs, extra, console)
-            if "page_table" in names:
-                rates = [pair.alone("page_table") for _ in range(runs)]
+            for name in _ALONE:
+                if name in names:
+                    models |= figures.rates([pair.alone(name) for _ in range(runs)])
             pinned = pair.pinned
     except (MigemuError, RuntimeError) as error:
         console.print(f"failed: {error}", markup=False)
@@ -125,10 +128,7 @@ def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -
     pairs = [both for runs_of in results.values() for both in zip(*runs_of, strict=True)]
     machine["disturbed_runs"] = sum(max(a["foreign"], b["foreign"]) > quiet.FOREIGN_MAX for a, b in pairs)
     ratios, cpus = _ratios(results), _cpus(results)
-    tables = {
-        name: figures.Series(tuple(run[name] for run in rates), "1/s") for name in (rates[0] if rates else ())
-    }  # fmt: skip
-    table.show(console, ratios, cpus, tables, machine)
+    table.show(console, ratios, cpus, models, machine)
     bench = {
         "schema_version": figures.SCHEMA_VERSION,
         "kind": "measured",
@@ -139,7 +139,7 @@ def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -
         "cpu_s_per_gib": {
             name: {side: series.as_json() for side, series in sides.items()} for name, sides in cpus.items()
         },
-        "page_table": {name: series.as_json() for name, series in tables.items()},
+        "models": {name: series.as_json() for name, series in models.items()},
     }  # fmt: skip
     path.write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {path}", style="dim", markup=False)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from migemu.guest.latency import FaultLatency
+from migemu.units import MIB
 
 SCHEMA_VERSION = 1
 
@@ -59,6 +60,32 @@ class Ratio:
             "sense": self.sense, "met": self.met,
             "baseline": self.baseline.as_json(), "migemu": self.migemu.as_json(),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What is asked of a figure that has no B to be compared with."""
+
+    value: float
+    sense: Literal["at least", "at most"] = "at least"
+
+    def met(self, series: Series) -> bool:
+        """Whether the median is within it."""
+        return series.median >= self.value if self.sense == "at least" else series.median <= self.value
+
+
+#: What is asked of the models: a second, but for memory in bytes.
+BOUNDS: Final = {
+    "continue_1": Bound(500_000), "continue_64": Bound(5_000_000), "trace_events": Bound(100_000),
+    "tib_at_4k": Bound(256 * MIB, "at most"),
+}  # fmt: skip
+_UNITS: Final = {"tib_at_4k": "bytes"}
+
+
+def rates(runs: Sequence[dict[str, Any]]) -> dict[str, Series]:
+    """The figures of the models, of all runs."""
+    names = runs[0] if runs else ()
+    return {name: Series(tuple(run[name] for run in runs), _UNITS.get(name, "1/s")) for name in names}
 
 
 def throughput(

@@ -100,7 +100,7 @@ Measurement = Callable[[Seat], Coroutine[Any, Any, dict[str, Any]]]
 
 def _serve(role: RoleName, core: int | None, pipe: Connection) -> None:
     """The body of a process."""
-    from tests.bench import bare, page_table, served
+    from tests.bench import bare, page_table, served, trace
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and closes the pipe
     if core is not None:
@@ -108,6 +108,7 @@ def _serve(role: RoleName, core: int | None, pipe: Connection) -> None:
     measurements: dict[str, Measurement] = {**bare.MEASUREMENTS[role], **served.MEASUREMENTS[role]}
     if role == "destination":
         measurements["page_table"] = page_table.measure
+        measurements["trace"] = trace.measure
     pool = SourcePool() if role == "source" else DestinationPool()
     pipe.send(("ready", None))
     while True:

@@ -1,4 +1,4 @@
-"""What is shown: one table of ratios, one of processor time, one of the page table."""
+"""What is shown: one table of ratios, one of processor time, one of the models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.figures import Ratio, Series
+from migemu.units import MIB
+from tests.bench.figures import BOUNDS, Ratio, Series
 
 
 def show(
@@ -33,9 +34,15 @@ def show(
             table.add_row(name, *(_series(sides[side]) for side in ("source", "destination")))
         console.print(table)
     if rates:
-        table = _table("the page table alone, per second", "", "median (min..max)")
+        table = _table("the models alone", "", "median (min..max)", "target", "met")
         for name, series in rates.items():
-            table.add_row(name, _series(series))
+            bound = BOUNDS.get(name)
+            target, met = "", ""
+            if bound is not None:
+                wanted = _series(Series((bound.value,), series.unit)).split(" (")[0]
+                target = f"{'>=' if bound.sense == 'at least' else '<='} {wanted}"
+                met = "[green]yes[/]" if bound.met(series) else "[red]no[/]"
+            table.add_row(name, _series(series), target, met)
         console.print(table)
 
 
@@ -49,6 +56,7 @@ def _table(title: str, *columns: str) -> Table:
 def _series(series: Series) -> str:
     scale, unit, digits = {
         "bytes/s": (1e-9, "GB/s", 2), "us": (1, "us", 0), "s/GiB": (1, "s", 3), "1/s": (1e-3, "k/s", 0),
+        "bytes": (1 / MIB, "MiB", 1),
     }[series.unit]  # fmt: skip
     low, middle, high = (value * scale for value in (min(series.values), series.median, max(series.values)))
     return f"{middle:,.{digits}f} {unit} ({low:,.{digits}f}..{high:,.{digits}f})"

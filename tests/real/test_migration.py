@@ -77,7 +77,7 @@ def test_a_replayed_trace_faults_on_its_own_pages(tmp_path: Path) -> None:
     assert result["fault"]["count"] == result["fault"]["requests"] == 32
     assert result["guest"] == result["guest"] | {"accesses": 32, "writes": 16}
     lines = [json.loads(line) for line in (tmp_path / "out" / "trace.jsonl").read_text().splitlines()]
-    assert lines[0] == {"schema": "migemu-trace", "version": 1, "kind": "measured"}
+    assert lines[0] == {"schema": "migemu-trace", "version": 2, "kind": "measured"}
     assert [line["t"] for line in lines[1:]] == sorted(line["t"] for line in lines[1:])
     faulted = [line["first"] for line in lines if line.get("event") == "faulted"]
     assert faulted == list(range(0, 256, 8))

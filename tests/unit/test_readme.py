@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from migemu import policy
 from migemu.mm.pages import X86_64
 from migemu.outcome import Outcome, Snapshot, Stage, Times
@@ -64,3 +66,11 @@ def test_the_policy_of_the_readme_can_be_registered_and_made() -> None:
         assert collapse_policies.create("impatient:share=50", X86_64).needed == 256  # type: ignore[attr-defined]
     finally:
         del collapse_policies._entries["impatient"]
+
+
+def test_the_tour_of_the_memory_model_says_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path(__file__).parents[2].joinpath("migemu", "mm", "README.md").read_text(encoding="utf-8")
+    exec(compile(text.split("```python\n")[1].split("```")[0], "migemu/mm/README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for said in ("FaultOutcome.WAITING", "5008", "4096", "Level.PTE", "EntryKind.LEAF", "2048 kB", "a larger leaf"):
+        assert said in printed

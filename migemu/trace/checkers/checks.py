@@ -86,10 +86,13 @@ class Checks:
         account.note(event, first, count)
         return found
 
-    def ended(self) -> Sequence[Violation]:
-        """What is wrong if nothing more happens: the trace is over, or, on the way, nothing is left to be done."""
+    def ended(self, *, cut: bool = False) -> Sequence[Violation]:
+        """What is wrong if nothing more happens: the trace is over, or, on the way, nothing is left to be done.
+
+        `cut`: the last events may be missing, as those of a node that was killed are.
+        """
         return [
-            self._violation(name, objection, None) for name, rule in self.rules.items() for objection in rule.over()
+            self._violation(name, objection, None) for name, rule in self.rules.items() for objection in rule.over(cut)
         ]
 
     def unjudged(self) -> dict[str, str]:
@@ -154,12 +157,12 @@ class Checks:
 
 
 def check(
-    events: Sequence[Event], *, geometry: Geometry, pages: int, rules: Iterable[str] | None = None
+    events: Sequence[Event], *, geometry: Geometry, pages: int, rules: Iterable[str] | None = None, cut: bool = False
 ) -> list[Violation]:
-    """All violations of a trace, in order, each with its history. Lines are counted from 1 on."""
+    """All violations of a trace, in order, each with its history. Lines are counted from 1 on; `cut` as in `ended`."""
     checks = Checks(geometry, pages, rules)
     found = [violation for event in events for violation in checks.see(event)]
-    found += checks.ended()
+    found += checks.ended(cut=cut)
     return with_history(found, events, checks)
 
 

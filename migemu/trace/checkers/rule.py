@@ -59,8 +59,11 @@ class Rule:
         """The events that this rule looks at, and what looks at them: `(event, first, count) -> Objection | None`."""
         return {}
 
-    def over(self) -> Iterable[Objection]:
-        """What is wrong if nothing more happens: the trace is over, or all effects have been carried out."""
+    def over(self, cut: bool) -> Iterable[Objection]:
+        """What is wrong if nothing more happens.
+
+        `cut`: more may have happened that is not told; else everything that was begun has been carried out.
+        """
         return ()
 
     def unjudged(self, happened: Mapping[Happening, int]) -> str:

@@ -42,8 +42,8 @@ class SleepersWoken(Rule):
     """Nobody is left asleep on a page that is mapped.
 
     MADV_COLLAPSE maps holes and wakes nobody; a CONTINUE that finds an entry (EEXIST) wakes nobody either. Whoever
-    slept there sleeps until somebody issues UFFDIO_WAKE (kernel-semantics 2.1, 8 I10). Judged at the end of the trace;
-    in one that was cut, what the last turn of the destination did is not held against it.
+    slept there sleeps until somebody issues UFFDIO_WAKE (kernel-semantics 2.1, 8 I10). Judged when all is done; in
+    a trace that may be cut, what the destination did in its last turn is not held against it.
     """
 
     needs = ((Happening.FAULTED,),)
@@ -102,14 +102,13 @@ class SleepersWoken(Rule):
         if self.owed and event.vcpu is not None:
             self.owed.pop(event.vcpu, None)
 
-    def over(self) -> Iterable[Objection]:
-        """Who is still owed a wake."""
-        finished = self.account.completed or self.account.lost is not None
+    def over(self, cut: bool) -> Iterable[Objection]:
+        """Who is still owed a wake; if cut, by what something came after."""
         for vcpu, by in self.owed.items():
             sleeper = self.account.asleep.get(vcpu)
             if sleeper is None or sleeper.event.first is None:
                 continue
-            if finished or by.line < self.account.turn:
+            if not cut or by.line < self.account.turn:
                 page = sleeper.event.first
                 reason = f"vCPU {vcpu} sleeps on page {page}, which is mapped, and nobody has woken it"
                 yield Objection(reason, page, vcpu=vcpu, witness=by)
@@ -148,7 +147,7 @@ class FaultsResolved(Rule):
             return Objection(reason, first, vcpu=event.vcpu)
         return None
 
-    def over(self) -> Iterable[Objection]:
+    def over(self, cut: bool) -> Iterable[Objection]:
         """Still open though the migration is complete."""
         if not self.account.completed:
             return

@@ -89,7 +89,7 @@ class ReceivedWithinSent(Rule):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         self.suspect: tuple[Witness, PageIndex] | None = None
-        self.told = False
+        self.heard = self.told = False
 
     def looks(self) -> Mapping[Happening, Look]:
         """What came, and what shows that the source's events go on."""
@@ -110,7 +110,10 @@ class ReceivedWithinSent(Rule):
 
     def goes_on(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
         """A later event of the source: it had told everything before."""
-        return self.confirmed() if self.suspect is not None and event.node == "source" else None
+        if event.node != "source":
+            return None
+        self.heard = True
+        return self.confirmed()
 
     def confirmed(self) -> Objection | None:
         """The suspicion, once."""
@@ -120,9 +123,9 @@ class ReceivedWithinSent(Rule):
         witness, page = self.suspect
         return Objection(f"page {page} was received, but not sent", page, witness=witness)
 
-    def over(self) -> Iterable[Objection]:
-        """A migration that completed has lost no events."""
-        objection = self.confirmed() if self.account.completed else None
+    def over(self, cut: bool) -> Iterable[Objection]:
+        """A migration that completed has lost no events; the destination's alone tell of no sending."""
+        objection = self.confirmed() if self.heard and (self.account.completed or not cut) else None
         return () if objection is None else (objection,)
 
 

@@ -187,6 +187,7 @@ def test_process_madvise_says_how_far_it_came(guest: Guest) -> None:
     continued(guest, 0, 8)
     guest.continue_(16, 16)
     bad = (guest.at(17), 4096)
+    assert guest.space.process_madvise([(guest.at(0), 16384), (guest.at(0), 16384)], MADV_COLLAPSE) == 32768
     assert guest.space.process_madvise([(guest.at(0), 16384), (guest.at(8), 16384), bad], MADV_COLLAPSE) == 32768
     with pytest.raises(FileExistsError):
         guest.space.process_madvise([bad, (guest.at(0), 16384)], MADV_COLLAPSE)

@@ -192,6 +192,14 @@ def test_a_run_counts_what_was_mapped_and_what_was_there(guest: Guest) -> None:
     assert guest.map() == "MMMMttttMMMMt..."
 
 
+def test_a_run_over_what_is_mapped_changes_nothing(guest: Guest) -> None:
+    guest.continue_(0, 4)
+    guest.continue_(5, 2)
+    assert guest.uffd.continue_run(guest.at(0), Level.PTE, 4) == (0, 4)
+    assert guest.uffd.continue_run(guest.at(5), Level.PTE, 2) == (0, 2)
+    assert guest.file.refs == [3, 0]
+
+
 def test_a_run_wakes_only_where_it_mapped(guest: Guest) -> None:
     """A waiter whose piece existed already stays asleep: single calls get EEXIST there, and that wakes nobody."""
     guest.continue_(1, 1)

@@ -259,7 +259,7 @@ def test_what_a_model_did_costs_what_was_known_beforehand() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("mapcount", "tail_only", "give head_only, thp_like, hstate"),
+        ("mapcount", "tail_only", "give hstate, head_only, thp_like"),
         ("lock", "rcu", "give vma_lock, mmap_lock"),
         ("notifier", "never", "give around, after"),
         ("line_ns", -1, "line_ns=-1 is not accepted"),

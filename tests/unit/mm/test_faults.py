@@ -180,7 +180,7 @@ def test_a_poisoned_hugepage_is_sigbus_everywhere_before_and_after_collapse(gues
     guest.continue_(4, 4)
     guest.advise(0, 16, MADV_HWPOISON)
     for _ in range(2):
-        assert guest.space.fault(0, guest.at(page), write=False) is FaultOutcome.SIGBUS
+        assert guest.space.fault(0, guest.at(page), write=False) is FaultOutcome.SIGBUS_MCEERR
         guest.advise(0, 16, MADV_COLLAPSE)
     assert guest.space.fault(0, guest.at(16), write=False) is FaultOutcome.WAITING
     assert guest.file.refs == [0, 0]

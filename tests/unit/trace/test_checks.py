@@ -34,7 +34,7 @@ def test_any_beginning_of_a_good_trace_is_a_good_trace() -> None:
     """A node can be killed at any time; what it had done until then was right."""
     events = whole()
     for length in range(len(events)):
-        assert judge(*events[:length]) == []
+        assert check(events[:length], geometry=TINY, pages=PAGES, cut=True) == []
 
 
 def test_a_long_trace_like_that_of_a_real_run_breaks_nothing(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_event_about_pages_that_cannot_be_breaks_the_counts_and_no_other_rule
 def test_lines_and_histories_say_what_led_to_it() -> None:
     """Events about its pages and its vCPU, those about the rest of its span if these are few, and the last stage."""
     events = [
-        memory(), destination("state", detail="run"), destination("received", 20, 1), destination("received", 1, 1),
+        memory(), destination("state", detail="run"), destination("received", 4, 1), destination("received", 1, 1),
         destination("faulted", 3, vcpu=1), destination("received", 2, 1), destination("collapsed", 0, level=PMD),
         destination("continued", 20, 1),
     ]  # fmt: skip
@@ -83,6 +83,15 @@ def test_lines_and_histories_say_what_led_to_it() -> None:
     assert [(violation.event, violation.line, violation.first) for violation in found] == [(events[6], 7, 0)]
     assert [witness.line for witness in found[0].history] == [2, 4, 5, 6]
     assert [witness.event for witness in found[0].history] == [events[number - 1] for number in (2, 4, 5, 6)]
+
+
+def test_the_history_of_a_vcpu_is_its_own() -> None:
+    events = [
+        destination("faulted", 3, vcpu=1), destination("faulted", 8, vcpu=2), destination("received", 2, 1),
+        destination("received", 4, 1), destination("woken", 9, vcpu=1),
+    ]  # fmt: skip
+    (found,) = check(events, geometry=TINY, pages=PAGES, rules=["faults_resolved"])
+    assert [witness.line for witness in found.history] == [1]
 
 
 def test_a_history_is_short_and_ends_before_what_it_led_to() -> None:

@@ -1,0 +1,130 @@
+"""What a userfaultfd tells its reader, and the vCPUs that sleep until it has answered.
+
+What this models
+    struct uffd_msg, the queue of page faults (not read yet, and read but not woken) and the queue of events.
+
+Rules (sections of kernel-semantics)
+    1. Every fault queues a message of its own, also when another thread waits at the same address.
+    2. A waiter is matched by the address reported in its message (1.3); a message that was not read before its waiter
+       was woken is never read.
+    3. Page faults are read before events (userfaultfd_ctx_read), so a fault can be read before the remove event that
+       it follows: the hazard of every handler that serves events one by one.
+    4. The reported address: exact with UFFD_FEATURE_EXACT_ADDRESS; else 4K for a minor fault on a VMA with HGM, the
+       hugepage otherwise (1.1).
+
+Words
+    waiter  a vCPU asleep in a fault; its message carries the reported address, it knows the exact one
+    event   a change of the mappings that the reader asked to hear of
+
+Simplified
+    Who makes an event goes on at once; in the kernel it sleeps until the event is read. Waiters of one range are woken
+    by address, then in the order in which they fell asleep; the kernel promises no order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from migemu.mm.userfaultfd import Userfaultfd
+
+
+class UffdEvent(IntEnum):
+    """UFFD_EVENT_* of `<linux/userfaultfd.h>`."""
+
+    PAGEFAULT = 0x12
+    FORK = 0x13
+    REMOVE = 0x15
+    UNMAP = 0x16
+
+
+class UffdPagefault(IntFlag):
+    """UFFD_PAGEFAULT_FLAG_* of `<linux/userfaultfd.h>`."""
+
+    NONE = 0
+    WRITE = 1 << 0
+    WP = 1 << 1
+    MINOR = 1 << 2
+
+
+class UffdMsg(NamedTuple):
+    """A message. `ptid` is the vCPU of a page fault with UFFD_FEATURE_THREAD_ID, else 0.
+
+    REMOVE and UNMAP are about bytes `[address, end)`; FORK brings the child's userfaultfd.
+    """
+
+    address: int
+    flags: UffdPagefault
+    ptid: int
+    event: UffdEvent = UffdEvent.PAGEFAULT
+    end: int = 0
+    uffd: Userfaultfd | None = None
+
+
+class Waiter(NamedTuple):
+    """A vCPU asleep in a fault at `addr`; `serial` orders the waiters of one userfaultfd by age."""
+
+    msg: UffdMsg
+    serial: int
+    vcpu: int
+    addr: int
+
+
+class WaitQueue:
+    """The waiters of one userfaultfd, and the events nobody has read."""
+
+    __slots__ = ("_asleep", "_at", "_serial", "_unread", "events")
+
+    def __init__(self) -> None:
+        self._asleep: dict[int, Waiter] = {}  # by vCPU
+        self._unread: dict[int, Waiter] = {}  # by serial, oldest first
+        self._at: dict[int, list[Waiter]] = {}  # by reported address
+        self._serial = 0
+        self.events: deque[UffdMsg] = deque()
+
+    def sleep(self, vcpu: int, addr: int, msg: UffdMsg) -> None:
+        """Put `vcpu` asleep and queue its message."""
+        waiter = Waiter(msg, self._serial, vcpu, addr)
+        self._serial += 1
+        self._asleep[vcpu] = self._unread[waiter.serial] = waiter
+        self._at.setdefault(msg.address, []).append(waiter)
+
+    def tell(self, event: UffdEvent, start: int = 0, end: int = 0, uffd: Userfaultfd | None = None) -> None:
+        """Queue an event about bytes `[start, end)`, or about a child's userfaultfd."""
+        self.events.append(UffdMsg(start, UffdPagefault.NONE, 0, event, end, uffd))
+
+    def read(self) -> UffdMsg | None:
+        """The oldest page fault that nobody has read, else the oldest event, else None."""
+        for serial, waiter in self._unread.items():
+            del self._unread[serial]
+            return waiter.msg
+        return self.events.popleft() if self.events else None
+
+    def addresses(self, start: int, end: int) -> list[int]:
+        """The reported addresses in `[start, end)` at which somebody waits, lowest first."""
+        return sorted(address for address in self._at if start <= address < end)
+
+    def take(self, addresses: list[int]) -> list[Waiter]:
+        """Remove and return those who wait at `addresses`."""
+        woken = []
+        for address in addresses:
+            for waiter in self._at.pop(address):
+                del self._asleep[waiter.vcpu]
+                self._unread.pop(waiter.serial, None)
+                woken.append(waiter)
+        return woken
+
+    def __contains__(self, vcpu: int) -> bool:
+        return vcpu in self._asleep
+
+    def __len__(self) -> int:
+        return len(self._asleep)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._asleep.values())
+
+    def __repr__(self) -> str:
+        return f"<WaitQueue of {len(self._asleep)}, {len(self._unread)} not read, {len(self.events)} events>"

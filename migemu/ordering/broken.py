@@ -1,0 +1,28 @@
+"""What is raised when an order of events breaks a rule: a failed assertion that tells how it came to that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BrokenRuleError(Exception):
+    """A rule does not hold any more. Within this package; whoever searches or runs adds how it came to that."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(f"{rule}: {reason}")
+        self.rule = rule
+        self.reason = reason
+
+
+class OrderingError(AssertionError):
+    """A rule is broken. `rule` names it, `reason` says how, `steps` led to it, `replay` is one line that repeats it.
+
+    An AssertionError, so that a test runner shows a failed test, not a crash.
+    """
+
+    def __init__(self, rule: str, reason: str, steps: Sequence[str], replay: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        self.steps = tuple(steps)
+        self.replay = replay
+        super().__init__("\n".join([f"{rule}: {reason}", *(f"  {step}" for step in steps), f"replay: {replay}"]))

@@ -1,0 +1,310 @@
+"""Both pure cores together, without sockets, clocks or tasks: somebody else decides what happens next.
+
+What this models
+    What the two services are, reduced to what matters for order: the sender is pulled, messages cross two channels that
+    keep their order and overtake each other, bytes land page by page, effects are carried out by the destination's own
+    hands (`dest_node.effects`) on the model of the kernel's memory, vCPUs touch pages whenever they like. Everything is
+    told in a trace, and every event is judged by every checker as it happens.
+
+Rules
+    1. Each method is one step. Between two steps no effect is pending; within `deliver`, accesses and the reading of
+       faults can be put between two effects.
+    2. Time is a number of ns: a step takes one, and `pass_deadline` jumps to the deadline of a policy that has one.
+    3. A page's bytes are one number: 0 to begin with, the source's, or what the guest wrote.
+    4. A vCPU that was woken touches its page again before the next effect.
+
+Simplified
+    Device state, digests and the preparations before the guest runs are left out; the conversation is judged all the
+    same (`wire.states`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, cast
+
+from dest_node.effects import NODE, Effects
+from dest_node.receiver import Receiver
+from migemu.mm.pages import PageIndex, PieceRun, Span
+from migemu.ordering.broken import BrokenRuleError
+from migemu.ordering.memory import UNMAPPED, Memory
+from migemu.ordering.policies import make_policy, policy_name
+from migemu.ordering.source_side import Plan, SourceSide, begin
+from migemu.policy.collapse import promises
+from migemu.ports import Clock, Collapsed, Continued, GuestMemory
+from migemu.trace.checkers import Checks
+from migemu.trace.events import Event, Happening
+from migemu.wire.messages import ChannelRole, End, Page, Request, Zero
+from migemu.wire.states import Legality, Role
+
+#: Of memories up to this many base pages, all is compared before every effect.
+SMALL_PAGES: Final = 1024
+
+Touch = tuple[int, int, bool]  # vCPU, page (modulo the memory), whether it writes
+
+
+class _Until:
+    """Waiting until a time, for whoever is resumed by hand."""
+
+    def __init__(self, when_ns: int) -> None:
+        self._when_ns = when_ns
+
+    def __await__(self) -> Generator[int, None, None]:
+        yield self._when_ns
+
+
+class Cores:
+    """One migration from the moment in which the guest runs on. BrokenRuleError as soon as a rule is broken."""
+
+    def __init__(self, plan: Plan, make_receiver: Callable[..., Receiver] = Receiver) -> None:
+        self.plan, self.geometry, self.total = plan, plan.geometry, plan.pages
+        self.now = 0
+        self.events: list[Event] = []
+        self.checks = Checks(plan.geometry, plan.pages)
+        self.source = SourceSide(plan, self.tell)
+        policy = make_policy(plan.policy, plan.geometry)
+        self.promised = promises(policy)
+        self.receiver = make_receiver(
+            plan.geometry, plan.pages, policy, urgent_piece=plan.pull_piece, collapse_ns=plan.costs.collapse_ns
+        )  # fmt: skip
+        self.memory = Memory(plan.geometry, plan.pages)
+        # The hands use the clock and four calls of the guest's memory: all of them are here.
+        self.effects = Effects(
+            self.receiver, cast(GuestMemory, self), plan.costs, cast(Clock, self), self,
+            self._ask, self._finish, self._spawn,
+        )  # fmt: skip
+        self._between: Iterator[Touch | None] = iter(())
+        self._timer: Coroutine[Any, Any, None] | None = None
+        self._landed = dict.fromkeys(ChannelRole, 0)  # base pages of the first message of each channel
+        self._legality = Legality()
+        begin(self._legality, plan)
+        self.return_path: deque[Request] = deque()
+        self.asked: set[Request] = set()
+        self.bytes = [0] * self.total
+        self.expected = list(self.source.bytes)
+        self.guest_wrote: set[PageIndex] = set()
+        self.asleep: dict[int, Touch] = {}
+        self.unread: set[int] = set()
+        self.finishes = 0
+        self._stamps = self.total + 1000
+        for node in ("source", NODE):
+            self.tell(node, Happening.MEMORY, count=self.total, detail=self.geometry.name)
+        self.tell(NODE, Happening.POLICY, detail=" ".join((policy_name(plan.policy), *self.promised)))
+        for node in ("source", NODE):
+            self.tell(node, Happening.STATE, detail="run")
+
+    # --- the trace, the clock and the memory that the hands are given ---
+
+    def tell(self, node: str, happening: Happening, *values: Any, **fields: Any) -> None:
+        """Something happened, now."""
+        self.emit(Event(self.now, node, happening, *values, **fields))
+
+    def emit(self, event: Event) -> None:
+        """Record an event, and judge it."""
+        self.events.append(event)
+        for violation in self.checks.see(event):
+            raise BrokenRuleError(violation.rule, violation.reason)
+
+    def now_ns(self) -> int:
+        """The time."""
+        return self.now
+
+    async def sleep_until(self, when_ns: int) -> None:
+        """Wait for `pass_deadline`."""
+        await _Until(when_ns)
+
+    def uffdio_continue(self, run: PieceRun) -> Continued:
+        """UFFDIO_CONTINUE, after what was put before this effect."""
+        self._meanwhile()
+        return self.memory.uffdio_continue(run)
+
+    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
+        """MADV_COLLAPSE, after what was put before this effect."""
+        self._meanwhile()
+        return self.memory.madvise_collapse(spans)
+
+    def uffdio_wake(self, first: PageIndex, count: int) -> None:
+        """UFFDIO_WAKE."""
+        self.memory.uffdio_wake(first, count)
+
+    def table_bytes(self) -> int:
+        """Bytes of page tables below the hugetlb page's own level."""
+        return self.memory.table_bytes()
+
+    # --- the source, and the way between ---
+
+    def push(self, runs: int = 1) -> None:
+        """The source pushes the next runs."""
+        self.source.push(runs)
+
+    def urgent(self) -> None:
+        """The source sends the answers that it has ready."""
+        self.source.urgent()
+
+    def request(self) -> None:
+        """The next request reaches the source."""
+        if self.return_path:
+            self.source.request(self.return_path.popleft())
+
+    def copy(self, which: int) -> None:
+        """The source sends a page that is under way once more."""
+        if (page := self.under_way(which)) is not None:
+            self.source.copy(page)
+
+    def under_way(self, which: int) -> PageIndex | None:
+        """One of the base pages that have been sent and not received."""
+        sent, received = self.source.sender.sent.pages, self.receiver.received.pages
+        pages = [page for page in range(self.total) if sent[page] > received[page]]
+        return pages[which % len(pages)] if pages else None
+
+    # --- the destination ---
+
+    def deliver(self, role: ChannelRole, pages: int, touches: Iterable[Touch | None] = ()) -> None:
+        """The next `pages` base pages of a channel, or as many messages without any.
+
+        Before each effect comes one of `touches`: an access, or None for the faults being read.
+        """
+        self._between = iter(touches)
+        while pages > 0 and self.source.channels[role]:
+            pages -= self._land(role, pages)
+        self._between = iter(())
+        self._go_on()
+
+    def _land(self, role: ChannelRole, pages: int) -> int:
+        """Up to `pages` base pages of a channel's first message; with the last one, the message."""
+        message = self.source.channels[role][0]
+        if not self._landed[role]:
+            self._legality.said(Role.SOURCE, message, role)
+        size = message.count * self.geometry.pages(message.level) if isinstance(message, Page) else 0
+        here = min(pages, size - self._landed[role])
+        if isinstance(message, Page):
+            begin = message.first + self._landed[role]
+            for page in range(begin, begin + here):
+                if self.receiver.fresh_until(page, page + 1) > page:
+                    if page in self.guest_wrote:
+                        raise BrokenRuleError("writes_kept", f"a late piece lands on page {page}, which was written")
+                    self.bytes[page] = self.source.bytes[page]
+            self._landed[role] += here
+            if self._landed[role] < size:
+                return here
+        self.source.channels[role].popleft()
+        self._landed[role] = 0
+        if isinstance(message, Page | Zero):
+            run = PieceRun(message.first, message.count, message.level)
+            self.effects.arrived(run, message.urgent, isinstance(message, Zero))
+        elif isinstance(message, End):
+            self.tell(NODE, Happening.ENDED, count=message.pages)
+            self.tell(NODE, Happening.STATE, detail="end")
+            self.effects.carry(self.receiver.ended(self.now))
+        return max(here, 1)
+
+    def _ask(self, run: PieceRun) -> None:
+        request = Request(*run)
+        pages = self.receiver.received.count(run.first, run.count * self.geometry.pages(run.level))
+        if request in self.asked or pages == run.count * self.geometry.pages(run.level):
+            raise BrokenRuleError("asked_in_need", f"{request} for the second time, or for what is here")
+        self.asked.add(request)
+        self._legality.said(Role.DESTINATION, request)
+        self.return_path.append(request)
+
+    def _finish(self) -> None:
+        self.finishes += 1
+        self.tell(NODE, Happening.STATE, detail="completed")
+
+    def _spawn(self, timer: Coroutine[Any, Any, None]) -> None:
+        self._timer = timer
+        self._resume()
+
+    def _resume(self) -> None:
+        assert self._timer is not None
+        try:
+            self._timer.send(None)
+        except StopIteration:
+            self._timer = None
+
+    def pass_deadline(self) -> None:
+        """Time passes until the policy's deadline, if it has one."""
+        deadline = self.receiver.deadline()
+        if deadline is not None and self._timer is not None:
+            self.now = max(self.now, deadline)
+            self._resume()
+            self._go_on()
+
+    def close(self) -> None:
+        """Nothing more will happen."""
+        if self._timer is not None:
+            self._timer.close()
+
+    # --- the guest ---
+
+    def pull(self, vcpu: int, which: int) -> None:
+        """A vCPU touches a page that is under way; the event is read, the source hears of it and answers."""
+        if (page := self.under_way(which)) is not None:
+            self.touch(vcpu, page, True)
+            self.read()
+            for _ in range(len(self.return_path)):
+                self.request()
+            self.urgent()
+
+    def touch(self, vcpu: int, page: PageIndex, write: bool) -> None:
+        """An access; the page's bytes must be what the source or the guest itself left there."""
+        page %= self.total
+        if vcpu in self.asleep:
+            return
+        mapped = self.memory.is_mapped(page)
+        if self.memory.touch(vcpu, page, write) != mapped:
+            raise BrokenRuleError("mapped_within_received", f"an access to page {page} maps it")
+        if not mapped:
+            self.asleep[vcpu] = (vcpu, page, write)
+            self.unread.add(vcpu)
+            self.tell(NODE, Happening.FAULTED, page, vcpu=vcpu, write=write)
+            return
+        if self.bytes[page] != self.expected[page]:
+            found, due = self.bytes[page], self.expected[page]
+            raise BrokenRuleError("contents_right", f"vCPU {vcpu} finds {found} in page {page} instead of {due}")
+        if write:
+            self._stamps += 1
+            self.bytes[page] = self.expected[page] = self._stamps
+            self.guest_wrote.add(page)
+        self.tell(NODE, Happening.WRITTEN if write else Happening.READ, page, vcpu=vcpu)
+
+    def _meanwhile(self) -> None:
+        """Before an effect: who was woken goes on, then what was put between."""
+        self._go_on()
+        if self.total <= SMALL_PAGES:
+            self.check_page_table()
+        for touch in islice(self._between, 1):
+            if touch is None:
+                self.read()
+            else:
+                self.touch(*touch)
+
+    def _go_on(self) -> None:
+        for vcpu, page in self.memory.take_woken():
+            touch = self.asleep.pop(vcpu)
+            self.unread.discard(vcpu)
+            self.tell(NODE, Happening.WOKEN, page, vcpu=vcpu)
+            self.touch(*touch)
+
+    def read(self) -> None:
+        """Read the userfaultfd; who was woken meanwhile has no message any more."""
+        while (fault := self.memory.read()) is not None:
+            self.unread.discard(fault[0])
+            self.effects.carry(self.receiver.faulted(fault[1], self.now))
+            self._go_on()
+
+    def check_page_table(self) -> None:
+        """BrokenRuleError unless the receiver's idea of the page table is the page table."""
+        view = self.memory.view(0, self.total)
+        is_leaf = self.receiver.is_leaf
+        for level in self.geometry.levels:
+            pages = self.geometry.pages(level)
+            for first in range(0, self.total, pages):
+                mapped = level <= view[first] < UNMAPPED
+                if is_leaf(Span(first, level)) != mapped:
+                    raise BrokenRuleError("table_known", f"{level.name} at page {first}: mapped is {mapped}")
+
+    def __repr__(self) -> str:
+        return f"<Cores after {len(self.events)} events: {self.source!r}, {self.receiver!r}>"

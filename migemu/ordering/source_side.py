@@ -1,0 +1,162 @@
+"""The source without its service: the sender, pulled by hand, and the two channels that its messages wait in.
+
+Rules
+    1. Each channel keeps its order; they overtake each other.
+    2. A run becomes messages as the source's memory would divide it: pieces of zeros go without bytes.
+    3. After the last run of the push comes the end. Every message is judged by the tables of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from migemu.mm.costs import CostModel
+from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun
+from migemu.ordering.policies import DEAR, PolicyChoice
+from migemu.policy.push import push_orders
+from migemu.trace.events import Happening
+from migemu.wire.messages import (
+    Advise,
+    ChannelRole,
+    End,
+    Hello,
+    Listen,
+    Message,
+    Page,
+    Ready,
+    Request,
+    Run,
+    Running,
+    Zero,
+)  # fmt: skip
+from migemu.wire.states import Legality, Role
+from source_node.sender import Sender
+
+MAIN: Final = ChannelRole.MAIN
+PREEMPT: Final = ChannelRole.PREEMPT
+_MIGRATION: Final = "0" * 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What both cores are made of.
+
+    `zeros` are base pages without bytes; with `merge` the source puts more behind one header than the sender hands out
+    at once.
+    """
+
+    geometry: Geometry = TINY
+    hugepages: int = 1
+    order: str = "sequential"
+    policy: PolicyChoice = "eager"
+    push_piece: Level = Level.PTE
+    pull_piece: Level = Level.PTE
+    run_pages_max: int = 4
+    preempt: bool = True
+    resend: bool = False
+    merge: bool = False
+    zeros: frozenset[PageIndex] = frozenset()
+    seed: int = 1
+    costs: CostModel = DEAR
+
+    @property
+    def pages(self) -> int:
+        """Base pages of the memory."""
+        return self.hugepages * self.geometry.pages(Level.PUD)
+
+
+class SourceSide:
+    """The source from the moment in which the guest runs at the destination. `tell` puts an event on the record."""
+
+    def __init__(self, plan: Plan, tell: Callable[..., None]) -> None:
+        self.plan = plan
+        self._tell = tell
+        order = push_orders.create(plan.order, plan.geometry, plan.pages, Random(f"{plan.seed} push"))
+        self.sender = Sender(
+            plan.geometry, plan.pages, order, piece=plan.push_piece, run_pages_max=plan.run_pages_max,
+            preempt=plan.preempt, resend=plan.resend,
+        )  # fmt: skip
+        self.channels: dict[ChannelRole, deque[Message]] = {MAIN: deque(), PREEMPT: deque()}
+        #: A page's bytes as one number, 0 where it is zero.
+        self.bytes = [0 if page in plan.zeros else page + 1 for page in range(plan.pages)]
+        self.end_sent = False
+        self.copies = 0
+        self._legality = Legality()
+        begin(self._legality, plan)
+
+    def push(self, runs: int = 1) -> None:
+        """The next runs of the main channel; neighbours of one size may go as one. After the last, the end."""
+        waiting: PieceRun | None = None
+        for _ in range(runs):
+            run = self.sender.next_run(MAIN)
+            if waiting is not None:
+                end = waiting.first + waiting.count * self.plan.geometry.pages(waiting.level)
+                if self.plan.merge and run is not None and (run.first, run.level) == (end, waiting.level):
+                    run = waiting._replace(count=waiting.count + run.count)
+                else:
+                    self._send(MAIN, waiting, urgent=False)
+            waiting = run
+        if waiting is not None:
+            self._send(MAIN, waiting, urgent=False)
+        elif not self.end_sent:
+            self.end_sent = True
+            self._record(Happening.STATE, detail="end")
+            self._say(MAIN, End(self.plan.pages, 0, 0))
+
+    def urgent(self) -> None:
+        """All answers that the sender has ready."""
+        role = PREEMPT if self.plan.preempt else MAIN
+        while (run := self.sender.next_urgent(role)) is not None:
+            self._send(role, run, urgent=True)
+
+    def request(self, request: Request) -> None:
+        """A request arrives."""
+        self._legality.said(Role.DESTINATION, request)
+        self.sender.receive(request)
+
+    def copy(self, page: PageIndex) -> None:
+        """A page that is under way is sent once more, for no reason, and may overtake the first."""
+        if self.plan.preempt:
+            self.copies += 1
+            self._send(PREEMPT, PieceRun(page, 1, Level.PTE), urgent=True)
+
+    def _send(self, role: ChannelRole, run: PieceRun, urgent: bool) -> None:
+        per_piece = self.plan.geometry.pages(run.level)
+        parts: list[Page | Zero] = []
+        for first in range(run.first, run.first + run.count * per_piece, per_piece):
+            kind = Page if any(self.bytes[first : first + per_piece]) else Zero
+            if parts and type(parts[-1]) is kind:
+                parts[-1] = parts[-1]._replace(count=parts[-1].count + 1)
+            else:
+                parts.append(kind(first, 1, run.level, urgent))
+        for part in parts:
+            detail = "zero" if isinstance(part, Zero) else None
+            self._record(Happening.SENT, part.first, part.count * per_piece, run.level, urgent=urgent, detail=detail)
+            self._say(role, part)
+
+    def _say(self, role: ChannelRole, message: Message) -> None:
+        self._legality.said(Role.SOURCE, message, role)
+        self.channels[role].append(message)
+
+    def _record(self, happening: Happening, *values: Any, **fields: Any) -> None:
+        self._tell("source", happening, *values, **fields)
+
+    def __repr__(self) -> str:
+        return f"<SourceSide: {self.sender!r}, {sum(map(len, self.channels.values()))} messages under way>"
+
+
+def begin(legality: Legality, plan: Plan) -> None:
+    """Everything that is said up to the running guest."""
+    legality.said(Role.SOURCE, Hello(MAIN, _MIGRATION))
+    size = plan.pages * plan.geometry.page_bytes
+    legality.said(Role.SOURCE, Advise(plan.geometry.name, size, 0, 0, plan.preempt, ""))
+    legality.said(Role.DESTINATION, Ready())
+    if plan.preempt:
+        legality.said(Role.SOURCE, Hello(PREEMPT, _MIGRATION), PREEMPT)
+    legality.said(Role.SOURCE, Listen())
+    legality.said(Role.SOURCE, Run())
+    legality.said(Role.DESTINATION, Running())

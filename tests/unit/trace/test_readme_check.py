@@ -1,0 +1,50 @@
+"""What the README of the trace says of traces and of `migemu check` is what the program does."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from migemu.cli import main
+from migemu.trace.events import SCHEMA_VERSION, Happening
+from migemu.trace.wrong import SCENARIOS
+
+SECTION = Path(__file__).parents[3].joinpath("migemu", "trace", "README.md").read_text(encoding="utf-8")
+
+
+def table(first_column: str) -> list[list[str]]:
+    """The cells of the table whose head begins so."""
+    lines = SECTION.split(f"| {first_column} |")[1].splitlines()[2:]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_vocabulary_is_the_programs() -> None:
+    """Every event once, none that is not."""
+    named = [name for row in table("event") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(named) == sorted(one.value for one in Happening)
+    assert f"version {SCHEMA_VERSION}" in SECTION
+
+
+def test_the_bugs_are_those_that_are_there_and_are_caught_as_told() -> None:
+    told = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in table("wrong on purpose")}
+    assert told == {scenario.name: (scenario.happened, scenario.rule) for scenario in SCENARIOS.values()}
+
+
+def test_the_violation_is_shown_as_the_command_shows_it() -> None:
+    arguments = ["check", "--wrong", "no_wake_after_collapse", "--rule", "sleepers_woken"]
+    shown = CliRunner().invoke(main, arguments).stdout
+    assert "\n".join(line.rstrip() for line in shown.rstrip().splitlines()) in SECTION
+
+
+def test_the_commands_can_be_typed() -> None:
+    """Those that need no run before them are run, the options of the others exist."""
+    commands = re.findall(r"^migemu (check .*?) *(?:#.*)?$", SECTION, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        result = CliRunner().invoke(main, command.split())
+        assert "No such option" not in result.output
+        assert result.exit_code == (2 if "runs/a/" in command else 1 if "--wrong" in command else 0)
