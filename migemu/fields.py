@@ -46,10 +46,36 @@ def _exact(value: int, units: tuple[tuple[str, int], ...]) -> str:
 def time(default: str, doc: str, *, least: str = "0") -> Any:
     """A time in ns, at least `least`."""
     floor = parse_time(least)
+    return _setting(default, doc, parse_time, lambda value: f"at least {least}" if value < floor else None, _time)
+
+
+def spans(default: str, doc: str) -> Any:
+    """Times from-to in order, as pairs of ns: `"10ms-20ms, 1s-1100ms"`."""
+    accepted = 'times in order such as "10ms-20ms, 1s-1100ms", or nothing'
+
+    def convert(value: Any) -> tuple[tuple[int, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        refusal = ValueError(f"{value!r} is not accepted here: give {accepted}")
+        pairs: list[tuple[int, int]] = []
+        for part in filter(None, (part.strip() for part in _as_text(value).split(","))):
+            begin, dash, end = part.partition("-")
+            try:
+                pairs.append((parse_time(begin), parse_time(end)))
+            except ValueError:
+                raise refusal from None
+            edges = [edge for pair in pairs for edge in pair]
+            if not dash or edges != sorted(set(edges)):
+                raise refusal
+        return tuple(pairs)
+
     return _setting(
-        default, doc, parse_time, lambda value: f"at least {least}" if value < floor else None,
-        lambda value: _exact(value, (("s", SECOND), ("ms", MS), ("us", US), ("ns", 1))),
-    )  # fmt: skip
+        default, doc, convert, shown=lambda pairs: ", ".join(f"{_time(begin)}-{_time(end)}" for begin, end in pairs)
+    )
+
+
+def _time(value: int) -> str:
+    return _exact(value, (("s", SECOND), ("ms", MS), ("us", US), ("ns", 1)))
 
 
 def size(default: str, doc: str, *, least: str = "0", whole: str = "", most: str = "") -> Any:

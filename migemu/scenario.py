@@ -23,6 +23,9 @@ import attrs
 from migemu import fields
 from migemu.errors import ScenarioError
 from migemu.guest.workload import WorkloadContext, workloads
+from migemu.link.congestion import CONGESTION
+from migemu.link.jitter import jitters
+from migemu.link.presets import PRESETS
 from migemu.mm.costs import CostModel
 from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
 from migemu.policy.collapse import collapse_policies
@@ -151,12 +154,28 @@ class Device:
 class Link:
     """[link] (source to destination) and [return_link] (destination to source): the emulated link."""
 
+    preset: str = fields.choice(
+        "", "settings of a known kind of link; what else is set here stands above them", ("", *PRESETS)
+    )  # fmt: skip
     rate: int = fields.rate("0", "rate of the link; 0 is no limit")
     delay: int = fields.time("0", "propagation delay, one way")
-    jitter: int = fields.time("0", "delay varies uniformly by up to this much either way; order is kept")
+    jitter: int = fields.time("0", "by how much the delay varies; order is kept")
+    distribution: str = fields.spec("uniform", "how jitter is distributed", jitters, 0, Random(0), _no_text)
     queue: int = fields.size(
-        "0", "bytes the link's queue holds before the sender has to wait; 0 is no limit of its own"
+        "0", "bytes the link's queue holds before the sender has to wait; 0 is what it carries in 300us"
     )  # fmt: skip
+    scheduling: str = fields.choice(
+        "fair", "which channel's segment goes into the queue next: the first sent, in turn, urgent first",
+        ("fair", "fifo", "strict"),
+    )  # fmt: skip
+    segment: int = fields.size(
+        "64K", "most bytes of a frame that go out before another channel may", least="512", most="64M"
+    )  # fmt: skip
+    reorder: bool = fields.switch(False, "jitter lets channels overtake each other; each keeps its own order")
+    congestion: str = fields.choice("none", "TCP's window: none is never held back by one", tuple(CONGESTION))
+    loss: float = fields.number(float, 0.0, "share of packets that are lost and sent again by TCP", 0.0, 0.5)
+    rto_min: int = fields.time("200ms", "least time before TCP gives a packet up (Linux: 200ms)", least="1us")
+    outages: tuple[tuple[int, int], ...] = fields.spans("", "times from-to at which nothing gets through")
 
     @property
     def shaped(self) -> bool:
@@ -167,6 +186,11 @@ class Link:
         """The rules between settings."""
         if self.jitter > self.delay:
             raise ValueError("jitter: more jitter than delay would need bytes to arrive before they are sent")
+        if self.jitter:
+            try:
+                jitters.create(self.distribution, self.jitter, Random(0), _no_text)
+            except OSError:
+                pass  # the file is read when it is needed
 
 
 @attrs.frozen
@@ -263,10 +287,16 @@ def from_mapping(values: Mapping[str, Any], where: str) -> Scenario:
     sections: dict[str, Any] = {}
     for section, settings in values.items():
         try:
-            sections[section] = _SECTIONS[section](**settings)
+            sections[section] = _SECTIONS[section](**_preset(settings), **settings)
         except ValueError as error:  # a rule between settings; it names the setting itself
             raise ScenarioError(where, section, str(error)) from None
     return Scenario(**sections)
+
+
+def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the preset that is named, without those that are set beside it."""
+    preset = PRESETS.get(settings.get("preset", ""))
+    return {} if preset is None else {key: value for key, value in preset.settings.items() if key not in settings}
 
 
 def _check(values: Mapping[str, Any], where: str) -> None:
@@ -322,6 +352,10 @@ def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
 def replace(scenario: Scenario, where: str = "option", **settings: Any) -> Scenario:
     """`scenario` with settings changed, written `section__key=value`."""
     values = scenario.resolved()
+    for key in settings:
+        section, _, name = key.partition("__")
+        if name == "preset":
+            values[section] = {}  # all of it; what is set in the same call stands above it
     for key, value in settings.items():
         section, _, name = key.partition("__")
         values[section][name] = value

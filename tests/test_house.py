@@ -28,7 +28,8 @@ RINGS: Final[dict[str, int]] = {
     "migemu.mm": 1, "migemu.wire": 1,
     # 2: choices, descriptions, traces
     "migemu.policy": 2, "migemu.guest": 2, "migemu.link.model": 2, "migemu.trace": 2, "migemu.registry": 2,
-    "migemu.fields": 2, "migemu.scenario": 2,
+    "migemu.fields": 2, "migemu.scenario": 2, "migemu.link.jitter": 2, "migemu.link.congestion": 2,
+    "migemu.link.stream": 2, "migemu.link.wire": 2, "migemu.link.presets": 2,
     # 3: the seams
     "migemu.ports": 3, "migemu.outcome": 3,
     # 4: the cores
@@ -39,8 +40,9 @@ RINGS: Final[dict[str, int]] = {
     "dest_node.verify": 5,
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
-    "migemu.link.emulated": 6,
-    "migemu.store": 6, "migemu.sim.loop": 6,
+    "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
+    "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6, "migemu.sim.outside": 6,
+    "migemu.sim.waiting": 6, "migemu.sim.pace": 6,
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
     # 8: where everything is put together

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from migemu.errors import ScenarioError
 from migemu.link.clock import EARLY_NS, Alarm
-from migemu.link.model import LinkModel
+from migemu.link.jitter import jitters
+from migemu.link.model import AHEAD_NS, LinkModel
 from migemu.ports import Clock
 from migemu.scenario import Link
 from migemu.units import KIB, MS, SECOND, US, format_rate, format_time
@@ -39,8 +41,12 @@ _SEGMENT_BYTES: Final = (4 * KIB, 64 * KIB)
 _HANDOVER_NS: Final = 60 * US
 #: A segment is late from here on, or from a tenth of the delay on; more than one in twenty must not be.
 _LATE_NS: Final = 300 * US
-#: The queue is filled this far ahead of the wire even if it is given no size, which covers a late alarm.
-_AHEAD_NS: Final = 300 * US
+#: What real time does not emulate; settings that make no difference at their default.
+_VIRTUAL_ONLY: Final = ("scheduling", "segment", "reorder", "congestion", "loss", "rto_min", "outages")
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def check_link(section: str, link: Link) -> None:
@@ -56,6 +62,12 @@ def check_link(section: str, link: Link) -> None:
             raise ScenarioError(
                 "emulated link", f"{section}.{name}",
                 f"{format_time(value)} cannot be held in real time; give 0 or at least {format_time(DELAY_MIN)}",
+            )  # fmt: skip
+    for name in _VIRTUAL_ONLY:
+        if getattr(link, name) != getattr(Link(), name):
+            raise ScenarioError(
+                "emulated link", f"{section}.{name}",
+                "is emulated in virtual time only (migemu sim); leave it at its default for a measured run",
             )  # fmt: skip
 
 
@@ -113,9 +125,10 @@ class Shaper:
         self.ports: deque[Port] = deque()
         least, most = _SEGMENT_BYTES
         self.segment_bytes = min(most, max(least, link.rate * _SEGMENT_NS // (8 * SECOND))) if link.rate else most
-        queue_bytes = max(link.queue, link.rate * _AHEAD_NS // (8 * SECOND), 1)
+        queue_bytes = max(link.queue, link.rate * AHEAD_NS // (8 * SECOND), 1)
         self._handover_ns = _HANDOVER_NS if link.delay else 0
-        self._model = LinkModel(link.rate, link.delay, link.jitter, queue_bytes, rng)
+        jitter = jitters.create(link.distribution, link.jitter, rng, _read)
+        self._model = LinkModel(link.rate, link.delay, link.jitter, queue_bytes, rng, jitter=jitter)
         self._clock = clock
         self._alarm = Alarm(self._ring)
         self._arriving: deque[tuple[int, Port, memoryview]] = deque()

@@ -10,9 +10,9 @@ import pytest
 
 from migemu.ports import Clock
 from migemu.units import MS, SECOND
-from tests.conformance.worlds import LOOPS, Loop
+from tests.conformance.worlds import EVERY_LOOP, Loop
 
-in_every_loop = pytest.mark.parametrize("loop", LOOPS, ids=[loop.name for loop in LOOPS])
+in_every_loop = pytest.mark.parametrize("loop", EVERY_LOOP, ids=[loop.name for loop in EVERY_LOOP])
 
 
 @in_every_loop

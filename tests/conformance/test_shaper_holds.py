@@ -320,7 +320,13 @@ def test_a_link_that_real_time_cannot_hold_is_refused_by_its_key(link: dict[str,
 
 @pytest.mark.parametrize(
     "link",
-    [{}, {"rate": f"{RATE_MAX // 10**9}Gbit"}, {"delay": f"{DELAY_MIN // US}us"}, {"delay": "9ms", "jitter": "9ms"}],
+    [
+        {},
+        {"rate": f"{RATE_MAX // 10**9}Gbit"},
+        {"delay": f"{DELAY_MIN // US}us"},
+        {"delay": "9ms", "jitter": "9ms"},
+        {"delay": "9ms", "jitter": "9ms", "distribution": "pareto:shape=2"},
+    ],
     ids=str,
 )
 def test_a_link_that_real_time_can_hold_is_accepted(link: dict[str, str]) -> None:

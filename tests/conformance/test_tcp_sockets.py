@@ -25,7 +25,7 @@ from migemu.wire.codec import FrameDecoder, encode, frames_of, preamble
 from migemu.wire.messages import PROTOCOL_VERSION, Alive, DeviceState, Failed, Message, Page, Request
 from tests.conformance.cargo import LARGE, NARROW
 from tests.conformance.ear import PAGE, PAGES, Ear
-from tests.conformance.worlds import BARE_WORLDS, SHAPED_WORLDS, WORLDS, Nodes, in_worlds
+from tests.conformance.worlds import BARE_WORLDS, SHAPED_WORLDS, TCP_WORLDS, Nodes, in_worlds
 
 #: Longer than a name can be: no resolver is asked.
 NO_NAME = ".".join(["a" * 60] * 5)
@@ -104,7 +104,7 @@ BORDERS = tuple(
 )
 
 
-@in_worlds(WORLDS)
+@in_worlds(TCP_WORLDS)
 @pytest.mark.parametrize(
     "cut", [0, 3, 7, *(border + more for border in BORDERS[:-1] for more in (1, 5, 7)), len(WHOLE) - 1]
 )
@@ -120,7 +120,7 @@ async def test_a_stream_that_ends_within_a_message_is_broken(nodes: Nodes, cut: 
         assert len(ear.heard) == sum(border <= cut for border in BORDERS[1:])
 
 
-@in_worlds(WORLDS)
+@in_worlds(TCP_WORLDS)
 @pytest.mark.parametrize("cut", BORDERS)
 async def test_a_stream_that_ends_between_two_messages_ends_well(nodes: Nodes, cut: int) -> None:
     with narrow_socket() as sock:
@@ -132,7 +132,7 @@ async def test_a_stream_that_ends_between_two_messages_ends_well(nodes: Nodes, c
         assert preamble().startswith(await raw.hear_all()), "it closes its side too, without another word"
 
 
-@in_worlds(WORLDS)
+@in_worlds(TCP_WORLDS)
 async def test_a_stream_that_comes_byte_by_byte_is_heard_all_the_same(nodes: Nodes) -> None:
     frames = [(Request(number, 1, Level.PTE), b"") for number in range(5)] + [(DeviceState(7), b"abc")]
     with narrow_socket() as sock:
@@ -145,7 +145,7 @@ async def test_a_stream_that_comes_byte_by_byte_is_heard_all_the_same(nodes: Nod
         assert ear.heard == frames
 
 
-@in_worlds(WORLDS)
+@in_worlds(TCP_WORLDS)
 async def test_a_connection_that_is_reset_is_broken_and_says_so(nodes: Nodes) -> None:
     with narrow_socket() as sock:
         raw, channel, ear = await caller(nodes, sock)
@@ -160,7 +160,7 @@ async def test_a_connection_that_is_reset_is_broken_and_says_so(nodes: Nodes) ->
         await channel.close()
 
 
-@in_worlds(WORLDS, **NARROW)
+@in_worlds(TCP_WORLDS, **NARROW)
 async def test_whoever_waits_for_room_when_the_connection_is_reset_is_told(nodes: Nodes) -> None:
     with narrow_socket() as sock:
         raw, channel, ear = await caller(nodes, sock)
@@ -173,7 +173,7 @@ async def test_whoever_waits_for_room_when_the_connection_is_reset_is_told(nodes
         assert isinstance(await ear.end(), BrokenError)
 
 
-@in_worlds(WORLDS, **NARROW)
+@in_worlds(TCP_WORLDS, **NARROW)
 async def test_a_lost_connection_can_still_be_aborted_and_closed(nodes: Nodes) -> None:
     """In whatever state it was lost: with nothing queued, with much queued, after an end or a reset."""
     for queued, end in itertools.product((0, LARGE_BYTES), (socket.socket.close, None)):
@@ -198,7 +198,7 @@ async def test_a_lost_connection_can_still_be_aborted_and_closed(nodes: Nodes) -
     nodes.listeners.clear()
 
 
-@in_worlds(WORLDS)
+@in_worlds(TCP_WORLDS)
 async def test_a_caller_that_is_gone_before_it_is_let_in_disturbs_nobody(nodes: Nodes) -> None:
     ears: list[Ear] = []
 
@@ -219,7 +219,7 @@ async def test_a_caller_that_is_gone_before_it_is_let_in_disturbs_nobody(nodes: 
 # --- back-pressure ---
 
 
-@in_worlds(WORLDS, **NARROW)
+@in_worlds(TCP_WORLDS, **NARROW)
 async def test_a_channel_waits_for_a_peer_that_does_not_read(nodes: Nodes) -> None:
     """However often the loop turns; and goes on as soon as it does."""
     with narrow_socket() as sock:
@@ -365,7 +365,7 @@ def _one_aborts(here: Channel, _: Channel) -> list[Any]:
     return []
 
 
-@in_worlds(WORLDS, **NARROW)
+@in_worlds(TCP_WORLDS, **NARROW)
 @pytest.mark.parametrize("end", [_close_both, _one_closes, _one_aborts])
 async def test_when_one_side_ends_a_connection_both_sockets_are_closed(
     nodes: Nodes, end: Callable[[Channel, Channel], list[Any]]

@@ -19,11 +19,15 @@ from typing import Any
 import pytest
 import uvloop
 
+from migemu.link.cable import Direction
 from migemu.link.clock import MonotonicClock
+from migemu.link.emulated import EmulatedNetwork
 from migemu.link.shaper import Shaper
 from migemu.link.tcp import TcpNetwork
 from migemu.ports import Channel, Clock, Listener, Network
 from migemu.scenario import Link, Net
+from migemu.sim.clock import VirtualClock
+from migemu.sim.loop import VirtualLoop
 from migemu.units import MS
 from tests.conformance.ear import Ear
 
@@ -72,6 +76,9 @@ LOOPS = (
     Loop("asyncio", asyncio.new_event_loop, MonotonicClock, MS),
     Loop("uvloop", uvloop.new_event_loop, MonotonicClock, MS),
 )
+#: The one whose time is a number. What needs the outside (alarms, sockets) has no place on it.
+VIRTUAL = Loop("virtual", VirtualLoop, VirtualClock, 0)
+EVERY_LOOP = (*LOOPS, VIRTUAL)
 
 
 class End:
@@ -156,14 +163,42 @@ def tcp(link: Link | None) -> Callable[[Net, Clock], AbstractAsyncContextManager
     return make
 
 
+def emulated(forth: Link, back: Link) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
+    """Two nodes on a cable in virtual time."""
+
+    @asynccontextmanager
+    async def make(net: Net, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        directions = Direction(loop, forth, back.delay, Random(1)), Direction(loop, back, forth.delay, Random(2))
+        yield EmulatedNetwork.pair(loop, net, *directions)
+
+    return make
+
+
 for _loop in LOOPS:
     _loop.make().close()  # a library's first loop may open what the process then keeps
 
 SHAPED = Link(rate="1Gbit", delay="1ms")
 BARE_WORLDS = tuple(World(f"tcp-{loop.name}", loop, tcp(None)) for loop in LOOPS)
 SHAPED_WORLDS = tuple(World(f"shaped-{loop.name}", loop, tcp(SHAPED)) for loop in LOOPS)
+TCP_WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
+EMULATED_WORLDS = (
+    World("emulated", VIRTUAL, emulated(SHAPED, SHAPED)),
+    World("emulated-fast", VIRTUAL, emulated(Link(rate="32Gbit", delay="6us"), Link(rate="32Gbit", delay="6us"))),
+    World(
+        "emulated-lossy", VIRTUAL,
+        emulated(
+            Link(
+                rate="1Gbit", delay="1ms", jitter="500us", distribution="pareto", congestion="cubic", loss=0.01,
+                scheduling="strict", segment="1500", reorder=True,
+            ),
+            Link(rate="100Mbit", delay="3ms", congestion="reno", loss=0.01, scheduling="fifo", queue="16K"),
+        ),
+    ),
+)  # fmt: skip
 #: Every world of the network suite.
-WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
+WORLDS = (*TCP_WORLDS, *EMULATED_WORLDS)
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from migemu.mm.pages import TINY, Geometry, Level, PageIndex, Span
 from migemu.ordering.conditions import check, check_end, drain
 from migemu.ordering.cores import Cores
 from migemu.ordering.source_side import MAIN, PREEMPT, Plan
-
-from migemu.mm.pages import TINY, Geometry, Level, PageIndex, Span
 from migemu.policy.collapse import MappingView
 
 PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD

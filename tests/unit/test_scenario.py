@@ -102,9 +102,27 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "device.state": (0, 0),
     "link.rate": ("25Gbit", 25 * 10**9),
     "link.delay": ("50us", 50_000),
+    "link.preset": ("25G", "25G"),
+    "link.distribution": ("pareto:shape=2", "pareto:shape=2"),
+    "link.scheduling": ("strict", "strict"),
+    "link.segment": ("1500", 1500),
+    "link.reorder": ("on", True),
+    "link.congestion": ("cubic", "cubic"),
+    "link.loss": (0.001, 0.001),
+    "link.rto_min": ("5ms", 5 * MS),
+    "link.outages": ("10ms-20ms, 1s-1100ms", ((10 * MS, 20 * MS), (SECOND, 1100 * MS))),
     "link.queue": ("1000", 1000),
     "return_link.rate": ("1bit", 1),
     "return_link.delay": ("1ns", 1),
+    "return_link.preset": ("25G", "25G"),
+    "return_link.distribution": ("pareto:shape=2", "pareto:shape=2"),
+    "return_link.scheduling": ("strict", "strict"),
+    "return_link.segment": ("1500", 1500),
+    "return_link.reorder": ("on", True),
+    "return_link.congestion": ("cubic", "cubic"),
+    "return_link.loss": (0.001, 0.001),
+    "return_link.rto_min": ("5ms", 5 * MS),
+    "return_link.outages": ("10ms-20ms, 1s-1100ms", ((10 * MS, 20 * MS), (SECOND, 1100 * MS))),
     "return_link.queue": (12_345, 12_345),
     "net.connect_timeout": ("1ms", MS),
     "net.listen_timeout": ("1min", 60 * SECOND),
@@ -211,6 +229,19 @@ def test_a_scenario_cannot_be_changed() -> None:
         ("guest", "workload", "zipf:exponent=-1", "exponent=-1"),
         ("guest", "workload", "replay", 'give "replay:path=..."'),
         ("guest", "vcpus", 1025, "1025 is not accepted here: give a whole number from 0 to 1024"),
+        ("link", "preset", "5G", "'5G' is not accepted here: give one of , loopback, 10G, 25G, 100G, cross-zone, WAN"),
+        ("link", "distribution", "lumpy", "unknown jitter distribution 'lumpy'; known: constant, normal, pareto"),
+        ("link", "distribution", "samples", 'give "samples:path=..."'),
+        ("link", "scheduling", "wfq", "'wfq' is not accepted here: give one of fair, fifo, strict"),
+        ("link", "segment", "511", "'511' is not accepted here: give at least 512"),
+        ("link", "congestion", "bbr", "'bbr' is not accepted here: give one of none, reno, cubic"),
+        ("link", "loss", 0.51, "0.51 is not accepted here: give a number from 0.0 to 0.5"),
+        ("link", "loss", -0.1, "-0.1 is not accepted here: give a number from 0.0 to 0.5"),
+        ("link", "rate", "-1Gbit", "'-1Gbit' is not accepted here: give a rate such as"),
+        ("link", "outages", "5ms", "'5ms' is not accepted here: give times in order such as"),
+        ("link", "outages", "5ms-4ms", "'5ms-4ms' is not accepted here: give times in order such as"),
+        ("link", "outages", "1ms-3ms, 2ms-4ms", "'1ms-3ms, 2ms-4ms' is not accepted here: give times in order"),
+        ("link", "outages", 5, "5 is not accepted here: give a text"),
         ("net", "idle_timeout", "9ms", "'9ms' is not accepted here: give at least 10ms"),
         ("limits", "connections_max", "1", "1 is not accepted here: give a whole number from 2 to 4096"),
     ],
@@ -247,6 +278,14 @@ def test_jitter_needs_as_much_delay(section: str) -> None:
     assert "more jitter than delay" in str(error)
     kept = from_mapping({section: {"delay": "1ms", "jitter": "1ms"}}, "run.toml")
     assert from_mapping(kept.resolved(), "again") == kept
+
+
+@pytest.mark.parametrize("section", ["link", "return_link"])
+def test_samples_are_times_by_themselves(section: str) -> None:
+    settings = {"delay": "1ms", "jitter": "1us", "distribution": "samples:path=/no/such/file"}
+    error = refusal(lambda: from_mapping({section: settings}, "run.toml"))
+    assert "leave jitter at 0" in str(error)
+    assert from_mapping({section: {**settings, "jitter": 0}}, "run.toml") != Scenario()
 
 
 @pytest.mark.parametrize(

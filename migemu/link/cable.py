@@ -1,0 +1,117 @@
+"""A cable between two nodes in virtual time: a wire in each direction, and the timer that asks it what is certain.
+
+What is put in at one end comes out at the other when the wire says so: the `token` of a frame is called with the frame.
+Frames carry no bytes, only their number; what they stand for travels in the token, untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from migemu.link.congestion import CONGESTION, UNLIMITED
+from migemu.link.jitter import ReadText, jitters
+from migemu.link.model import AHEAD_NS, LinkModel
+from migemu.link.stream import Stream
+from migemu.link.wire import Flow, Frame, Scheduling, Wire
+from migemu.scenario import Link
+from migemu.sim.handles import Timer
+from migemu.sim.loop import VirtualLoop
+from migemu.units import SECOND
+
+Token = Callable[[Frame], None]
+#: A window that covers what the link holds and so many segments can hold nobody back.
+_SPARE_SEGMENTS: Final = 4
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+class Direction:
+    """One direction of a cable."""
+
+    def __init__(
+        self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read
+    ) -> None:
+        """`back_delay_ns` is what acknowledgements take."""
+        jitter = jitters.create(link.distribution, link.jitter, rng, read_text)
+        varies = bool(link.jitter) or not link.distribution.startswith("uniform")
+        model = LinkModel(
+            link.rate, link.delay, link.jitter, link.queue, rng,
+            jitter=jitter if varies else None, outages=link.outages,
+        )  # fmt: skip
+        ahead_ns = link.queue * 8 * SECOND // link.rate if link.queue and link.rate else AHEAD_NS
+        self.wire = Wire(model, Scheduling(link.scheduling), link.segment, ahead_ns, link.reorder)
+        self._loop = loop
+        self._link = link
+        self._rng = rng
+        self._rtt_ns = link.delay + back_delay_ns
+        held_bytes = link.rate * (self._rtt_ns + ahead_ns) // (8 * SECOND)
+        self._open_bytes = held_bytes + _SPARE_SEGMENTS * link.segment if link.rate else UNLIMITED
+        self._timer: Timer | None = None
+        self._roomless: list[tuple[Flow, Callable[[], None]]] = []
+
+    def flow(self, name: str, buffer_bytes: int) -> Flow:
+        """A connection's way onto the wire; `buffer_bytes` bounds what is not acknowledged, 0 does not."""
+        link = self._link
+        ideal = link.congestion == "none" and not link.loss and not buffer_bytes and not link.outages
+        stream = None if ideal else Stream(
+            CONGESTION[link.congestion](), self._rtt_ns, link.delay, self._rng, buffer_bytes=buffer_bytes,
+            loss=link.loss, rto_min_ns=link.rto_min, open_bytes=self._open_bytes,
+        )  # fmt: skip
+        return self.wire.flow(name, stream)
+
+    def send(self, flow: Flow, size: int, token: Token) -> None:
+        """Put a frame of `size` bytes into the send buffer; `token(frame)` is called when it arrives."""
+        self.wire.send(flow, size, token, self._loop.now_ns)
+        self._pump()
+
+    def when_room(self, flow: Flow, resume: Callable[[], None]) -> None:
+        """Call `resume` once, when fewer than `flow.room_bytes` wait."""
+        flow.room_wanted = True
+        self._roomless.append((flow, resume))
+        self._arm()
+
+    def drop(self, flow: Flow) -> None:
+        """What waits in the send buffer is never sent."""
+        self.wire.drop(flow)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Look at what is certain by now, and come back when more is."""
+        loop, wire = self._loop, self.wire
+        for frame in wire.advance(loop.now_ns):
+            loop.call_at_ns(frame.arrived_ns, frame.token, frame)
+        if self._roomless:
+            self._make_room()
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline_ns = self.wire.deadline()
+        if deadline_ns is None:
+            return
+        timer = self._timer
+        if timer is not None:
+            if timer.when_ns <= deadline_ns:
+                return  # it looks again then
+            timer.cancel()
+        self._timer = self._loop.call_at_ns(deadline_ns, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _make_room(self) -> None:
+        roomless, self._roomless = self._roomless, []
+        for flow, resume in roomless:
+            if flow.waiting_bytes < flow.room_bytes:
+                flow.room_wanted = False
+                resume()
+            else:
+                self._roomless.append((flow, resume))
+
+    def __repr__(self) -> str:
+        return f"<Direction {self.wire!r}>"

@@ -1,0 +1,119 @@
+"""A network of two nodes in memory, in virtual time, over an emulated link.
+
+Handshakes are frames without bytes: they queue, are delayed and get lost in outages like all others.
+
+    connect   SYN ---> <--- SYN, ACK   the caller is connected and sends its preamble
+              preamble --->            the listener accepts, and sends its own
+
+Simplified: no address but the other node's, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from migemu.errors import BrokenError
+from migemu.link.cable import Direction
+from migemu.link.emulated_channel import EmulatedChannel, Observe
+from migemu.link.wire import Frame
+from migemu.ports import ChannelHandler
+from migemu.scenario import Net
+from migemu.sim.loop import VirtualLoop
+from migemu.units import MS, SECOND, format_time
+
+#: As link.tcp.
+_RETRY_NS: Final = 100 * MS
+#: IANA's first dynamic port.
+_PORT_FIRST: Final = 49152
+_ADDRESS: Final = "127.0.0.1"
+
+
+class EmulatedListener:
+    """ports.Listener."""
+
+    def __init__(self, network: EmulatedNetwork, address: str, port: int) -> None:
+        self.address = address
+        self.port = port
+        self._network = network
+
+    async def close(self) -> None:
+        """Stop listening. Safe to call twice."""
+        self._network.doors.pop(self.port, None)
+        await asyncio.sleep(0)
+
+
+class EmulatedNetwork:
+    """ports.Network: one node's end of a cable. `EmulatedNetwork.pair` makes both."""
+
+    def __init__(self, loop: VirtualLoop, net: Net, out: Direction, observe: Observe | None) -> None:
+        self.loop = loop
+        self.net = net
+        self.out = out
+        self.observe = observe
+        self.doors: dict[int, Callable[[EmulatedChannel], ChannelHandler]] = {}
+        self._other = self
+        self._ports = _PORT_FIRST
+
+    @classmethod
+    def pair(
+        cls, loop: VirtualLoop, net: Net, forth: Direction, back: Direction, observe: Observe | None = None
+    ) -> tuple[EmulatedNetwork, EmulatedNetwork]:
+        """The networks of the source, whose frames go `forth`, and of the destination."""
+        source, destination = cls(loop, net, forth, observe), cls(loop, net, back, observe)
+        source._other, destination._other = destination, source
+        return source, destination
+
+    async def connect(self, host: str, port: int, handler: ChannelHandler) -> EmulatedChannel:
+        """Connect to the other node, whatever it is called; see ports.Network."""
+        deadline_ns = self.loop.now_ns + self.net.connect_timeout
+        while True:
+            channel = EmulatedChannel(self, f"{host}:{port}")
+            answer: asyncio.Future[bool] = self.loop.create_future()
+            self.out.send(channel.flow, 0, self._other.call(port, channel, answer))
+            try:
+                async with asyncio.timeout(max(0, deadline_ns - self.loop.now_ns) / SECOND):
+                    if await answer:
+                        channel.connected(handler)
+                        return channel
+                why = "Connection refused"
+            except TimeoutError:
+                why = "no answer in time"
+                channel.abort()
+            except BaseException:
+                channel.abort()
+                raise
+            if self.loop.now_ns + _RETRY_NS >= deadline_ns:
+                raise BrokenError(
+                    f"nobody answers at {host}:{port} ({why}; tried for {format_time(self.net.connect_timeout)}); "
+                    "is the destination listening there?"
+                )
+            await asyncio.sleep(_RETRY_NS / SECOND)
+
+    def call(self, port: int, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> Callable[[Frame], None]:
+        """A SYN for this node; `answer` is told whether somebody listens."""
+        return lambda _: self._called(port, caller, answer)
+
+    def _called(self, port: int, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> None:
+        self._ports += 1
+        end = EmulatedChannel(self, f"{_ADDRESS}:{self._ports}")
+        end.accept = self.doors.get(port)
+        end.far, caller.far = caller, end
+        accepted = end.accept is not None
+        self.out.send(end.flow, 0, lambda _: None if answer.done() else answer.set_result(accepted))
+
+    async def listen(
+        self, host: str, port: int, accept: Callable[[EmulatedChannel], ChannelHandler]
+    ) -> EmulatedListener:
+        """Listen; see ports.Network."""
+        if port in self.doors:
+            raise BrokenError(
+                f"cannot listen on {host}:{port}: Address already in use; another process uses it: choose another "
+                "port, or 0 for a free one"
+            )
+        while not port or port in self.doors:
+            self._ports += 1
+            port = self._ports
+        self.doors[port] = accept
+        return EmulatedListener(self, host, port)

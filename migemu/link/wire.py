@@ -1,0 +1,360 @@
+"""One wire shared by several channels: who is next, and what that does to each frame.
+
+Frames wait in their channel's send buffer, in order. From there the wire takes segments (at most `segment_bytes`, what
+segmentation offload hands to a device at once) into the link's queue as soon as that has room; what is in the queue
+cannot be overtaken any more. Whose segment is next:
+
+    fifo     the frame that was sent first, whole: one buffer for all channels
+    fair     channels in turn, the same number of bytes each (deficit round robin with a segment as quantum, as fq)
+    strict   urgent channels first; among equals the frame that was sent first
+
+So an urgent frame waits for the queue, for the rest of the segment in front, and, unless strict, for its turn.
+
+Pure: the wire is told the time and answers with frames whose fate is certain. It computes per frame, not per segment:
+while the choice cannot change, segments are taken in one go, and `deadline` says when it has to be asked again. Asking
+earlier, or more often, changes nothing.
+
+Loss, windows and retransmission are a channel's `Stream`; rate, delay, jitter and outages are the `LinkModel`'s.
+Source of fair: M. Shreedhar and G. Varghese, Efficient fair queuing using deficit round robin, SIGCOMM 1995.
+
+Simplified: a channel that overdraws its turn by a part of a segment pays with its next one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from migemu.link.model import LinkModel
+from migemu.link.stream import Stream
+
+_NEVER: Final = 1 << 62
+
+
+class Scheduling(Enum):
+    """Whose segment is next."""
+
+    FIFO = "fifo"
+    FAIR = "fair"
+    STRICT = "strict"
+
+
+class Ahead(NamedTuple):
+    """Bytes of a channel that stand in front of a frame."""
+
+    channel: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A frame on its way; -1 is a time that is not known yet. `token` is the owner's."""
+
+    channel: str
+    size: int
+    token: Any
+    enqueued_ns: int
+    #: What stood between it and the wire when it was sent: in the queue, then in the buffers that come first.
+    ahead: tuple[Ahead, ...]
+    serial: int
+    left: int
+    started_ns: int = -1
+    departed_ns: int = -1
+    arrived_ns: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """One channel's direction: its send buffer, and its place among the others."""
+
+    name: str
+    stream: Stream | None = None
+    urgent: bool = False
+    #: Bytes that wait in the send buffer. Whoever waits for less than `room_bytes` sets `room_wanted`.
+    waiting_bytes: int = 0
+    room_bytes: int = 0
+    room_wanted: bool = False
+    frames: deque[Frame] = field(default_factory=deque)
+    held: list[Frame] = field(default_factory=list)
+    deficit: int = 0
+    delivered_ns: int = 0
+
+
+class Wire:
+    """One direction of a link, and the channels in front of it."""
+
+    def __init__(
+        self, model: LinkModel, scheduling: Scheduling = Scheduling.FAIR, segment_bytes: int = 65_536,
+        ahead_ns: int = 0, reorder: bool = False,
+    ) -> None:  # fmt: skip
+        """The queue is filled `ahead_ns` ahead of the wire. `reorder`: jitter lets channels overtake each other."""
+        self.model = model
+        self.scheduling = scheduling
+        self.segment_bytes = segment_bytes
+        self.ahead_ns = ahead_ns
+        self._reorder = reorder
+        self._streams = False
+        self._lossy: list[Flow] = []
+        self._active: list[Flow] = []
+        self._now_ns = 0
+        self._serial = 0
+        self._done: list[Frame] = []
+        self._queued: deque[tuple[int, Flow, int]] = deque()  # (departs at, whose, bytes)
+        self._delivered_ns = 0
+
+    def flow(self, name: str, stream: Stream | None = None) -> Flow:
+        """A channel's way onto the wire. Without a stream nothing but the wire holds it back."""
+        flow = Flow(name, stream, deficit=self.segment_bytes)
+        if stream is not None:
+            self._streams = True
+            if stream.lossy:
+                self._lossy.append(flow)
+        return flow
+
+    def drop(self, flow: Flow) -> None:
+        """Forget what waits in the send buffer; a frame that has begun ends where it is."""
+        flow.frames.clear()
+        flow.waiting_bytes = 0
+        if flow in self._active:
+            self._active.remove(flow)
+
+    # --- in ---
+
+    def send(self, flow: Flow, size: int, token: Any, now_ns: int) -> Frame:
+        """A frame enters the send buffer of `flow`; `advance` is to be called next."""
+        self._settle(now_ns)
+        self._serial += 1
+        frame = Frame(flow.name, size, token, now_ns, self._in_front_of(flow, size, now_ns), self._serial, size)
+        if not flow.frames:
+            flow.deficit = self.segment_bytes
+            self._active.append(flow)
+            if flow.stream is not None:
+                flow.stream.woken(now_ns)
+        flow.frames.append(frame)
+        flow.waiting_bytes += size
+        return frame
+
+    def _in_front_of(self, flow: Flow, size: int, now_ns: int) -> tuple[Ahead, ...]:
+        queued = self._queued
+        while queued and queued[0][0] <= now_ns:
+            queued.popleft()
+        front: dict[str, int] = {}
+        through_bytes = sum(count for _, _, count in queued) - self.model.queued_bytes(now_ns)
+        for _, whose, count in queued:
+            front[whose.name] = front.get(whose.name, 0) + max(0, count - max(0, through_bytes))
+            through_bytes -= count
+        for other in self._active:
+            count = other.waiting_bytes
+            if other is not flow and self.scheduling is Scheduling.FAIR:
+                count = min(count, flow.waiting_bytes + size)
+            elif self.scheduling is Scheduling.STRICT and flow.urgent and not other.urgent:
+                count = 0
+            if count:
+                front[other.name] = front.get(other.name, 0) + count
+        return tuple(Ahead(*each) for each in front.items())
+
+    # --- out ---
+
+    def advance(self, now_ns: int) -> list[Frame]:
+        """Frames whose times have become certain by now; `arrived_ns` of them may be now or later."""
+        self._settle(now_ns)
+        done, self._done = self._done, []
+        return done
+
+    def deadline(self) -> int | None:
+        """When to call `advance` again: something may be certain then, or a buffer have room. After `advance`."""
+        when_ns = _NEVER
+        if (expiring := self._expiring()) is not None:
+            when_ns = expiring[0]
+        if self._active:
+            fair = self.scheduling is Scheduling.FAIR
+            for flow in self._active if fair or not self._plain else (self._first(self._active),):
+                count = flow.frames[0].left
+                if flow.stream is not None and flow.stream.timeout_ns:
+                    count = flow.stream.stretch(count)  # what fills the hole is certain before the frame is
+                when_ns = min(when_ns, self._soonest(flow, count))
+                if flow.room_wanted:
+                    lacking = flow.waiting_bytes - flow.room_bytes + 1
+                    when_ns = min(when_ns, self._soonest(flow, lacking)) if lacking > 0 else self._now_ns
+        return None if when_ns == _NEVER else when_ns
+
+    def _soonest(self, flow: Flow, count: int) -> int:
+        """Before this time not all of `count` bytes of `flow` have been taken."""
+        segment = self.segment_bytes
+        before = max(0, (count - 1) // segment * segment)
+        if self.scheduling is Scheduling.FAIR:
+            others = max(0, before - segment)
+            before += sum(min(other.waiting_bytes, others) for other in self._active if other is not flow)
+        when_ns = max(self._now_ns, self.model.free_after(before, self._now_ns) - self.ahead_ns)
+        if flow.stream is None:
+            return when_ns
+        when_ns = max(when_ns, self._ready(flow, self._now_ns))
+        return when_ns if flow.stream.open else max(when_ns, flow.stream.soonest_ns(count, self._now_ns))
+
+    # --- whose segment is next ---
+
+    @property
+    def _plain(self) -> bool:
+        """Whether nothing but the wire decides when the next segment is taken."""
+        if self.model.outages:
+            return False
+        return not self._streams or all(flow.stream is None or flow.stream.open for flow in self._active)
+
+    def _settle(self, now_ns: int) -> None:
+        """Take every segment that is due by now, and let timers fire that are."""
+        while self._active or self._expiring():
+            at = max(self._now_ns, self.model.free_ns - self.ahead_ns)
+            flow, at = self._next(at) if self._active else (None, _NEVER)
+            expiring = self._expiring()
+            if expiring is not None and expiring[0] <= min(at, now_ns):
+                self._expire(expiring[1])
+            elif at > now_ns:
+                break
+            else:
+                self._now_ns = at
+                if flow is not None:
+                    self._take(flow, at, now_ns)
+        self._now_ns = max(self._now_ns, now_ns)
+
+    def _next(self, at: int) -> tuple[Flow | None, int]:
+        """Who is next at `at`; or nobody, and when to look again."""
+        able: list[Flow] = []
+        later_ns = _NEVER
+        for flow in self._active:
+            ready_ns = self._ready(flow, at)
+            if ready_ns <= at:
+                able.append(flow)
+            else:
+                later_ns = min(later_ns, ready_ns)
+        if not able:
+            return None, later_ns
+        return self._first(able), at
+
+    def _ready(self, flow: Flow, at: int) -> int:
+        """When the first segment of `flow` may go: `at`, or when that has to be asked again."""
+        stream = flow.stream
+        if stream is None:
+            return at
+        if stream.open:
+            return max(at, stream.retry_ns)
+        return stream.ready_ns(stream.stretch(min(flow.frames[0].left, self.segment_bytes)), at)
+
+    def _first(self, flows: list[Flow]) -> Flow:
+        if len(flows) == 1:
+            return flows[0]
+        if self.scheduling is Scheduling.FAIR:
+            return next((flow for flow in flows if flow.deficit > 0), flows[0])
+        if self.scheduling is Scheduling.STRICT:
+            return min(flows, key=lambda flow: (not flow.urgent, flow.frames[0].serial))
+        return min(flows, key=lambda flow: flow.frames[0].serial)
+
+    # --- taking ---
+
+    def _take(self, flow: Flow, at: int, until_ns: int) -> None:
+        """Take from `flow` what is due by `until_ns`: a segment, or as many as nobody can come between."""
+        model = self.model
+        frame = flow.frames[0]
+        count = min(frame.left, self.segment_bytes)
+        stream = flow.stream
+        start_ns = max(at, model.free_ns)
+        in_turn = self.scheduling is Scheduling.FAIR and len(self._active) > 1
+        if in_turn:
+            self._end_turns()
+        if self._plain:
+            if not in_turn:
+                count = min(frame.left, self._due(at, until_ns) // self.segment_bytes * self.segment_bytes + count)
+            elif rounds := self._whole_rounds(at, until_ns):
+                for each in self._active:
+                    self._move(each, rounds * self.segment_bytes, at)
+                self._active[-1].deficit -= self.segment_bytes
+                return
+        elif model.outages and stream is not None and (up_ns := model.down_until(start_ns)):
+            stream.stalled(start_ns, up_ns)
+            return
+        if stream is not None and not stream.open:
+            count = stream.stretch(count)
+        if frame.started_ns < 0:
+            frame.started_ns = start_ns
+        self._move(flow, count, at)
+        flow.deficit = flow.deficit - count if in_turn else 0
+
+    def _end_turns(self) -> None:
+        """Who has had its segment goes to the end; only now, so that whoever came meanwhile stands before it."""
+        for flow in [flow for flow in self._active if flow.deficit <= 0]:
+            flow.deficit += self.segment_bytes
+            self._active.remove(flow)
+            self._active.append(flow)
+
+    def _due(self, at: int, until_ns: int) -> int:
+        """How many bytes the queue has room for between `at` and `until_ns`."""
+        if not self.model.rate_bps:
+            return _NEVER
+        return max(0, self.model.bytes_by(until_ns + self.ahead_ns, at))
+
+    def _whole_rounds(self, at: int, until_ns: int) -> int:
+        """How many rounds of a segment each no frame begins or ends in."""
+        segment = self.segment_bytes
+        if any(flow.frames[0].started_ns < 0 or flow.deficit > segment for flow in self._active):
+            return 0
+        least = min(flow.frames[0].left for flow in self._active)
+        return max(0, min((least - 1) // segment, self._due(at, until_ns) // (segment * len(self._active))))
+
+    def _move(self, flow: Flow, count: int, at: int) -> None:
+        """Put `count` bytes of the first frame of `flow` into the queue."""
+        frame = flow.frames[0]
+        departed_ns = self.model.serialise(count, at)
+        frame.left -= count
+        flow.waiting_bytes -= count
+        if flow.stream is not None:
+            flow.stream.sent(count, at, departed_ns)
+            if flow.held:
+                self._deliver(flow)  # the hole may be filled
+        before = self._queued.pop()[2] if self._queued and self._queued[-1][1] is flow else 0
+        self._queued.append((departed_ns, flow, before + count))
+        if frame.left == 0:
+            flow.frames.popleft()
+            if not flow.frames:
+                self._active.remove(flow)
+            self._departed(flow, frame, departed_ns)
+
+    def _departed(self, flow: Flow, frame: Frame, departed_ns: int) -> None:
+        frame.departed_ns = departed_ns
+        frame.arrived_ns = self.model.propagated(departed_ns)
+        if not self._reorder:
+            self._delivered_ns = frame.arrived_ns = max(self._delivered_ns, frame.arrived_ns)
+        flow.held.append(frame)
+        self._deliver(flow)
+
+    def _deliver(self, flow: Flow) -> None:
+        """What has departed is delivered in order, unless a hole in front of it is open."""
+        for frame in flow.held:
+            arrived_ns = frame.arrived_ns
+            if flow.stream is not None and (arrived_ns := flow.stream.delivered_ns(arrived_ns)) < 0:
+                return
+            flow.delivered_ns = frame.arrived_ns = max(flow.delivered_ns, arrived_ns)
+            self._done.append(frame)
+        flow.held.clear()
+
+    # --- retransmission timers ---
+
+    def _expiring(self) -> tuple[int, Flow] | None:
+        """The retransmission timer that fires first."""
+        first: tuple[int, Flow] | None = None
+        for flow in self._lossy:
+            when_ns = flow.stream.timeout_ns if flow.stream is not None else 0
+            if when_ns and (first is None or when_ns < first[0]):
+                first = (when_ns, flow)
+        return first
+
+    def _expire(self, flow: Flow) -> None:
+        assert flow.stream is not None
+        flow.stream.expire()
+        self._deliver(flow)
+
+    def __repr__(self) -> str:
+        waiting = ", ".join(f"{flow.name} {flow.waiting_bytes}" for flow in self._active) or "nothing"
+        return (
+            f"<Wire {self.scheduling.value}, {self.model.queued_bytes(self._now_ns)} bytes queued, {waiting} waiting>"
+        )

@@ -1,0 +1,1 @@
+"""The virtual world: an event loop whose time is a number, and what runs on it."""
