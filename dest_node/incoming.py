@@ -179,7 +179,7 @@ class Incoming:
         self._say(Ready())
 
     def _listen(self, _listen: Listen) -> None:
-        self._ready().memory.on_fault(self._faulted)
+        self._ready().memory.on_fault(self._slept, self._faulted)
         self._enter(Stage.LISTEN)
 
     def _device_state(self, part: DeviceState, payload: bytes = b"") -> None:
@@ -227,11 +227,13 @@ class Incoming:
 
     # --- faults, and what the receiver wants of this side ---
 
-    def _faulted(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        """A minor fault event."""
-        parts = self._ready()
+    def _slept(self, vcpu: int, page: PageIndex, write: bool) -> None:
         if self._tracer is not None:
             self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
+
+    def _faulted(self, _vcpu: int, page: PageIndex, _write: bool) -> None:
+        """A minor fault event."""
+        parts = self._ready()
         try:
             parts.effects.carry(parts.receiver.faulted(page, self._clock.now_ns()))
         except (MigemuError, OSError) as error:

@@ -139,6 +139,10 @@ class Continued:
 THREAD: ContextVar[str] = ContextVar("thread", default="")
 
 
+#: (vCPU, base page, whether it writes)
+OnFault = Callable[[int, PageIndex, bool], None]
+
+
 class Landing(Protocol):
     """A place for bytes that are not there, as a memoryview is one for bytes that are; slices are places too."""
 
@@ -207,8 +211,12 @@ class GuestMemory(Protocol):
         collapse keeps the vCPU from trying. Every fault is also reported to the function given to `on_fault`.
         """
 
-    def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:
-        """From now on call `report(vcpu, page, write)` for each minor fault event (userfaultfd's read side)."""
+    def on_fault(self, slept: OnFault, read: OnFault) -> None:
+        """From now on call `slept(vcpu, page, write)` when a vCPU falls asleep in a minor fault.
+
+        And `read`, with the same, when its event is read from the userfaultfd: at once, later, or never, if the vCPU
+        has been woken meanwhile.
+        """
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         """xxh3_64 of each of `count` base pages from `first` on, as if `words`, all of them here, were original.

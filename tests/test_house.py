@@ -41,8 +41,8 @@ RINGS: Final[dict[str, int]] = {
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
     "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
-    "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6, "migemu.sim.outside": 6,
-    "migemu.sim.waiting": 6, "migemu.sim.pace": 6,
+    "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.processor": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6,
+    "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6,
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
     # 8: where everything is put together

@@ -7,6 +7,7 @@ Frames carry no bytes, only their number; what they stand for travels in the tok
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -19,6 +20,7 @@ from migemu.link.wire import Flow, Frame, Scheduling, Wire
 from migemu.scenario import Link
 from migemu.sim.handles import Timer
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.processor import here
 from migemu.units import SECOND
 
 Token = Callable[[Frame], None]
@@ -34,9 +36,10 @@ class Direction:
     """One direction of a cable."""
 
     def __init__(
-        self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read
-    ) -> None:
-        """`back_delay_ns` is what acknowledgements take."""
+        self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read,
+        arrivals: Context | None = None,
+    ) -> None:  # fmt: skip
+        """`back_delay_ns` is what acknowledgements take; frames come out in the context of `arrivals`."""
         jitter = jitters.create(link.distribution, link.jitter, rng, read_text)
         varies = bool(link.jitter) or not link.distribution.startswith("uniform")
         model = LinkModel(
@@ -46,6 +49,8 @@ class Direction:
         ahead_ns = link.queue * 8 * SECOND // link.rate if link.queue and link.rate else AHEAD_NS
         self.wire = Wire(model, Scheduling(link.scheduling), link.segment, ahead_ns, link.reorder)
         self._loop = loop
+        self._context = Context()  # of the wire itself, which no processor holds up
+        self._arrivals = self._context if arrivals is None else arrivals
         self._link = link
         self._rng = rng
         self._rtt_ns = link.delay + back_delay_ns
@@ -65,7 +70,17 @@ class Direction:
         return self.wire.flow(name, stream)
 
     def send(self, flow: Flow, size: int, token: Token) -> None:
-        """Put a frame of `size` bytes into the send buffer; `token(frame)` is called when it arrives."""
+        """Put a frame of `size` bytes into the send buffer; `token(frame)` is called when it arrives.
+
+        A node that has work charged to its processor sends when that is done.
+        """
+        processor = here()
+        if processor is not None and processor.free_ns > self._loop.now_ns:
+            self._loop.call_at_ns(processor.free_ns, self._put, flow, size, token, context=self._context)
+        else:
+            self._put(flow, size, token)
+
+    def _put(self, flow: Flow, size: int, token: Token) -> None:
         self.wire.send(flow, size, token, self._loop.now_ns)
         self._pump()
 
@@ -84,7 +99,7 @@ class Direction:
         """Look at what is certain by now, and come back when more is."""
         loop, wire = self._loop, self.wire
         for frame in wire.advance(loop.now_ns):
-            loop.call_at_ns(frame.arrived_ns, frame.token, frame)
+            loop.call_at_ns(frame.arrived_ns, frame.token, frame, context=self._arrivals)
         if self._roomless:
             self._make_room()
         self._arm()
@@ -98,7 +113,7 @@ class Direction:
             if timer.when_ns <= deadline_ns:
                 return  # it looks again then
             timer.cancel()
-        self._timer = self._loop.call_at_ns(deadline_ns, self._due)
+        self._timer = self._loop.call_at_ns(deadline_ns, self._due, context=self._context)
 
     def _due(self) -> None:
         self._timer = None

@@ -135,12 +135,15 @@ class EmulatedChannel:
 
     def _lands(self, parcel: _Parcel, handler: ChannelHandler) -> None:
         message, payload = parcel.message, parcel.payload
-        if not isinstance(message, Page) or not isinstance(payload, bytes | bytearray | memoryview):
+        if not isinstance(message, Page) or payload is None:
             return
         offset = parcel.begin
         while offset < parcel.end:
             target = handler.landing(message, offset)[: parcel.end - offset]
-            target[:] = payload[offset : offset + len(target)]
+            if not isinstance(target, memoryview):
+                target.take(payload, offset)
+            elif isinstance(payload, bytes | bytearray | memoryview):
+                target[:] = payload[offset : offset + len(target)]
             offset += len(target)
 
     def _ends(self, parcel: _Parcel, frame: Frame, first: Frame, handler: ChannelHandler) -> None:

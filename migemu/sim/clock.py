@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.processor import here
 
 
 class VirtualClock:
@@ -23,8 +24,10 @@ class VirtualClock:
         return self._given
 
     def now_ns(self) -> int:
-        """The loop's time."""
-        return (self._given or self._loop).now_ns
+        """The loop's time, or when the processor that runs this will have done what was charged to it."""
+        now_ns = (self._given or self._loop).now_ns
+        processor = here()
+        return now_ns if processor is None or processor.free_ns < now_ns else processor.free_ns
 
     async def sleep_until(self, when_ns: int) -> None:
         """Return at `when_ns`; after a turn of the loop if that has passed."""

@@ -10,7 +10,8 @@ Rules of this file
        waits, where, and for what. `LimitError` ends a run that goes on for too long, or stands still in time while
        callbacks chase each other. An exception that nobody catches ends the run as `CrashError`, unless an exception
        handler is set.
-    5. There is no outside: no sockets, no threads, no signals, no subprocesses. Asking for one says so.
+    5. What runs in the context of a processor (`sim.processor`) waits until that is free.
+    6. There is no outside: no sockets, no threads, no signals, no subprocesses. Asking for one says so.
 
 asyncio's own Task, Future, TaskGroup, timeout, Queue, Event, gather, sleep and Runner work on it unchanged.
 """
@@ -31,6 +32,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from migemu.sim.handles import Ready, Timer, VirtualTask
 from migemu.sim.outside import WithoutOutside
+from migemu.sim.processor import Processor, processor_of
 from migemu.sim.waiting import CrashError, DeadlockError, LimitError, describe, waiting
 from migemu.units import SECOND, format_time
 
@@ -66,7 +68,7 @@ class VirtualLoop(WithoutOutside):
         """Limits of 0 are none. `pace(from_ns, to_ns)` is called before each move of the clock and may block."""
         self.now_ns = start_ns
         self._ready: deque[Ready | Timer] = deque()
-        self._timers: list[tuple[int, int, Timer]] = []
+        self._timers: list[tuple[int, int, Ready | Timer]] = []
         self._timers_cancelled = 0
         self._serials = itertools.count(1)
         self._task_serials = itertools.count(1)
@@ -229,6 +231,12 @@ class VirtualLoop(WithoutOutside):
                 handle = popleft()
                 if handle._cancelled:
                     continue
+                processor = processor_of(handle._context)
+                if processor is not None and (processor.waiting or processor.free_ns > self.now_ns):
+                    if not processor.waiting:
+                        self._arm(processor)
+                    processor.waiting.append(handle)
+                    continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
                 except (SystemExit, KeyboardInterrupt):
@@ -241,12 +249,32 @@ class VirtualLoop(WithoutOutside):
             if self._stopping:
                 return
 
+    def _arm(self, processor: Processor) -> None:
+        """Go on with what waits for `processor` when it is free."""
+        free = Ready(self._freed, (processor,), Context())
+        heapq.heappush(self._timers, (max(processor.free_ns, self.now_ns), next(self._serials), free))
+
+    def _freed(self, processor: Processor) -> None:
+        """What waits for `processor` runs, in order, until it is busy again."""
+        while processor.waiting:
+            if processor.free_ns > self.now_ns:
+                self._arm(processor)
+                return
+            handle = processor.waiting.popleft()
+            if not handle._cancelled:
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._callback_failed(handle, error)
+
     def _move(self) -> None:
         """Set the clock to the next deadline; all who are due then are ready."""
         timers = self._timers
         while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
-            self._timers_cancelled -= 1
+            self._timers_cancelled = max(0, self._timers_cancelled - 1)
         if not timers:
             raise DeadlockError(self.now_ns, tuple(waiting(task) for task in self.tasks()))
         when_ns = timers[0][0]

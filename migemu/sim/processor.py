@@ -13,28 +13,25 @@ How it works
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import Context, ContextVar
-from typing import Protocol
+from typing import Any
 
 from migemu.ports import THREAD
-
-
-class Loop(Protocol):
-    """What a processor has to know of its loop."""
-
-    now_ns: int
 
 
 class Processor:
     """One thread's worth of time. `free_ns` is when it will have done what was charged."""
 
-    __slots__ = ("busy_ns", "free_ns", "name")
+    __slots__ = ("busy_ns", "free_ns", "name", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.free_ns = 0
         #: Everything charged so far.
         self.busy_ns = 0
+        #: What the loop has put off until it is free, in order.
+        self.waiting: deque[Any] = deque()
 
     def charge(self, now_ns: int, ns: int) -> int:
         """It works for `ns` from now on, or from when it is free; when it will be done."""

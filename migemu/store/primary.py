@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 
 from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, AddressSpace, FaultOutcome, UffdFeature, UffdPagefault
 from migemu.mm.collapse import EHWPOISON
 from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued
+from migemu.ports import Collapsed, Continued, OnFault, Stalled
 from migemu.units import format_size
 
 #: What MADV_COLLAPSE may answer to a call that is right (kernel-semantics 2.2): try again later, or live with it.
 _MAY_FAIL = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM, EHWPOISON)
+
+
+def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
+    """Nobody wants to know."""
 
 
 class Primary:
@@ -39,7 +43,8 @@ class Primary:
         self._uffd.register(self._start, memory_bytes, minor=True)
         self._steps: list[GatherStep] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._report: Callable[[int, PageIndex, bool], None] = lambda *_: None
+        self._slept: OnFault = _nobody
+        self._read: OnFault = _nobody
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """One UFFDIO_CONTINUE per piece."""
@@ -65,7 +70,7 @@ class Primary:
         steps, self._steps = tuple(self._steps), []
         return Collapsed(done, failure, steps)
 
-    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
+    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
         address = self._start + page * self._page_bytes
         if not self._space.is_mapped(address):
@@ -73,9 +78,8 @@ class Primary:
             if outcome is FaultOutcome.WAITING:
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting[vcpu] = waiter
-                while (event := self._uffd.read()) is not None:
-                    page = (event.address - self._start) // self._page_bytes
-                    self._report(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
+                self._slept(vcpu, page, stamp is not None)
+                self._raised()
                 return waiter
             if outcome is not FaultOutcome.MAPPED:
                 raise OSError(errno.EFAULT, f"a vCPU touched base page {page}: {outcome.value}")
@@ -85,9 +89,21 @@ class Primary:
         """The word of a page that is mapped, before `stamp` was written to it."""
         raise NotImplementedError
 
-    def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:
-        """Call `report(vcpu, page, write)` for each minor fault event."""
-        self._report = report
+    def on_fault(self, slept: OnFault, read: OnFault) -> None:
+        """Call `slept(vcpu, page, write)` when a vCPU falls asleep, `read` of the same when its event is read."""
+        self._slept, self._read = slept, read
+
+    def _raised(self) -> None:
+        """An event waits to be read."""
+        self._read_events()
+
+    def _read_events(self) -> None:
+        while (event := self._uffd.read()) is not None:
+            page = (event.address - self._start) // self._page_bytes
+            self._read(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
+
+    def _is_mapped(self, page: PageIndex) -> bool:
+        return self._space.is_mapped(self._start + page * self._page_bytes)
 
     def _woken(self, vcpu: int, _address: int) -> None:
         waiter = self._waiting.pop(vcpu, None)

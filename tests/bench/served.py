@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from dest_node.service import Destination
 from migemu.link.clock import MonotonicClock
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
-from migemu.ports import Collapsed
+from migemu.ports import Collapsed, OnFault, Stalled
 from migemu.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
 from source_node.service import Source
@@ -54,11 +54,11 @@ class TimedMemory(MappedMemory):
         self.latencies_ns: list[int] = []
         self._faulted_ns = 0
 
-    def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None:
-        super().on_fault(report)
+    def on_fault(self, slept: OnFault, read: OnFault) -> None:
+        super().on_fault(slept, read)
         self.begin_ns = time.process_time_ns()
 
-    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
+    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         now = time.monotonic_ns()
         if self._faulted_ns:
             self.latencies_ns.append(now - self._faulted_ns)

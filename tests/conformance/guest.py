@@ -25,7 +25,7 @@ class Guest:
         self.pmd, self.pud = store.geometry.pages(Level.PMD), store.geometry.pages(Level.PUD)
         self.pages = store.hugepages * self.pud
         self.faults: list[tuple[int, PageIndex, bool]] = []
-        self.memory.on_fault(lambda *fault: self.faults.append(fault))
+        self.memory.on_fault(lambda *_: None, lambda *fault: self.faults.append(fault))
 
     def land(self, first: PageIndex, data: bytes) -> None:
         view = self.memory.landing(first, -(-len(data) // self.page))

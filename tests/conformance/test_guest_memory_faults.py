@@ -168,9 +168,9 @@ async def test_faults_are_reported_to_whoever_asked_last_and_to_nobody_before(st
     memory = store()
     memory.touch(0, 1, 0, None)
     heard: list[Any] = []
-    memory.on_fault(lambda *fault: heard.append(("first", *fault)))
+    memory.on_fault(lambda *_: None, lambda *fault: heard.append(("first", *fault)))
     memory.touch(1, 2, 0, 5)
-    memory.on_fault(lambda *fault: heard.append(("second", *fault)))
+    memory.on_fault(lambda *_: None, lambda *fault: heard.append(("second", *fault)))
     memory.touch(2, 3, 0, None)
     assert heard == [("first", 1, 2, True), ("second", 2, 3, False)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from random import Random
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dest_node.ledger import SLOT_BYTES, Ledger
 from dest_node.verify import Verification
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, GuestMemory, Word
+from migemu.ports import Collapsed, Continued, GuestMemory, OnFault, Word
 from migemu.store.mapped import digests_of
 from migemu.wire.digest import MemoryDigest, first_difference, page_digests
 
@@ -50,7 +50,7 @@ class PlainMemory:
             struct.pack_into("<Q", self.bytes, at, stamp)
         return int(before)
 
-    def on_fault(self, report: Callable[[int, PageIndex, bool], None]) -> None: ...
+    def on_fault(self, slept: OnFault, read: OnFault) -> None: ...
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         return digests_of(self.landing(first, count), PAGE, first, words)

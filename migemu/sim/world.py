@@ -1,0 +1,181 @@
+"""A whole migration in virtual time: both services, unchanged, over an emulated link, on a virtual loop.
+
+Determinism: the seed, the scenario and the code decide everything. Each node runs in a context of its own, with its
+processor in it; frames come out of the link in the context of the node they are for. vCPUs have processors of their own.
+
+The nodes come as arguments, so that nobody below the composition root knows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from hashlib import sha256
+from random import Random
+from typing import Any, Final, Protocol, TypeVar
+
+from migemu.errors import InputError
+from migemu.link.cable import Direction
+from migemu.link.emulated import EmulatedNetwork
+from migemu.mm.fault_costs import FaultCosts
+from migemu.mm.pages import Geometry
+from migemu.outcome import Outcome
+from migemu.ports import Clock, GuestMemory, Network, SourceMemory, Tracer
+from migemu.scenario import Scenario
+from migemu.sim.clock import VirtualClock
+from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
+from migemu.sim.memory import MemoryCosts, TimedMemory
+from migemu.sim.processor import PROCESSOR, Processor
+from migemu.store.model import ModelledSource
+from migemu.trace.events import Event
+from migemu.units import SECOND
+
+T = TypeVar("T")
+
+#: Time begins here, so that no time of a run is 0, which stands for "never".
+START_NS: Final = 1 * SECOND
+
+Allocate = Callable[[Geometry, int], Awaitable[GuestMemory]]
+
+
+class Listening(Protocol):
+    """What a destination is to a world."""
+
+    async def listen(self, host: str, port: int) -> Any:
+        """Open the door."""
+
+    async def serve(self) -> Outcome:
+        """Serve one migration."""
+
+
+class Sending(Protocol):
+    """What a source is to a world."""
+
+    async def run(self, host: str, port: int) -> Any:
+        """Migrate."""
+
+
+class Nodes(Protocol):
+    """Makes both services. The composition root provides it."""
+
+    def destination(
+        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None
+    ) -> Listening:
+        """The destination's service."""
+
+    def source(
+        self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
+        tracer: Tracer | None,
+    ) -> Sending:  # fmt: skip
+        """The source's service."""
+
+
+class Digest:
+    """A Tracer in front of another: the digest of every event that has passed."""
+
+    def __init__(self, line: Callable[[Event], str], behind: Tracer | None) -> None:
+        self._hash = sha256()
+        self._line = line
+        self._behind = behind
+
+    def emit(self, event: Event) -> None:
+        """See ports.Tracer."""
+        self._hash.update(self._line(event).encode())
+        self._hash.update(b"\n")
+        if self._behind is not None:
+            self._behind.emit(event)
+
+    def hexdigest(self) -> str:
+        """The digest so far."""
+        return self._hash.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class WorldStatistics:
+    """What a run took. Busy times are those of the two services, in virtual ns."""
+
+    loop: LoopStatistics
+    source_busy_ns: int
+    destination_busy_ns: int
+
+
+class World:
+    """One migration. `run` plays it to its end."""
+
+    def __init__(self, scenario: Scenario, nodes: Nodes, tracer: Tracer | None, pace: Pace | None = None) -> None:
+        """InputError: a setting that a world without bytes cannot follow."""
+        if scenario.memory.image:
+            raise InputError(
+                "memory.image: a migration in virtual time has no bytes; leave it out, or use `migemu run`"
+            )
+        self.scenario = scenario
+        self.loop = VirtualLoop(start_ns=START_NS, pace=pace)
+        self._nodes = nodes
+        self._tracer = tracer
+        self._processors = Processor("source"), Processor("destination")
+        self._contexts = tuple(self._context(processor) for processor in self._processors)
+        seed = scenario.scenario.seed
+        self._source_memory = ModelledSource(scenario.geometry, scenario.memory.size, seed, scenario.memory.zero_share)
+        forth = Direction(
+            self.loop, scenario.link, scenario.return_link.delay, Random(f"{seed} link"), arrivals=self._contexts[1]
+        )
+        back = Direction(
+            self.loop, scenario.return_link, scenario.link.delay, Random(f"{seed} return link"),
+            arrivals=self._contexts[0],
+        )  # fmt: skip
+        self._networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back)
+        self.destination: Listening | None = None
+
+    @staticmethod
+    def _context(processor: Processor) -> Context:
+        context = copy_context()
+        context.run(PROCESSOR.set, processor)
+        return context
+
+    def run(self) -> Outcome:
+        """Play it. Any MigemuError as the services raise it; SimulationError when the world itself is at fault."""
+        return self.loop.run(self._play())
+
+    async def _play(self) -> Outcome:
+        scenario, clock = self.scenario, VirtualClock(self.loop)
+        source_net, destination_net = self._networks
+        migration = f"{Random(f'{scenario.scenario.seed} migration').getrandbits(128):032x}"
+        at_source, at_destination = self._contexts
+
+        async def serve() -> Outcome:
+            self.destination = self._nodes.destination(scenario, destination_net, clock, self._allocate, self._tracer)
+            await self.destination.listen("destination", _PORT)
+            return await self.destination.serve()
+
+        async def send() -> None:
+            source = self._nodes.source(scenario, source_net, clock, self._source_memory, migration, self._tracer)
+            await source.run("destination", _PORT)
+
+        tasks = [self._start(serve(), at_destination, "destination"), self._start(send(), at_source, "source")]
+        outcome, sent = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in (outcome, sent):
+            if isinstance(error, BaseException):
+                raise error
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def _start(self, work: Coroutine[Any, Any, T], context: Context, name: str) -> asyncio.Task[T]:
+        return self.loop.create_task(work, name=name, context=context.copy())
+
+    async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+        vcpus = self.scenario.guest.vcpus
+        costs = MemoryCosts(FaultCosts(), self.scenario.costs.model(geometry, vcpus))
+        return TimedMemory(geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs)
+
+    def statistics(self) -> WorldStatistics:
+        """What the run took."""
+        source, destination = self._processors
+        return WorldStatistics(self.loop.statistics(), source.busy_ns, destination.busy_ns)
+
+    def __repr__(self) -> str:
+        return f"<World {self.scenario.scenario.name}, seed {self.scenario.scenario.seed}, {self.loop!r}>"
+
+
+_PORT: Final = 4444
