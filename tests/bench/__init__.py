@@ -34,6 +34,6 @@ A ratio of throughputs is the median of the ratios of the pairs; a ratio of late
 of all runs. The source is pinned to one core and the destination to another where there are two; the first round warms
 up and is thrown away. The exit status says whether measuring worked, not whether targets were met.
 
-Modules: `__main__` (order of runs), `nodes` (the two processes), `bare` (A), `served` (B), `page_table`, `trace`, `quiet`
-(who else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
+Modules: `__main__` (order of runs), `nodes` (the two processes), `bare` (A), `served` (B), `page_table`, `trace`,
+`quiet` (who else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
 """
