@@ -113,7 +113,7 @@ class Guest:
         while left:
             now = clock.now_ns()
             if due_ns > now:
-                await clock.sleep_until(max(due_ns, now + MS))
+                await clock.sleep_until(max(due_ns, now + self.settings.tick))
                 in_turn = 0
                 continue
             access = workload.next_access()

@@ -351,6 +351,7 @@ class Incoming:
             unchecked=parts.guest.ledger.unrecorded if parts else 0,
             collapse_ns=parts.effects.collapse_ns if parts else 0,
             collapse_stall_ns_max=parts.effects.collapse_stall_ns_max if parts else 0,
+            stalls=parts.guest.stalls.statistics() if parts and parts.guest.stalls else None,
         )
 
     def image(self) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ class Destination:
         self._tracer = tracer
         self._listener: Listener | None = None
         self._limits = Limits(scenario.limits.frame_bytes_max)  # the memory's size is filled in by its Advise
-        self._visitors: set[_Visitor] = set()
+        self._visitors: dict[_Visitor, None] = {}  # a set would have no order
         self._arrived: asyncio.Future[Incoming] | None = None
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -128,7 +128,7 @@ class Destination:
 
     def _accept(self, channel: Channel) -> _Visitor:
         visitor = _Visitor(self, channel, self._limits)
-        self._visitors.add(visitor)
+        self._visitors[visitor] = None
         return visitor
 
     def admit(self, channel: Channel, hello: Hello) -> Incoming:
@@ -153,7 +153,7 @@ class Destination:
 
     def left(self, visitor: _Visitor) -> None:
         """A connection is over."""
-        self._visitors.discard(visitor)
+        self._visitors.pop(visitor, None)
 
     def turned_away(self, channel: Channel, error: MigemuError) -> None:
         """Somebody connected who is no source of ours."""

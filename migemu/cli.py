@@ -29,6 +29,7 @@ from migemu.command import (
 )  # fmt: skip
 from migemu.errors import MigemuError
 from migemu.guest.workload import workloads
+from migemu.link.jitter import jitters
 from migemu.link.shaper import check_link
 from migemu.pair import Pair, PairOutcome, new_directory
 from migemu.policy.collapse import collapse_policies
@@ -37,6 +38,7 @@ from migemu.registry import Registry
 from migemu.report.progress import Progress
 from migemu.report.summary import summary
 from migemu.scenario import Scenario, describe
+from migemu.simulate import sim
 from migemu.store.image import check_image
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
@@ -67,12 +69,14 @@ def main() -> None:
     Try first:   migemu demo
     Your image:  migemu run --image vmcore --set link.rate=10Gbit --set guest.vcpus=8
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
+    Virtual time: migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     """
 
 
 main.add_command(check)
+main.add_command(sim)
 
 
 @main.command()
@@ -134,6 +138,7 @@ def list_(settings: bool) -> None:
         return
     registries: tuple[tuple[str, Registry[Any]], ...] = (
         ("push.order", push_orders), ("collapse.policy", collapse_policies), ("guest.workload", workloads),
+        ("link.distribution", jitters),
     )  # fmt: skip
     for key, registry in registries:
         table = Table("name", "what it does", "settings", title=f"{key} - {registry.kind}", title_justify="left")

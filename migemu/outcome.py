@@ -7,6 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from migemu.guest.blocktime import BlocktimeStatistics
+from migemu.guest.stall import StallStatistics
 from migemu.mm.pages import Geometry, Level
 
 
@@ -71,7 +72,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything known at the end, whichever end it was. The last two are the cost model's, in every world."""
+    """Everything known at the end, whichever end it was. `collapse_*` are the cost model's, in every world."""
 
     snapshot: Snapshot
     verified: bool
@@ -86,3 +87,5 @@ class Outcome:
     unchecked: int
     collapse_ns: int = 0
     collapse_stall_ns_max: int = 0
+    stalls: StallStatistics | None = None
+    trace_digest: str = ""

@@ -139,6 +139,9 @@ class Guest:
     vcpus: int = fields.number(int, 4, "number of vCPUs; 0 is a migration without a guest", 0, 1024)
     workload: str = fields.spec("zipf", "how a vCPU picks what it touches", workloads, _TRIAL_GUEST)
     rate: int = fields.number(int, 10_000, "accesses per second and vCPU; 0 is as fast as it can", 0, 10_000_000)
+    tick: int = fields.time(
+        "1ms", "how often a vCPU looks what is due: accesses come in bursts of that distance; 0 takes each at its time"
+    )
     write_share: float = fields.number(float, 0.2, "share of accesses that write", 0.0, 1.0)
     accesses_max: int = fields.number(int, 0, "accesses after which a vCPU stops; 0 is none", 0, 2**40)
 

@@ -42,12 +42,12 @@ RINGS: Final[dict[str, int]] = {
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
     "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
     "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.processor": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6,
-    "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6,
+    "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6, "migemu.sim.generators": 6,
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
     # 8: where everything is put together
-    "migemu.cli": 8, "migemu.check": 8, "migemu.command": 8, "migemu.pair": 8, "migemu.pytest_plugin": 8,
-    "migemu.ordering": 8, "*.__main__": 8,
+    "migemu.cli": 8, "migemu.check": 8, "migemu.command": 8, "migemu.pair": 8, "migemu.simulate": 8,
+    "migemu.pytest_plugin": 8, "migemu.ordering": 8, "*.__main__": 8,
 }  # fmt: skip
 #: Ring -> the rings it may import. Its own stands where neighbours may know each other.
 MAY_IMPORT: Final[dict[int, set[int]]] = {

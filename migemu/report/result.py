@@ -45,6 +45,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "scenario": resolved(scenario, outcome.source_scenario),
         "verified": outcome.verified,
         "digest": outcome.digest,
+        "trace_digest": outcome.trace_digest,
         "pieces": {
             "4K": receiver.pieces_4k if receiver else 0,
             "2M": receiver.pieces_2m if receiver else 0,
@@ -63,6 +64,10 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "blocktime_ns": {
             "per_vcpu": [vcpu.blocktime_ns for vcpu in blocktime.vcpus] if blocktime else [],
             "overlapped": blocktime.overlapped_blocktime_ns if blocktime else 0,
+        },
+        "stall_ns": {
+            "per_vcpu": [vcpu.stalled_ns for vcpu in outcome.stalls.vcpus] if outcome.stalls else [],
+            "max": outcome.stalls.stall_ns_max if outcome.stalls else 0,
         },
         "guest": {
             "accesses": outcome.reads + outcome.writes,

@@ -70,6 +70,14 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{format_time(blocktime['overlapped'])}",
             ),
         ]
+    if result["stall_ns"]["max"]:
+        rows.append(
+            (
+                "stalls by collapse",
+                f"per vCPU {', '.join(format_time(ns) for ns in result['stall_ns']['per_vcpu'][:8])}; longest "
+                f"{format_time(result['stall_ns']['max'])}",
+            )
+        )
     rows.append(
         (
             "page table",

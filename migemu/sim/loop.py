@@ -22,14 +22,14 @@ import asyncio
 import heapq
 import itertools
 import sys
-import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
+from migemu.sim.generators import Generators
 from migemu.sim.handles import Ready, Timer, VirtualTask
 from migemu.sim.outside import WithoutOutside
 from migemu.sim.processor import Processor, processor_of
@@ -58,7 +58,7 @@ class LoopStatistics:
     now_ns: int
 
 
-class VirtualLoop(WithoutOutside):
+class VirtualLoop(Generators, WithoutOutside):
     """The loop. `now_ns` is the time; everything else is asyncio's interface."""
 
     def __init__(
@@ -81,7 +81,7 @@ class VirtualLoop(WithoutOutside):
         self._crash: dict[str, Any] | None = None
         self._running = self._stopping = self._closed = self._debug = False
         self._handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
-        self._generators: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
+        super().__init__()
 
     # --- what is asked of it ---
 
@@ -346,28 +346,6 @@ class VirtualLoop(WithoutOutside):
             raise RuntimeError("Event loop is closed")
         if self._running or events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
-
-    # --- asynchronous generators ---
-
-    def _generator_begins(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._generators[next(self._serials)] = generator
-
-    def _generator_dies(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if not self._closed:
-            self.call_soon(self.create_task, generator.aclose())
-
-    async def shutdown_asyncgens(self) -> None:
-        """Close the generators that are still open, in the order in which they began."""
-        for _, generator in sorted(self._generators.items()):
-            try:
-                await generator.aclose()
-            except Exception as error:
-                message = f"an asynchronous generator failed while it was closed: {generator!r}"
-                self.call_exception_handler({"message": message, "exception": error, "asyncgen": generator})
-        self._generators.clear()
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """There is none."""
 
     # --- exceptions that nobody caught ---
 

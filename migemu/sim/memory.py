@@ -5,6 +5,8 @@ What this models
     woken runs when the thread has got that far. A fault reaches it as late as an event reaches a handler; by then its
     waiter may have been woken, and its message is gone, as in the kernel.
 
+    What the thread maps exists from the moment it has got that far: a vCPU that comes earlier sleeps until then.
+
 Rules (sections of kernel-semantics)
     1. A run of neighbours is continued by one UFFDIO_CONTINUE (1.3): an ioctl, then an entry a piece.
     2. A collapse takes what the cost model says (2.4). Meanwhile (2.3) a vCPU that faults waits for the lock: anywhere
@@ -17,6 +19,7 @@ Simplified
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -57,6 +60,8 @@ class TimedMemory(ModelledMemory):
         self._fault_until_ns = 0
         self._touch_until_ns = 0
         self._touch_spans: list[tuple[PageIndex, PageIndex]] = []
+        self._appearing: list[tuple[int, PageIndex, PageIndex]] = []  # (when, first, end), by time
+        self._appeared_ns = 0
 
     # --- the service's thread ---
 
@@ -69,6 +74,10 @@ class TimedMemory(ModelledMemory):
         """One ioctl for the run, an entry a piece."""
         entry_ns = self._costs.collapses.entry_ns
         self._charge(self._costs.faults.continue_ns + (run.count - 1) * entry_ns)
+        self._appeared_ns = self._processor.free_ns
+        self._appearing = [each for each in self._appearing if each[0] > self._loop.now_ns]
+        end = run.first + run.count * self.geometry.pages(run.level)
+        self._appearing.append((self._appeared_ns, run.first, end))
         return super().uffdio_continue(run)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
@@ -101,15 +110,32 @@ class TimedMemory(ModelledMemory):
             return Stalled(self._touch_until_ns)
         if now_ns < self._fault_until_ns and not self._is_mapped(page):
             return Stalled(self._fault_until_ns)
+        if now_ns < self._appeared_ns and (waiter := self._too_early(vcpu, page, stamp is not None)) is not None:
+            return waiter
         return super().touch(vcpu, page, offset, stamp)
+
+    def _too_early(self, vcpu: int, page: PageIndex, write: bool) -> asyncio.Future[None] | None:
+        """What a vCPU waits for that touches `page` while the service is about to map it; None if it is not."""
+        for when_ns, first, end in self._appearing:
+            if first <= page < end and when_ns > self._loop.now_ns:
+                self._slept(vcpu, page, write)
+                waiter: asyncio.Future[None] = self._loop.create_future()
+                self._loop.call_at_ns(when_ns + self._costs.faults.wake_ns, _let, waiter)
+                return waiter
+        return None
 
     def _raised(self) -> None:
         """An event takes its time to reach the handler, and is gone if its waiter was woken before."""
-        self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._service.copy())
+        self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._service)
 
     def _woken(self, vcpu: int, _address: int) -> None:
         """It runs when the service has got that far, and the scheduler has noticed."""
         when_ns = max(self._loop.now_ns, self._processor.free_ns) + self._costs.faults.wake_ns
         waiter = self._waiting.pop(vcpu, None)
         if waiter is not None:
-            self._loop.call_at_ns(when_ns, lambda: None if waiter.done() else waiter.set_result(None))
+            self._loop.call_at_ns(when_ns, _let, waiter)
+
+
+def _let(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

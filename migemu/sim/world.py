@@ -1,7 +1,8 @@
 """A whole migration in virtual time: both services, unchanged, over an emulated link, on a virtual loop.
 
 Determinism: the seed, the scenario and the code decide everything. Each node runs in a context of its own, with its
-processor in it; frames come out of the link in the context of the node they are for. vCPUs have processors of their own.
+processor in it; frames come out of the link in the context of the node they are for. vCPUs have processors of their
+own.
 
 The nodes come as arguments, so that nobody below the composition root knows them.
 """
@@ -12,11 +13,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from hashlib import sha256
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
-from migemu.errors import InputError
+from migemu.errors import GaveUpError, InputError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
 from migemu.mm.fault_costs import FaultCosts
@@ -28,8 +28,8 @@ from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
 from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
+from migemu.sim.watch import Watch
 from migemu.store.model import ModelledSource
-from migemu.trace.events import Event
 from migemu.units import SECOND
 
 T = TypeVar("T")
@@ -72,26 +72,6 @@ class Nodes(Protocol):
         """The source's service."""
 
 
-class Digest:
-    """A Tracer in front of another: the digest of every event that has passed."""
-
-    def __init__(self, line: Callable[[Event], str], behind: Tracer | None) -> None:
-        self._hash = sha256()
-        self._line = line
-        self._behind = behind
-
-    def emit(self, event: Event) -> None:
-        """See ports.Tracer."""
-        self._hash.update(self._line(event).encode())
-        self._hash.update(b"\n")
-        if self._behind is not None:
-            self._behind.emit(event)
-
-    def hexdigest(self) -> str:
-        """The digest so far."""
-        return self._hash.hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class WorldStatistics:
     """What a run took. Busy times are those of the two services, in virtual ns."""
@@ -111,9 +91,10 @@ class World:
                 "memory.image: a migration in virtual time has no bytes; leave it out, or use `migemu run`"
             )
         self.scenario = scenario
-        self.loop = VirtualLoop(start_ns=START_NS, pace=pace)
+        self.loop = VirtualLoop(start_ns=START_NS, pace=pace)  # type: ignore[abstract]  # what it lacks it refuses
         self._nodes = nodes
-        self._tracer = tracer
+        pages = scenario.memory.size // scenario.geometry.page_bytes
+        self.watch = Watch(self.loop, scenario.geometry, pages, tracer)
         self._processors = Processor("source"), Processor("destination")
         self._contexts = tuple(self._context(processor) for processor in self._processors)
         seed = scenario.scenario.seed
@@ -136,7 +117,13 @@ class World:
 
     def run(self) -> Outcome:
         """Play it. Any MigemuError as the services raise it; SimulationError when the world itself is at fault."""
-        return self.loop.run(self._play())
+        completed = False
+        try:
+            outcome = self.loop.run(self._play())
+            completed = True
+        finally:
+            self.watch.finish(cut=not completed)
+        return outcome
 
     async def _play(self) -> Outcome:
         scenario, clock = self.scenario, VirtualClock(self.loop)
@@ -145,19 +132,19 @@ class World:
         at_source, at_destination = self._contexts
 
         async def serve() -> Outcome:
-            self.destination = self._nodes.destination(scenario, destination_net, clock, self._allocate, self._tracer)
+            self.destination = self._nodes.destination(scenario, destination_net, clock, self._allocate, self.watch)
             await self.destination.listen("destination", _PORT)
             return await self.destination.serve()
 
         async def send() -> None:
-            source = self._nodes.source(scenario, source_net, clock, self._source_memory, migration, self._tracer)
+            source = self._nodes.source(scenario, source_net, clock, self._source_memory, migration, self.watch)
             await source.run("destination", _PORT)
 
         tasks = [self._start(serve(), at_destination, "destination"), self._start(send(), at_source, "source")]
         outcome, sent = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in (outcome, sent):
-            if isinstance(error, BaseException):
-                raise error
+        errors = [error for error in (outcome, sent) if isinstance(error, BaseException)]
+        for error in sorted(errors, key=lambda error: isinstance(error, GaveUpError)):  # the cause, not its echo
+            raise error
         assert isinstance(outcome, Outcome)
         return outcome
 

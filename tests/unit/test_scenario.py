@@ -97,6 +97,7 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "guest.vcpus": (0, 0),
     "guest.workload": ("sequential:stride=2", "sequential:stride=2"),
     "guest.rate": ("0", 0),
+    "guest.tick": ("10us", 10_000),
     "guest.write_share": (1, 1.0),
     "guest.accesses_max": (7, 7),
     "device.state": (0, 0),
