@@ -228,8 +228,7 @@ class Incoming:
     # --- faults, and what the receiver wants of this side ---
 
     def _slept(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        if self._tracer is not None:
-            self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
+        self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
 
     def _faulted(self, _vcpu: int, page: PageIndex, _write: bool) -> None:
         """A minor fault event."""
