@@ -27,6 +27,7 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
+from migemu.compare import compare
 from migemu.errors import MigemuError
 from migemu.guest.workload import workloads
 from migemu.link.shaper import check_link
@@ -36,8 +37,10 @@ from migemu.policy.push import push_orders
 from migemu.registry import Registry
 from migemu.report.progress import Progress
 from migemu.report.summary import summary
+from migemu.reproduce import reproduce
 from migemu.scenario import Scenario, describe
 from migemu.store.image import check_image
+from migemu.sweep import sweep
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO = (
@@ -69,10 +72,12 @@ def main() -> None:
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
     Choices:     migemu list;  every setting: migemu list --settings
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
+    Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     """
 
 
-main.add_command(check)
+for command in (check, sweep, compare, reproduce):
+    main.add_command(command)
 
 
 @main.command()
