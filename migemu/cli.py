@@ -27,6 +27,7 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
+from migemu.compare import compare
 from migemu.errors import MigemuError
 from migemu.guest.workload import workloads
 from migemu.link.jitter import jitters
@@ -37,9 +38,11 @@ from migemu.policy.push import push_orders
 from migemu.registry import Registry
 from migemu.report.progress import Progress
 from migemu.report.summary import summary
+from migemu.reproduce import reproduce
 from migemu.scenario import Scenario, describe
 from migemu.simulate import sim
 from migemu.store.image import check_image
+from migemu.sweep import sweep
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO = (
@@ -69,14 +72,15 @@ def main() -> None:
     Try first:   migemu demo
     Your image:  migemu run --image vmcore --set link.rate=10Gbit --set guest.vcpus=8
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
-    Virtual time: migemu sim --set link.preset=25G --set guest.vcpus=48
+    Virtual:     migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
+    Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     """
 
 
-main.add_command(check)
-main.add_command(sim)
+for command in (check, sim, sweep, compare, reproduce):
+    main.add_command(command)
 
 
 @main.command()

@@ -1,0 +1,1 @@
+"""Experiments: sweeps that survive a crash, paired comparisons, published results to reproduce."""

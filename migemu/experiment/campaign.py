@@ -1,0 +1,106 @@
+"""A campaign: the runs of a sweep that are still to do, from the queue through an executor into the results.
+
+Rules of this file
+    1. Seed by seed, all cells with the first seed first: a campaign that is cut short has complete comparisons.
+    2. A run whose worker died is tried again, `ATTEMPTS_MAX` times in all, then it counts as failed. One that was lost
+       with the whole cluster goes back to the queue for free; the executor bounds how often that happens.
+    3. Whatever ends a campaign early - Ctrl-C, a cluster that is gone, a full disk - leaves all finished runs in place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from migemu.experiment.cell import Cell
+from migemu.experiment.executor import Executor
+from migemu.experiment.program import this_program
+from migemu.experiment.results import Results
+from migemu.experiment.sweep import Sweep
+from migemu.experiment.world import Answer, Job
+
+ATTEMPTS_MAX: Final = 2
+
+
+class Watcher(Protocol):
+    """Who is told how it goes."""
+
+    def began(self, runs: int, already_done: int) -> None:
+        """How many runs there are to do, and how many were done before."""
+        ...
+
+    def ended(self, cell: Cell, seed: int, answer: Answer) -> None:
+        """A run has ended and is kept."""
+        ...
+
+    def note(self, line: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a campaign went. `failed` is (cell, seed, error)."""
+
+    done: int = 0
+    already_done: int = 0
+    left: int = 0
+    failed: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The runs of `sweep` in `world`; `cells` limits it to some of them, `keep` is where runs leave their files."""
+
+    sweep: Sweep
+    world: str
+    results: Results
+    watcher: Watcher
+    cells: Collection[str] | None = None
+    keep: Path | None = None
+    tally: Tally = field(default_factory=Tally)
+    _runs: dict[int, tuple[Cell, int]] = field(default_factory=dict)
+
+    def jobs(self) -> deque[Job]:
+        """What is still to do, in the order of rule 1."""
+        done, program, jobs = self.results.done(), this_program(), deque[Job]()
+        for seed in self.sweep.seeds:
+            for position, cell in enumerate(self.sweep.cells):
+                if cell.scenario is None or (self.cells is not None and cell.name not in self.cells):
+                    continue
+                if (cell.name, cell.digest, seed) in done:
+                    self.tally.already_done += 1
+                    continue
+                number = len(self._runs)
+                self._runs[number] = (cell, seed)
+                directory = str(self.keep / f"{position:04}-seed{seed}") if self.keep else None
+                jobs.append(Job(number, self.world, cell.seeded(seed).resolved(), directory, program))
+        self.tally.left = len(jobs)
+        return jobs
+
+    def run(self, executor: Executor) -> Tally:
+        """Do them all. BrokenError and KeyboardInterrupt end it early; `tally` tells how far it came."""
+        jobs, attempts = self.jobs(), Counter[int]()
+        self.watcher.began(len(jobs), self.tally.already_done)
+        for answer in executor.run(jobs):
+            cell, seed = self._runs[answer.job.number]
+            if answer.blameless:
+                jobs.appendleft(answer.job)
+                self.watcher.note(f"{executor.name} went away; {cell.name}, seed {seed}, goes back to the queue")
+                continue
+            attempts[answer.job.number] += 1
+            if answer.lost and attempts[answer.job.number] < ATTEMPTS_MAX:
+                jobs.append(answer.job)
+                self.watcher.note(f"{cell.name}, seed {seed}: {answer.error}; it is tried again")
+                continue
+            self.results.record(cell, seed, answer, attempts[answer.job.number])
+            self.tally.left -= 1
+            if answer.error:
+                self.tally.failed.append((cell.name, seed, answer.error))
+            else:
+                self.tally.done += 1
+            self.watcher.ended(cell, seed, answer)
+        return self.tally

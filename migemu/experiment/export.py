@@ -1,0 +1,72 @@
+"""A sweep's runs as one flat table: a row for each run, for spreadsheets (CSV) and data frames (Parquet).
+
+Columns: cell, one for each axis (`axis.<name>`), seed, status, error, program, wall_ns, then every figure of any run
+under its dotted key. An empty field (CSV) or null (Parquet) is a figure that the run does not have. Failed runs are
+rows too: what is missing should be seen.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from migemu.errors import BrokenError, InputError
+from migemu.experiment.figures import figures
+from migemu.experiment.results import Results, Run
+
+_FIXED = ("seed", "status", "error", "program", "wall_ns")
+
+
+def table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
+    """The names of the columns in order, and the rows."""
+    axes = results.axes()
+    rows: list[dict[str, Any]] = []
+    keys: dict[str, None] = {}
+    for run in results.runs():
+        row = {"cell": run.cell, **{f"axis.{axis}": run.coordinates.get(axis) for axis in axes}, **_fixed(run)}
+        numbers = figures(run.result)
+        keys |= dict.fromkeys(numbers)
+        rows.append(row | numbers)
+    return ["cell", *(f"axis.{axis}" for axis in axes), *_FIXED, *keys], rows
+
+
+def _fixed(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in _FIXED}
+
+
+def to_csv(results: Results, path: Path) -> int:
+    """Write DIR/x.csv; the number of rows. BrokenError when it cannot be written."""
+    columns, rows = table(results)
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    return len(rows)
+
+
+def to_parquet(results: Results, path: Path) -> int:
+    """Write x.parquet; the number of rows. InputError without pyarrow, BrokenError when it cannot be written."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError("--parquet needs pyarrow; install it with: pip install 'migemu[parquet]'") from None
+    columns, rows = table(results)
+    try:
+        arrays = {name: pyarrow.array(list(_column(name, rows))) for name in columns}
+        pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+    except OSError as error:
+        raise BrokenError(f"{path} cannot be written: {error}") from None
+    return len(rows)
+
+
+def _column(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    """One type a column: whole numbers become floats where one of them is none."""
+    values = [row.get(name) for row in rows]
+    mixed = any(isinstance(value, float) for value in values)
+    yield from (float(value) if mixed and isinstance(value, int) else value for value in values)

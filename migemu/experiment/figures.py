@@ -1,0 +1,78 @@
+"""The figures of a result: every number in it under its dotted key, and what unit it is in.
+
+Rules of this file
+    1. A key is the path into result.json: `fault.p99_ns`, `blocktime_ns.per_vcpu.3`. `scenario` is no figure.
+    2. Numbers stay as they are, true and false are 1 and 0, text and null are left out.
+    3. The unit is in the key, as everywhere in the project: `_ns` in any part of it is a time, `bytes` a size.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from migemu.units import format_size, format_time
+
+#: What a table shows unless it is told what to show: those of these that the results have.
+HEADLINES: Final = (
+    "fault.count", "fault.mean_ns", "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "fault.max_ns",
+    "blocktime_ns.overlapped", "guest.longest_silence_ns", "guest.accesses", "time_ns.downtime", "time_ns.postcopy",
+    "time_ns.total", "throughput_bytes_per_s", "bytes.wire", "pieces.duplicate", "page_table.table_bytes_max",
+    "modelled.collapse_ns", "modelled.collapse_stall_ns_max",
+)  # fmt: skip
+_LEFT_OUT: Final = ("scenario", "schema_version")
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, int | float]:
+    """Dotted key -> number, for all numbers of `result`."""
+    return dict(_flat({key: value for key, value in result.items() if key not in _LEFT_OUT}, ""))
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, bool | int):
+        yield path, int(value)
+    elif isinstance(value, float):
+        if math.isfinite(value):
+            yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{number}")
+
+
+def unit(key: str) -> str:
+    """ "time" (ns), "size" (bytes), "rate" (bytes per second) or "" of the figure `key`."""
+    parts = key.split(".")
+    if parts[-1].endswith("bytes_per_s"):
+        return "rate"
+    if any(part.endswith(("_ns", "_ns_max")) or part == "ns" for part in parts):
+        return "time"
+    if any(part == "bytes" or part.endswith(("_bytes", "_bytes_max")) for part in parts):
+        return "size"
+    return ""
+
+
+def show(key: str, value: float) -> str:
+    """A figure for people, in its unit."""
+    if not math.isfinite(value):
+        return str(value)
+    kind = unit(key)
+    if kind == "time":
+        return format_time(round(value))
+    if kind == "size":
+        return format_size(round(value))
+    if kind == "rate":
+        return f"{value / 1e6:,.1f} MB/s"
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.3f}"
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that no result has."""
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "the keys are those of result.json, as in fault.p99_ns"
+    return f"no result has a figure {key!r}; {hint}"

@@ -1,0 +1,52 @@
+"""Which program made a result: its version and a digest of its code, because seed and scenario are not enough.
+
+Determinism is seed + scenario + code. The version is what people speak of; the digest (xxh3_64 over the sources of the
+three packages, in order of name) tells two states of one version apart. Code of third parties (entry points) and the
+versions of libraries are not in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import xxhash
+
+import migemu
+from migemu.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A state of migemu."""
+
+    version: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.version}+{self.code}"
+
+    def compare(self, other: Program) -> None:
+        """InputError when `other` is not the same state: its figures could not stand beside ours."""
+        if self != other:
+            raise InputError(f"the worker runs migemu {other}, the sweep was started by {self}; install the same there")
+
+    @classmethod
+    def parse(cls, text: str) -> Program:
+        """The program that `str` has written."""
+        version, _, code = text.rpartition("+")
+        return cls(version, code)
+
+
+@cache
+def this_program() -> Program:
+    """The state that is running."""
+    hasher = xxhash.xxh3_64()
+    for package in ("dest_node", "migemu", "source_node"):
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for file in sorted(Path(folder).rglob("*.py")):
+                hasher.update(f"{package}/{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
+    return Program(migemu.__version__, hasher.hexdigest())

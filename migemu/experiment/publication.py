@@ -1,0 +1,178 @@
+"""A published result as data: what was run, what was reported, and how the same figure is read off a modelled run.
+
+Rules of this file
+    1. Every setting says where its value is from. One that no source states is an `assumption`, with the reason; none
+       is chosen so that a figure comes out right.
+    2. A figure is a number or a range as it was published, and a function of one result. Where this program has no way
+       to run what was measured, the variant says so, and its figures stand without a counterpart.
+    3. Nothing here runs anything: `cells` gives what has to be run, `judge` takes the results.
+
+Words
+    variant    one of the runs that a publication compares: the same machine with something switched on or off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from migemu.experiment.cell import Cell, make_cell, overlay
+from migemu.registry import Registry
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`value` of the setting `key`, and where it is from."""
+
+    key: str
+    value: Any
+    source: str
+    assumed: bool = False
+
+
+def assumed(key: str, value: Any, why: str) -> Setting:
+    """A setting that no source states."""
+    return Setting(key, value, why, assumed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A published figure: `low` to `high` (the same for a single number), of a `variant`, as text by `show`.
+
+    `rounded`: the source gives it as "about". `of` reads it off a result; None where the result has nothing to say.
+    """
+
+    name: str
+    variant: str
+    low: float
+    high: float
+    show: Callable[[float], str]
+    of: Callable[[Result], float | None]
+    rounded: bool = False
+
+    def error(self, modelled: float) -> float:
+        """(modelled - published) / published; zero within a range, from its nearer end outside."""
+        nearest = min(max(modelled, self.low), self.high)
+        return (modelled - nearest) / nearest if nearest else modelled - nearest
+
+    @property
+    def published(self) -> str:
+        """As it was published."""
+        text = self.show(self.low) if self.low == self.high else f"{self.show(self.low)} to {self.show(self.high)}"
+        return f"about {text}" if self.rounded else text
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One run: settings on top of the publication's. `histogram_us` is the published one: lower bound -> samples.
+
+    `impossible`: why this program cannot run it, or "".
+    """
+
+    name: str
+    description: str
+    settings: tuple[Setting, ...] = ()
+    histogram_us: Mapping[int, int] = field(default_factory=dict)
+    impossible: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All of it. `caveats` are assumptions that are no setting; `references` are texts that begin with [their name]."""
+
+    title: str
+    source: str
+    settings: tuple[Setting, ...]
+    variants: tuple[Variant, ...]
+    figures: tuple[Figure, ...]
+    caveats: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+    def cells(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Cell]:
+        """Variant -> what to run for it; `changes` are a user's settings on top. Impossible ones say why."""
+        made: dict[str, Cell] = {}
+        for variant in self.variants:
+            title = f"{name}: {variant.name}"
+            wanted = {each.key: each.value for each in (*self.settings, *variant.settings)} | dict(changes or {})
+            cell = make_cell(variant.name, {"variant": variant.name}, overlay({}, wanted), name, title)
+            if variant.impossible:
+                cell = Cell(variant.name, cell.coordinates, None, variant.impossible)
+            made[variant.name] = cell
+        return made
+
+    def assumptions(self) -> list[tuple[str, str]]:
+        """(setting = value, why) of everything that is assumed, then the caveats under ""."""
+        found = [(f"{each.key} = {_text(each.value)}", each.source) for each in self.settings if each.assumed]
+        for variant in self.variants:
+            found += [
+                (f"{variant.name}: {each.key} = {_text(each.value)}", each.source)
+                for each in variant.settings
+                if each.assumed
+            ]
+        return found + [("", caveat) for caveat in self.caveats]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A published figure beside the modelled one; `problem` says why there is none."""
+
+    figure: Figure
+    modelled: float | None
+    problem: str = ""
+
+
+def judge(publication: Publication, results: Mapping[str, Result], problems: Mapping[str, str]) -> list[Judged]:
+    """Every figure, in order: `results` by variant, and why others have none."""
+    rows: list[Judged] = []
+    for figure in publication.figures:
+        if figure.variant in results:
+            modelled = figure.of(results[figure.variant])
+            rows.append(Judged(figure, modelled, "" if modelled is not None else "it had no faults"))
+        else:
+            rows.append(Judged(figure, None, problems.get(figure.variant, "not run")))
+    return rows
+
+
+# ----------------------------------------------------------------------------------------- figures of a histogram
+
+
+def share_between(low_us: int, high_us: int | None) -> Callable[[Result], float | None]:
+    """The share of faults that took from `low_us` to below `high_us` (None: any longer), both powers of two or 0."""
+
+    def of(result: Result) -> float | None:
+        count: int = result["fault"]["count"]
+        return between(buckets(result), low_us, high_us) / count if count else None
+
+    return of
+
+
+def count_between(low_us: int, high_us: int | None) -> Callable[[Result], float | None]:
+    """How many faults took from `low_us` to below `high_us`."""
+    return lambda result: between(buckets(result), low_us, high_us)
+
+
+def mean_ns(result: Result) -> float | None:
+    """Mean fault latency."""
+    return float(result["fault"]["mean_ns"]) if result["fault"]["count"] else None
+
+
+def buckets(result: Result) -> dict[int, int]:
+    """`fault.log2_us` with numbers as keys."""
+    return {int(bound): count for bound, count in result["fault"]["log2_us"].items()}
+
+
+def between(histogram: Mapping[int, int], low_us: int, high_us: int | None) -> int:
+    """Samples in the buckets from `low_us` to below `high_us`."""
+    return sum(count for bound, count in histogram.items() if low_us <= bound and (high_us is None or bound < high_us))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+publications: Final[Registry[Publication]] = Registry("published result", "migemu.publication")

@@ -1,0 +1,293 @@
+"""Results: the file in which a sweep keeps what has finished (`schema` has its tables).
+
+Rules of this file
+    1. A run is committed when it has finished, to the disk (WAL, synchronous=FULL): a kill at any moment costs what is
+       under way, never what is done.
+    2. One writer at a time, held by a lock beside the file; readers are welcome while it writes.
+    3. A file that is damaged, of another program or another version is told in one line and never written to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from migemu.errors import BrokenError, InputError, one_line
+from migemu.experiment import schema
+from migemu.experiment.cell import Cell, differing
+from migemu.experiment.figures import figures
+from migemu.experiment.program import Program, this_program
+from migemu.experiment.sweep import Sweep
+from migemu.experiment.world import Answer
+
+_BUSY_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row: how one cell went with one seed. `result` is {} where there is none."""
+
+    cell: str
+    coordinates: Mapping[str, str]
+    seed: int
+    status: str
+    error: str
+    program: str
+    wall_ns: int
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a sweep file has that the results do not know, and the other way round; names of cells."""
+
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+    changed: tuple[str, ...]
+    seeds_new: tuple[int, ...]
+    seeds_gone: tuple[int, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.gone or self.changed or self.seeds_new or self.seeds_gone)
+
+
+class Results:
+    """An open file of results. Use `create`, `resume` or `read`, and close it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
+        self.path, self._db, self._lock = path, connection, lock
+
+    # ---------------------------------------------------------------------------------------------------- opening
+
+    @classmethod
+    def create(cls, path: Path, sweep: Sweep, world: str) -> Self:
+        """A new file for `sweep`. InputError when something is there already; BrokenError when it cannot be made."""
+        lock = _lock(path)
+        if path.exists():
+            lock.close()
+            raise InputError(f"{path} holds results already; go on with them by --resume, or give another --out")
+        with _told(path):
+            connection = _connect(path, "rwc")
+            with connection:
+                connection.executescript(f"BEGIN;{schema.TABLES}")
+                connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+                head = {"world": world, "created": _now(), "program": str(this_program())}
+                connection.executemany("INSERT INTO sweep VALUES (?, ?)", head.items())
+            connection.execute(
+                "PRAGMA journal_mode = WAL"
+            )  # only now, so that even a killed start leaves one whole file
+        results = cls(path, connection, lock)
+        results.adopt(sweep)
+        return results
+
+    @classmethod
+    def resume(cls, path: Path, world: str) -> Self:
+        """The file of an earlier call, to write to. InputError as `read`, or when it is of another world or version."""
+        lock = _lock(path)
+        try:
+            with cls.read(path) as before:
+                there, program = before.head("world"), Program.parse(before.head("program"))
+            if there != world:
+                raise InputError(f"{path} holds runs of {there}, not of {world}; give another --out")
+            if program.version != this_program().version:
+                raise InputError(
+                    f"{path} was made by migemu {program.version}, this is {this_program().version}: their figures do "
+                    "not belong in one sweep; give another --out, or resume it with that version"
+                )
+            with _told(path):
+                connection = _connect(path, "rw")
+                connection.execute("PRAGMA journal_mode = WAL")
+                return cls(path, connection, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Any file of results, to read from. InputError when it is not one, is damaged, or of another version."""
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file of results")
+        try:
+            connection = _connect(path, "ro")
+            number = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise InputError(
+                f"{path} cannot be read as SQLite ({one_line(error)}): it is damaged or something else; it was left as "
+                "it is, give another --out"
+            ) from None
+        problem = ""
+        if number != schema.APPLICATION_ID:
+            problem = "is an SQLite file, but not of results of a sweep"
+        elif version != schema.VERSION:
+            problem = f"has tables of version {version}, this program reads version {schema.VERSION}"
+        elif verdict != "ok":
+            problem = f"is damaged ({one_line(ValueError(verdict))}); it was left as it is, give another --out"
+        if problem:
+            connection.close()
+            raise InputError(f"{path} {problem}")
+        return cls(path, connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the lock goes with it. A writer leaves one plain file that can be copied anywhere."""
+        if self._lock is not None:
+            try:
+                self._db.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.Error:
+                pass  # somebody reads it: the next writer will do it
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    # ---------------------------------------------------------------------------------------------------- the sweep
+
+    def head(self, key: str) -> str:
+        """What `sweep` has under `key`; "" if nothing."""
+        row = self._db.execute("SELECT value FROM sweep WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def changes(self, sweep: Sweep) -> Changes:
+        """How `sweep` differs from what the file was written for."""
+        rows = self._db.execute("SELECT name, digest, settings FROM cell WHERE in_sweep ORDER BY position")
+        known = {name: (digest, json.loads(settings)) for name, digest, settings in rows}
+        now = {cell.name: cell for cell in sweep.cells}
+        changed = [
+            f"{name} ({_difference(known[name][1], cell)})"
+            for name, cell in now.items()
+            if name in known and known[name][0] != cell.digest
+        ]
+        seeds = json.loads(self.head("seeds"))
+        return Changes(
+            tuple(name for name in now if name not in known), tuple(name for name in known if name not in now),
+            tuple(changed), tuple(seed for seed in sweep.seeds if seed not in seeds),
+            tuple(seed for seed in seeds if seed not in sweep.seeds),
+        )  # fmt: skip
+
+    def adopt(self, sweep: Sweep) -> None:
+        """From now on the file is `sweep`'s: its cells are `in_sweep`, all others are kept aside."""
+        head = {
+            "name": sweep.name, "description": sweep.description, "file": sweep.text, "seeds": json.dumps(sweep.seeds),
+            "axes": json.dumps({axis.name: axis.description for axis in sweep.axes}), "program": str(this_program()),
+        }  # fmt: skip
+        with _told(self.path), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO sweep VALUES (?, ?)", head.items())
+            self._db.execute("UPDATE cell SET in_sweep = 0")
+            for position, cell in enumerate(sweep.cells):
+                settings = {} if cell.scenario is None else cell.scenario.resolved()
+                (number,) = self._db.execute(
+                    "INSERT INTO cell (name, digest, in_sweep, position, problem, settings) VALUES (?, ?, 1, ?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET in_sweep = 1, position = excluded.position, problem = excluded.problem "
+                    "RETURNING id", (cell.name, cell.digest, position, cell.problem, json.dumps(settings)),
+                ).fetchone()  # fmt: skip
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO coordinate VALUES (?, ?, ?, ?)",
+                    [(number, axis, place, value) for place, (axis, value) in enumerate(cell.coordinates.items())],
+                )
+
+    # ----------------------------------------------------------------------------------------------------- the runs
+
+    def record(self, cell: Cell, seed: int, answer: Answer, attempts: int) -> None:
+        """Keep one run that has ended, in one transaction. BrokenError when the disk refuses it."""
+        result = answer.result or {}
+        status = schema.FAILED if answer.error else schema.DONE
+        with _told(self.path), self._db:
+            (number,) = self._db.execute(
+                "SELECT id FROM cell WHERE name = ? AND digest = ?", (cell.name, cell.digest)
+            ).fetchone()
+            self._db.execute("DELETE FROM run WHERE cell = ? AND seed = ? AND status = 'failed'", (number, seed))
+            run = self._db.execute(
+                "INSERT INTO run (cell, seed, status, error, traceback, attempts, kind, program, worker, finished, "
+                "wall_ns, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, seed, status, answer.error, answer.traceback, attempts, str(result.get("kind", "")),
+                 str(answer.job.program), answer.worker, _now(), answer.wall_ns, json.dumps(result) if result else ""),
+            ).lastrowid  # fmt: skip
+            rows = [(run, key, value) for key, value in figures(result).items()]
+            self._db.executemany("INSERT INTO figure VALUES (?, ?, ?)", rows)
+
+    def done(self) -> set[tuple[str, str, int]]:
+        """(cell, digest, seed) of every run that is done."""
+        rows = self._db.execute(
+            "SELECT name, digest, seed FROM run JOIN cell ON cell.id = run.cell WHERE status = 'done'"
+        )
+        return {(name, digest, seed) for name, digest, seed in rows}
+
+    def axes(self) -> list[str]:
+        """The names of the axes, and `cell` where there are cells beside the grid."""
+        rows = self._db.execute("SELECT axis, min(position) FROM coordinate GROUP BY axis ORDER BY 2, 1")
+        return [axis for axis, _ in rows]
+
+    def impossible(self) -> list[tuple[str, str]]:
+        """(cell, problem) of each impossible cell of the sweep."""
+        rows = self._db.execute("SELECT name, problem FROM cell WHERE in_sweep AND problem != '' ORDER BY position")
+        return [(name, problem) for name, problem in rows]
+
+    def runs(self) -> Iterator[Run]:
+        """All runs of the sweep as it is now, in the order of its file, by seed."""
+        coordinates: dict[int, dict[str, str]] = {}
+        for cell, axis, value in self._db.execute("SELECT cell, axis, value FROM coordinate ORDER BY cell, position"):
+            coordinates.setdefault(cell, {})[axis] = value
+        rows = self._db.execute(
+            "SELECT cell.id, name, seed, status, error, program, wall_ns, result FROM run JOIN cell "
+            "ON cell.id = run.cell WHERE in_sweep ORDER BY cell.position, seed"
+        )
+        for number, name, seed, status, error, program, wall_ns, result in rows:
+            there = json.loads(result) if result else {}
+            yield Run(name, coordinates.get(number, {}), seed, status, error, program, wall_ns, there)
+
+
+def _difference(before: dict[str, Any], cell: Cell) -> str:
+    if cell.scenario is None or not before:
+        return "impossible now" if cell.scenario is None else "impossible before"
+    settings = differing(before, cell.scenario.resolved())
+    return ", ".join(f"{key} {old} -> {new}" for key, (old, new) in settings.items())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
+    if mode != "ro":
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _lock(path: Path) -> Any:
+    """A lock that ends with this process, however it ends. InputError when another sweep holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f"{path.name}.lock").open("a")
+    except OSError as error:
+        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise InputError(f"another sweep writes to {path} at this moment; wait for it, or give another --out") from None
+    return file
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's errors in the words of this program."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise BrokenError(f"{path} cannot be written: {one_line(error)}; what was finished before is in it") from None
