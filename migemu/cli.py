@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from migemu import reporting
 from migemu.check import check
 from migemu.command import (
     CONTEXT,
@@ -21,6 +22,7 @@ from migemu.command import (
     json_option,
     load_scenario,
     quiet_option,
+    report_option,
     scenario_argument,
     set_option,
     stderr_console,
@@ -76,10 +78,11 @@ def main() -> None:
     Choices:     migemu list;  every setting: migemu list --settings
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
+    To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
     """
 
 
-for command in (check, sim, sweep, compare, reproduce):
+for command in (check, sim, sweep, compare, reproduce, reporting.report):
     main.add_command(command)
 
 
@@ -91,9 +94,10 @@ for command in (check, sim, sweep, compare, reproduce):
 @json_option
 @quiet_option
 @trace_option
+@report_option
 def run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool,
+    trace: bool, report: bool,
 ) -> None:  # fmt: skip
     """Run both nodes on this machine, watch over them, and show what happened.
 
@@ -107,7 +111,7 @@ def run(
     it was run. Exit codes: 0 verified, 2 bad input, 3 something broke, 4 a node broke the protocol, 5 memory differs,
     130 interrupted.
     """
-    _run(scenario_file, assignments, image, out, as_json, quiet, trace)
+    _run(scenario_file, assignments, image, out, as_json, quiet, trace, report)
 
 
 @main.command()
@@ -118,15 +122,16 @@ def run(
 @json_option
 @quiet_option
 @trace_option
+@report_option
 def demo(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool,
+    trace: bool, report: bool,
 ) -> None:  # fmt: skip
     """Migrate 1 GiB between two processes over an emulated 1 Gbit/s, 1 ms link, slowly enough to watch.
 
     The same as `migemu run` with a few settings made beforehand; all its options apply.
     """
-    _run(scenario_file, (*(() if scenario_file else DEMO), *assignments), image, out, as_json, quiet, trace)
+    _run(scenario_file, (*(() if scenario_file else DEMO), *assignments), image, out, as_json, quiet, trace, report)
 
 
 @main.command("list")
@@ -161,7 +166,7 @@ def _shown(default: Any) -> str:
 
 def _run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool,
+    trace: bool, report: bool,
 ) -> None:  # fmt: skip
     voice = Voice(stderr_console())
     scenario = load_scenario(voice, scenario_file, assignments, image)
@@ -172,7 +177,7 @@ def _run(
         if scenario.memory.image:
             check_image(Path(scenario.memory.image))
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
-            outcome = asyncio.run(_pair(scenario, directory, progress, trace))
+            outcome = asyncio.run(_pair(scenario, directory, progress, trace or report))
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = _result(directory)
@@ -181,6 +186,8 @@ def _run(
     elif result and result["time_ns"]["postcopy"] and not quiet:
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
+    if report:
+        _report(voice, directory, quiet or as_json)
     if outcome.error:
         voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(outcome.exit_code)
@@ -188,6 +195,17 @@ def _run(
 
 async def _pair(scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> PairOutcome:
     return await Pair(scenario, directory, progress, trace).run()
+
+
+def _report(voice: Voice, directory: Path, quiet: bool) -> None:
+    """The page of a run; that it cannot be written is told, and changes nothing of how the run ended."""
+    try:
+        reporting.write_page([directory], directory / reporting.PAGE, console=voice.console)
+    except MigemuError as error:
+        voice.notice(str(error))
+    else:
+        if not quiet:
+            click.echo(f"report: {directory / reporting.PAGE}")
 
 
 def _result(directory: Path) -> dict[str, Any]:

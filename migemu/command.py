@@ -37,6 +37,9 @@ set_option = click.option(
     help="Change one setting of the scenario; may be given many times. `migemu list --settings` shows them all.",
 )  # fmt: skip
 trace_option = click.option("--trace", is_flag=True, help="Also write every event to DIR/trace.jsonl.")
+report_option = click.option(
+    "--report", is_flag=True, help="Also write DIR/report.html, to be opened in a browser; implies --trace."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 supervised_option = click.option("--supervised", is_flag=True, hidden=True)

@@ -22,12 +22,13 @@ def log2_histogram(title: str, buckets: Mapping[int, int]) -> str:
     while bound <= last:
         count = buckets.get(bound, 0)
         bar = "@" * (count * _BAR // most)
-        lines.append(f"{_label(bound):<16} {count:>8} |{bar:<{_BAR}}|")
+        lines.append(f"{bucket_label(bound):<16} {count:>8} |{bar:<{_BAR}}|")
         bound = bound * 2 or 1
     return "\n".join(lines)
 
 
-def _label(bound: int) -> str:
+def bucket_label(bound: int) -> str:
+    """`4096` -> `"[4K, 8K)"`: the bucket of that lower bound."""
     return f"[{bound}]" if bound < 2 else f"[{_short(bound)}, {_short(bound * 2)})"
 
 

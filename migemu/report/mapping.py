@@ -23,7 +23,9 @@ from migemu.mm.access import UNIFORM, AccessModel, Pattern
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
 
-_CHANGES: Final = (Happening.CONTINUED, Happening.COLLAPSED, Happening.ZAPPED)
+#: What changes a mapping.
+CHANGES: Final = (Happening.CONTINUED, Happening.COLLAPSED, Happening.ZAPPED)
+_NEED_LEVEL: Final = (Happening.CONTINUED, Happening.COLLAPSED)
 
 
 class MappingAt(NamedTuple):
@@ -102,6 +104,50 @@ class Mapping:
                     below[first // self.geometry.pages(table)] += sign * pages
 
 
+class MappingOverTime:
+    """Follows the events of a trace about `pages` base pages, and says on demand what the mapping is like."""
+
+    __slots__ = ("_access", "_mapping", "_pages", "_pattern")
+
+    def __init__(
+        self, geometry: Geometry, pages: int, access: AccessModel | None = None, pattern: Pattern = UNIFORM
+    ) -> None:
+        self._mapping = Mapping(geometry, pages)
+        self._pages = pages
+        self._access = AccessModel(geometry=geometry) if access is None else access
+        self._pattern = pattern
+
+    def take(self, event: Event) -> bool:
+        """The next event; whether it changes the mapping. ValueError: it lies outside the memory."""
+        happening, first, count, level = event.event, event.first, event.count, event.level
+        if happening not in CHANGES or first is None:
+            return False
+        mapping = self._mapping
+        if happening is Happening.COLLAPSED and level is not None:
+            count = mapping.geometry.pages(level)
+        if count is None or first < 0 or first + count > self._pages or (level is None and happening in _NEED_LEVEL):
+            raise ValueError(
+                f"{happening.value} of {count} pages at {first} does not fit a memory of {self._pages} pages"
+            )
+        if level is None or happening is Happening.ZAPPED:
+            mapping.drop(first, count)
+        elif happening is Happening.COLLAPSED:
+            mapping.collapse(first, level)
+        else:
+            mapping.map(first, count, level)
+        return True
+
+    def at(self, t: int) -> MappingAt:
+        """The mapping as it stands, as of `t`."""
+        leaves, page_bytes = self._mapping.leaves, self._mapping.geometry.page_bytes
+        return MappingAt(
+            t,
+            {level: pages * page_bytes for level, pages in self._mapping.leaf_pages.items()},
+            self._mapping.page_table_bytes,
+            self._access.access_ns(leaves, self._pattern) if any(leaves.values()) else None,
+        )
+
+
 def mapping_over_time(
     events: Iterable[Event],
     geometry: Geometry,
@@ -115,45 +161,15 @@ def mapping_over_time(
 
     ValueError: an event outside the `pages` of the memory.
     """
-    model = AccessModel(geometry=geometry) if access is None else access
-    mapping = Mapping(geometry, pages)
+    mapping = MappingOverTime(geometry, pages, access, pattern)
     told: int | None = None
     pending: int | None = None
     for event in events:
-        if not _apply(event, mapping, pages):
+        if not mapping.take(event):
             continue
         pending = event.t
         if told is None or event.t - told >= every_ns:
-            yield _at(event.t, mapping, model, pattern)
+            yield mapping.at(event.t)
             told, pending = event.t, None
     if pending is not None:
-        yield _at(pending, mapping, model, pattern)
-
-
-def _apply(event: Event, mapping: Mapping, pages: int) -> bool:
-    """Do to `mapping` what `event` says; whether it says anything of it."""
-    happening, first, count, level = event.event, event.first, event.count, event.level
-    if happening not in _CHANGES or first is None:
-        return False
-    if happening is Happening.COLLAPSED and level is not None:
-        count = mapping.geometry.pages(level)
-    if count is None or first < 0 or first + count > pages or (level is None and happening is not Happening.ZAPPED):
-        raise ValueError(f"{happening.value} of {count} pages at {first} does not fit a memory of {pages} pages")
-    if level is None or happening is Happening.ZAPPED:
-        mapping.drop(first, count)
-    elif happening is Happening.COLLAPSED:
-        mapping.collapse(first, level)
-    else:
-        mapping.map(first, count, level)
-    return True
-
-
-def _at(t: int, mapping: Mapping, model: AccessModel, pattern: Pattern) -> MappingAt:
-    leaves = mapping.leaves
-    page_bytes = mapping.geometry.page_bytes
-    return MappingAt(
-        t,
-        {level: pages * page_bytes for level, pages in mapping.leaf_pages.items()},
-        mapping.page_table_bytes,
-        model.access_ns(leaves, pattern) if any(leaves.values()) else None,
-    )
+        yield mapping.at(pending)

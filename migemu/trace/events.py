@@ -5,8 +5,9 @@ A trace is a file of JSON lines. The first line names the schema:
     {"schema": "migemu-trace", "version": 2, "kind": "measured"}
 
 Every other line is one event: `t` (ns, one clock for the whole file, never going back), `node` ("source",
-"destination"), `event` (a value of `Happening`), and those of `first`, `count`, `level` ("PTE", "PMD", "PUD" ...),
-`vcpu`, `write`, `urgent`, `detail` that `FIELDS` gives to it.
+"destination"; "link" for what neither node sees), `event` (a value of `Happening`), and those of `first`, `count`,
+`level` ("PTE", "PMD", "PUD" ...), `vcpu`, `write`, `urgent`, `detail`, `wire` that `FIELDS` gives to it. `wire` is an
+object of integers (`Wire`).
 
 Rules
     1. Events of one node stand in the order in which they happened. `first` is a base page and, unless its comment says
@@ -17,6 +18,7 @@ Rules
     5. One collapse: `cleared`*, `collapsed`, `flushed`, `freed` (kernel-semantics 2.3; the order of v2 of the series).
     6. A name never changes its meaning within one version. Version 2 (this one) tells of the page table, of protection,
        poison and removal; it calls `dropped` what version 1 called `duplicate`.
+    7. `carried` is told by models: in a measured run nobody sees the wire.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from migemu.mm.pages import Level, PageIndex
 SCHEMA: Final = "migemu-trace"
 SCHEMA_VERSION: Final = 2
 KINDS: Final = ("measured", "modelled")
-NODES: Final = ("source", "destination")
+NODES: Final = ("source", "destination", "link")
 
 
 class Happening(Enum):
@@ -40,7 +42,9 @@ class Happening(Enum):
     STATE = "state"  # detail: the stage that begins
     LOST = "lost"  # detail: a connection ended, and why
     POLICY = "policy"  # detail: the collapse policy, then its promises ("steps", "collapses") as words
+    ASKED = "asked"  # the source has read a request
     SENT = "sent"  # detail "zero" without payload
+    CARRIED = "carried"  # a frame about these pages has left the link; detail: "main", "preempt", or "return"
     REQUESTED = "requested"  # the destination asked the source for it
     RECEIVED = "received"  # bytes that were new, and are in their place; detail "zero" without payload
     DROPPED = "dropped"  # bytes that came and were not stored; detail: why ("duplicate")
@@ -73,7 +77,9 @@ FIELDS: Final[dict[Happening, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     Happening.STATE: (("detail",), ()),
     Happening.LOST: (("detail",), ()),
     Happening.POLICY: (("detail",), ()),
+    Happening.ASKED: (("first", "count", "level"), ()),
     Happening.SENT: (("first", "count", "level", "urgent"), ("detail",)),
+    Happening.CARRIED: (("first", "count", "level", "detail", "wire"), ()),
     Happening.REQUESTED: (("first", "count", "level"), ()),
     Happening.RECEIVED: (("first", "count", "level", "urgent"), ("detail",)),
     Happening.DROPPED: (("first", "count"), ("detail",)),
@@ -99,9 +105,33 @@ FIELDS: Final[dict[Happening, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 
 
-#: What both nodes tell, and what the source alone; all else is the destination's.
+#: What both nodes tell, what the source alone, what a modelled link; all else is the destination's.
 OF_BOTH: Final = (Happening.MEMORY, Happening.STATE, Happening.LOST)
-OF_SOURCE: Final = (Happening.SENT,)
+OF_SOURCE: Final = (Happening.ASKED, Happening.SENT)
+OF_LINK: Final = (Happening.CARRIED,)
+
+
+def told_by(happening: Happening) -> tuple[str, ...]:
+    """The nodes that tell of it."""
+    if happening in OF_BOTH:
+        return NODES[:2]
+    return NODES[:1] if happening in OF_SOURCE else NODES[2:] if happening in OF_LINK else NODES[1:2]
+
+
+class Wire(NamedTuple):
+    """How a frame got over the link: times of the trace's clock, and its length.
+
+    enqueued <= started <= departed <= the event's own `t`, which is when its last byte arrived.
+    """
+
+    enqueued: int
+    """It was handed to its channel."""
+    started: int
+    """Its first byte went onto the wire."""
+    departed: int
+    """Its last byte did; where some were lost, when the last of them was sent again."""
+    frame_bytes: int
+    """All of it, header and payload."""
 
 
 class Event(NamedTuple):
@@ -117,6 +147,10 @@ class Event(NamedTuple):
     write: bool | None = None
     urgent: bool | None = None
     detail: str | None = None
+    wire: Wire | None = None
+
+
+_PLAIN: Final = Event._fields[3:-1]
 
 
 def header_line(kind: str) -> str:
@@ -127,7 +161,9 @@ def header_line(kind: str) -> str:
 def event_line(event: Event) -> str:
     """One line of a trace file, without the line's end."""
     fields: dict[str, object] = {"t": event.t, "node": event.node, "event": event.event.value}
-    for name, value in zip(Event._fields[3:], event[3:], strict=True):
+    for name, value in zip(_PLAIN, event[3:-1], strict=True):
         if value is not None:
             fields[name] = value.name if isinstance(value, Level) else value
+    if event.wire is not None:
+        fields["wire"] = event.wire._asdict()
     return json.dumps(fields, separators=(",", ":"))

@@ -13,7 +13,7 @@ Rules
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from operator import itemgetter
@@ -22,14 +22,14 @@ from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from migemu.errors import InputError
 from migemu.mm.pages import GEOMETRIES, Geometry, Level
-from migemu.trace.events import FIELDS, KINDS, NODES, OF_BOTH, OF_SOURCE, SCHEMA, SCHEMA_VERSION, Event, Happening
+from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, Event, Happening, Wire, told_by
 
 _BLOCK: Final = 1024
 _HAPPENINGS: Final = {one.value: one for one in Happening}
 _LEVELS: Final = {level.name: level for level in Level}
 _TYPES: Final[dict[str, type]] = {
     "t": int, "node": str, "event": str, "first": int, "count": int, "level": str, "vcpu": int, "write": bool,
-    "urgent": bool, "detail": str,
+    "urgent": bool, "detail": str, "wire": dict,
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ class Trace:
 
     def _event(self, said: dict[str, Any]) -> Event:
         """One event. ValueError says what is wrong; other errors that something is."""
-        values = said.values()
+        values: Iterable[Any] = said.values()
         shape = (said["event"], *said, *map(type, values))
         plan = self._plans.get(shape)
         if plan is None:
@@ -116,6 +116,9 @@ class Trace:
         level = None
         if plan.has_level and (level := _LEVELS.get(said["level"])) is None:
             raise ValueError(f"there is no level {said['level']!r}")
+        if plan.has_wire:
+            wire = _wire(said["wire"])
+            values = [wire if name == "wire" else value for name, value in said.items()]
         self._last_t = said["t"]
         return Event._make(plan.fields((None, plan.happening, level, *values)))
 
@@ -182,6 +185,7 @@ class _Plan(NamedTuple):
     happening: Happening
     nodes: tuple[str, ...]
     has_level: bool
+    has_wire: bool
     fields: Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
 
@@ -202,8 +206,14 @@ def _plan(said: dict[str, Any]) -> _Plan:
     place = {"event": 1, "level": 2}
     names = list(said)
     places = [place.get(name, names.index(name) + 3 if name in said else 0) for name in Event._fields]
-    nodes = NODES if happening in OF_BOTH else NODES[:1] if happening in OF_SOURCE else NODES[1:]
-    return _Plan(happening, nodes, "level" in said, itemgetter(*places))
+    return _Plan(happening, told_by(happening), "level" in said, "wire" in said, itemgetter(*places))
+
+
+def _wire(said: dict[str, Any]) -> Wire:
+    """What `carried` says of the wire. ValueError when it is not all of it, or something else."""
+    if set(said) != set(Wire._fields) or any(type(value) is not int for value in said.values()):
+        raise ValueError(f"'wire' is {said!r}; it has {', '.join(Wire._fields)}, all integers")
+    return Wire(**said)
 
 
 def _excerpt(line: bytes | str, most: int = 60) -> str:

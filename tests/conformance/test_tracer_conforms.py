@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from migemu.errors import BrokenError
 from migemu.mm.pages import Level
 from migemu.ports import Tracer
-from migemu.trace.events import Event, Happening
+from migemu.trace.events import Event, Happening, Wire
 from migemu.trace.recorder import FileRecorder, MemoryRecorder, merge
 
 EVENTS = [
@@ -36,9 +36,10 @@ def read_trace(path: Path) -> tuple[dict[str, object], list[Event]]:
     header, *lines = map(json.loads, text[:-1].split("\n"))
     events = []
     for said in lines:
-        level = said.pop("level", None)
+        level, wire = said.pop("level", None), said.pop("wire", None)
         t, node, happening = said.pop("t"), said.pop("node"), Happening(said.pop("event"))
-        events.append(Event(t, node, happening, level=None if level is None else Level[level], **said))
+        typed = {"level": level and Level[level], "wire": wire and Wire(**wire)}
+        events.append(Event(t, node, happening, **typed, **said))
     return header, events
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level
-from migemu.trace.events import Event, Happening, event_line, header_line
+from migemu.trace.events import Event, Happening, Wire, event_line, header_line
 from migemu.trace.recorder import FileRecorder, MemoryRecorder, merge
 
 events = st.builds(
@@ -27,6 +27,7 @@ events = st.builds(
     write=st.none() | st.booleans(),
     urgent=st.none() | st.booleans(),
     detail=st.none() | st.text(),
+    wire=st.none() | st.builds(Wire, *[st.integers(0, 2**63)] * 4),
 )
 
 
@@ -57,6 +58,11 @@ def test_the_first_line_names_the_schema() -> None:
             Event(8, "destination", Happening.COLLAPSED, 0, level=Level.PUD),
             '{"t":8,"node":"destination","event":"collapsed","first":0,"level":"PUD"}',
         ),
+        (
+            Event(9, "link", Happening.CARRIED, 3, 1, Level.PTE, detail="main", wire=Wire(1, 4, 5, 4128)),
+            '{"t":9,"node":"link","event":"carried","first":3,"count":1,"level":"PTE","detail":"main",'
+            '"wire":{"enqueued":1,"started":4,"departed":5,"frame_bytes":4128}}',
+        ),
     ],
 )
 def test_an_event_is_a_line_of_the_fields_that_it_has(event: Event, line: str) -> None:
@@ -69,11 +75,9 @@ def test_any_event_is_one_line_that_says_all_of_it(event: Event) -> None:
     line = event_line(event)
     assert line.isprintable()
     said = json.loads(line)
-    level = said.get("level")
-    again = Event(
-        said.pop("t"), said.pop("node"), Happening(said.pop("event")),
-        **said | ({"level": Level[level]} if level is not None else {}),
-    )  # fmt: skip
+    typed = {"level": Level.__getitem__, "wire": lambda wire: Wire(**wire)}
+    fields = {name: typed[name](value) if name in typed else value for name, value in said.items()}
+    again = Event(fields.pop("t"), fields.pop("node"), Happening(fields.pop("event")), **fields)
     assert again == event
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migemu.errors import InputError
 from migemu.mm.pages import TINY, Level
-from migemu.trace.events import FIELDS, NODES, OF_BOTH, OF_SOURCE, Event, Happening, event_line, header_line
+from migemu.trace.events import FIELDS, Event, Happening, Wire, event_line, header_line, told_by
 from migemu.trace.reading import read_trace
 from tests.unit.trace.traces import destination, memory, source, whole, write_lines
 
@@ -59,12 +59,12 @@ def fields_of(happening: Happening) -> st.SearchStrategy[Event]:
     values: dict[str, st.SearchStrategy[object]] = {
         "first": st.integers(-5, 2**40), "count": st.integers(-(2**63), 2**64), "level": st.sampled_from(Level),
         "vcpu": st.integers(0, 1024), "write": st.booleans(), "urgent": st.booleans(), "detail": st.text(max_size=20),
+        "wire": st.builds(Wire, *[st.integers(0, 2**63)] * 4),
     }  # fmt: skip
     needed, possible = FIELDS[happening]
-    nodes = NODES if happening in OF_BOTH else NODES[:1] if happening in OF_SOURCE else NODES[1:]
     fields: dict[str, st.SearchStrategy[object]] = {name: st.none() for name in values}
     fields |= {name: values[name] for name in needed} | {name: st.none() | values[name] for name in possible}
-    return st.builds(Event, st.just(7), st.sampled_from(nodes), st.just(happening), **fields)
+    return st.builds(Event, st.just(7), st.sampled_from(told_by(happening)), st.just(happening), **fields)
 
 
 @given(st.lists(st.sampled_from(sorted(Happening, key=lambda one: one.value)).flatmap(fields_of), max_size=20))

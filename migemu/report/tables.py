@@ -1,0 +1,146 @@
+"""The tables of a report as HTML: what the runs were and came to, and where the time of their faults went.
+
+Everything that comes from a file is escaped here or in `page`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Any, Final
+
+from migemu.report.draw.faults import part_name
+from migemu.report.draw.style import Run
+from migemu.trace.attribution import PARTS
+from migemu.units import format_size, format_time
+
+_Figure = Callable[[dict[str, Any]], str]
+
+
+def _ns(section: str, key: str) -> _Figure:
+    return lambda result: format_time(result[section][key])
+
+
+def _fault_ns(key: str) -> _Figure:
+    return lambda result: format_time(result["fault"][key]) if result["fault"]["count"] else "-"
+
+
+#: Rows of the table of runs: what, and how a result tells it.
+_ROWS: Final[tuple[tuple[str, _Figure], ...]] = (
+    ("status", lambda result: result["status"]),
+    ("verified", lambda result: "yes" if result["verified"] else "NO"),
+    ("memory", lambda result: format_size(result["bytes"]["memory"])),
+    ("on the wire", lambda result: format_size(result["bytes"]["wire"])),
+    ("total", _ns("time_ns", "total")),
+    ("downtime", _ns("time_ns", "downtime")),
+    ("post-copy", _ns("time_ns", "postcopy")),
+    ("throughput", lambda result: f"{result['throughput_bytes_per_s'] / 1e6:,.0f} MB/s"),
+    ("faults", lambda result: f"{result['fault']['count']:,}"),
+    ("still open", lambda result: f"{result['fault']['open']:,}"),
+    ("fault p50", _fault_ns("p50_ns")),
+    ("fault p99", _fault_ns("p99_ns")),
+    ("fault p99.9", _fault_ns("p999_ns")),
+    ("fault max", _fault_ns("max_ns")),
+    ("blocktime, all vCPUs at once", _ns("blocktime_ns", "overlapped")),
+    ("longest silence", _ns("guest", "longest_silence_ns")),
+    ("came twice", lambda result: f"{result['pieces']['duplicate']:,} pages"),
+    ("page tables at most", lambda result: format_size(result["page_table"]["table_bytes_max"])),
+    ("collapses", lambda result: f"{result['collapse']['to_2M']:,} to 2M, {result['collapse']['to_1G']:,} to 1G"),
+)  # fmt: skip
+#: What the cost model says of a run of either kind: a table of its own.
+_MODELLED: Final[tuple[tuple[str, _Figure], ...]] = (
+    ("all collapses", _ns("modelled", "collapse_ns")),
+    ("longest wait of a vCPU for one", _ns("modelled", "collapse_stall_ns_max")),
+)
+#: Settings that are always told; of the others those in which the runs differ.
+_SETTINGS: Final = (
+    "push.order", "push.piece", "pull.preempt", "pull.piece", "collapse.policy", "guest.vcpus", "guest.workload",
+    "link.rate", "link.delay",
+)  # fmt: skip
+
+
+def of_runs(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(kind, table) for each kind of run, a column a run, and of what the cost model says: kinds share no table."""
+    told = [
+        (kind, _of_kind([run for run in runs if run.kind == kind])) for kind in dict.fromkeys(run.kind for run in runs)
+    ]
+    rows = [[what, *(_told(run, tell) for run in runs)] for what, tell in _MODELLED]
+    if any(cell != "-" for row in rows for cell in row[1:]):
+        told.append(("modelled", table(["on a kernel, by the cost model", *_names(runs)], rows, "figures")))
+    return told
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return [f'<span class="key" style="background:{run.colour}"></span>{escape(run.label)}' for run in runs]
+
+
+def _of_kind(runs: Sequence[Run]) -> str:
+    rows = [[what, *(_told(run, tell) for run in runs)] for what, tell in _ROWS]
+    settings = [[escape(key), *(_setting(run, key) for run in runs)] for key in _differing(runs)]
+    names = _names(runs)
+    figures = table(["", *names], rows, "figures")
+    return f'<div class="tables">{figures}{table(["settings", *names], settings, "settings")}</div>'
+
+
+def _told(run: Run, tell: _Figure) -> str:
+    """ "-" where there is no result, or one that does not say."""
+    try:
+        return escape(str(tell(run.directory.result)))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return "-"
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    keys = {f"{section}.{key}" for run in runs for section, each in run.directory.scenario.items() for key in each}
+    others = sorted(key for key in keys if key not in _SETTINGS and key != "scenario.name")
+    return [*_SETTINGS, *(key for key in others if len({_setting(run, key) for run in runs}) > 1)]
+
+
+def _setting(run: Run, key: str) -> str:
+    section, _, name = key.partition(".")
+    value = run.directory.scenario.get(section, {}).get(name, "-")
+    return escape(("on" if value else "off") if isinstance(value, bool) else str(value))
+
+
+def attribution(run: Run) -> str:
+    """Means by part, of all faults and of the slowest 1 %, with what stood in front of them at the source."""
+    assert run.told is not None
+    rows = run.told.faults.attribution()
+    has_wire = run.told.attribution.has_wire
+    body = [
+        [
+            part_name(part, has_wire),
+            *(f"{format_time(round(row.parts_ns[n]))}<i>{row.parts_ns[n] / row.latency_ns:.1%}</i>" for row in rows),
+        ]
+        for n, part in enumerate(PARTS)
+        if has_wire or any(row.parts_ns[n] for row in rows)
+    ]
+    body.append(["<b>sum: latency</b>", *(f"<b>{format_time(round(row.latency_ns))}</b>" for row in rows)])
+    if has_wire:
+        for channel in ("main", "preempt"):
+            cells = [format_size(round(getattr(row, f"{channel}_ahead"))) for row in rows]
+            body.append([f"in front at the source: {channel} channel", *cells])
+    head = ["mean of", *(f"{escape(row.what)} ({row.faults:,})" for row in rows)]
+    return table(head, body, "parts")
+
+
+def causes(run: Run) -> str:
+    """Faults by cause."""
+    assert run.told is not None
+    rows = run.told.faults.causes()
+    total = len(run.told.faults)
+    body = [
+        [escape(row.cause.value), f"{row.faults:,}<i>{row.faults / total:.1%}</i>",
+         *(format_time(round(ns)) for ns in (row.mean_ns, row.p50_ns, row.p99_ns, row.max_ns))]
+        for row in rows
+    ]  # fmt: skip
+    return table(["cause", "faults", "mean", "p50", "p99", "max"], body, "causes")
+
+
+def table(head: Iterable[str], rows: Iterable[Sequence[str]], name: str) -> str:
+    """A table of cells that are HTML already; the first of each row is its heading."""
+    lines = [f'<table class="{name}"><thead><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr></thead><tbody>']
+    for row in rows:
+        first, *others = row
+        lines.append(f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>")
+    return "\n".join([*lines, "</tbody></table>"])

@@ -1,0 +1,119 @@
+"""`migemu report`: the page of one or several runs, and a trace that Perfetto opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
+
+from migemu.command import Voice, exit_with, stderr_console
+from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.report.directory import RunDirectory
+from migemu.trace.events import Event
+from migemu.trace.perfetto import perfetto_lines
+from migemu.trace.reading import Trace, read_trace
+
+#: Shorter traces are read before anybody could look at a bar.
+_PROGRESS_BYTES: Final = 20_000_000
+PAGE: Final = "report.html"
+
+
+@click.command()
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE.html",
+    help=f"Where the page goes. Default: {PAGE} in the directory of the run, or here for several runs.",
+)  # fmt: skip
+@click.option(
+    "--hugepage", "hugepages", metavar="N", multiple=True, type=click.IntRange(min=0),
+    help="Draw the pieces of this hugetlb page; may be given many times. Default: a few, from the first to the last.",
+)  # fmt: skip
+@click.option(
+    "--perfetto", type=click.Path(path_type=Path), metavar="FILE.json",
+    help="Instead of the page, write the trace of the run so that https://ui.perfetto.dev opens it.",
+)  # fmt: skip
+def report(
+    directories: tuple[Path, ...], out: Path | None, hugepages: tuple[int, ...], perfetto: Path | None
+) -> None:  # fmt: skip
+    """Write what happened in one or several runs as one HTML file, which opens offline.
+
+    \b
+    Examples:
+        migemu run --out runs/a --trace  &&  migemu report runs/a
+        migemu report runs/a runs/b --out compared.html
+        migemu report runs/a --perfetto a.json
+
+    A directory is one that `migemu run` wrote. With --trace it tells of everything over time, of the causes of faults
+    and of every piece; without, of figures alone. What is missing is said on the page. Runs of virtual time and of real
+    time may stand in one page; they share no figure. Exit codes: 0 written, 2 not the directory of a run, 3 the file
+    cannot be written.
+    """
+    voice = Voice(stderr_console())
+    try:
+        if perfetto is not None:
+            if len(directories) != 1 or out is not None or hugepages:
+                raise InputError("--perfetto takes one DIR, and no --out or --hugepage")
+            entries = write_perfetto(directories[0], perfetto)
+            click.echo(f"{perfetto}: {entries:,} entries; open it in https://ui.perfetto.dev")
+        else:
+            path = out or (directories[0] / PAGE if len(directories) == 1 else Path(PAGE))
+            write_page(directories, path, hugepages or None, voice.console)
+            click.echo(f"report: {path}")
+    except MigemuError as error:
+        exit_with(voice, error)
+
+
+def write_page(
+    directories: Sequence[Path], path: Path, hugepages: Sequence[int] | None = None, console: Console | None = None
+) -> None:  # fmt: skip
+    """Write the page of these runs. InputError when one is none, BrokenError when the file cannot be written."""
+    from migemu.report.page import load, write  # plotly and numpy take a moment, which no other command shall wait
+
+    opened = [RunDirectory.open(directory) for directory in directories]
+    sizes = {each.path: each.trace.stat().st_size for each in opened if each.trace}
+    if console is None or not console.is_terminal or sum(sizes.values()) < _PROGRESS_BYTES:
+        write(load(opened, hugepages), path)
+        return
+    columns = ("reading {task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[Path, TaskID] = {each: progress.add_task(str(each), total=size) for each, size in sizes.items()}
+        runs = load(opened, hugepages, lambda each, done: progress.update(tasks[each], completed=done))
+    write(runs, path)
+
+
+def write_perfetto(directory: Path, path: Path) -> int:
+    """Write the trace of a run for Perfetto; how many entries that are. InputError, BrokenError as above.
+
+    Of a damaged trace what stands before the damage is written before InputError says so.
+    """
+    found = RunDirectory.open(directory)
+    if found.trace is None:
+        raise InputError(f"{directory}: holds no trace; run it with --trace")
+    damage: list[InputError] = []
+    count = 0
+    with read_trace(found.trace) as trace:
+        lines = perfetto_lines(_until(trace, damage), trace.geometry, trace.pages, trace.kind)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
+                for line in lines:
+                    file.write(line)
+                    count += 1
+        except OSError as error:
+            raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    if damage:
+        raise InputError(f"{damage[0]} - {path} holds what stands before that")
+    return count - 2
+
+
+def _until(trace: Trace, damage: list[InputError]) -> Iterator[Event]:
+    """The events up to the first damage, which is put into `damage`."""
+    try:
+        for block in trace.events():
+            yield from block
+    except InputError as error:
+        damage.append(error)

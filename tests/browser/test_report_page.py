@@ -1,0 +1,151 @@
+"""The report in a real browser: it draws, says what stands under the pointer, prints, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from migemu.mm.pages import TINY
+from migemu.reporting import write_page
+from tests.browser.conftest import Browser
+from tests.unit.report.runs import migration, result, write_run
+from tests.unit.trace.traces import memory, whole
+
+#: Of each figure: its name, the traces it was given, and the elements that plotly made of them.
+DRAWN = """
+return [...document.querySelectorAll(".figure")].map((div) => ({
+  name: div.id, given: div.data.length, width: div.getBoundingClientRect().width,
+  room: div.parentElement.getBoundingClientRect().width,
+  made: div.querySelectorAll(".scatterlayer .trace, .barlayer .trace, .heatmaplayer .hm").length,
+}));
+"""
+
+
+#: Figures whose drawing is wider than their place.
+OVERFLOWING = """
+return [...document.querySelectorAll(".figure")].filter((div) =>
+  div.querySelector(".main-svg").getBoundingClientRect().width > div.parentElement.getBoundingClientRect().width
+).map((div) => div.id);
+"""
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    base = tmp_path_factory.mktemp("runs")
+    return [
+        write_run(base / "a", migration(), result(name="here")),
+        write_run(base / "b", migration(wire=True), result("modelled", name="sim"), "modelled"),
+        write_run(base / "c", migration(TINY, faults=3), result(name="tiny")),
+        write_run(base / "d", None, result(name="bare")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, directories: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(directories, path)
+    chromium.open(path)
+    return chromium
+
+
+def hover(page: Browser, selector: str) -> str:
+    """What appears when the pointer rests on the element."""
+    element = page.driver.find_element(By.CSS_SELECTOR, selector)
+    figure = page.driver.find_element(By.CSS_SELECTOR, f"{selector.split()[0]} .hoverlayer")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    ActionChains(page.driver).move_to_element(element).move_by_offset(1, 1).perform()
+    WebDriverWait(page.driver, 20).until(lambda _: figure.find_elements(By.CSS_SELECTOR, ".hovertext"))
+    return " ".join(each.text for each in figure.find_elements(By.CSS_SELECTOR, ".hovertext"))
+
+
+def test_every_figure_is_drawn_and_nothing_complains(page: Browser) -> None:
+    drawn: list[dict[str, Any]] = page.driver.execute_script(DRAWN)
+    assert len(drawn) > 25
+    for figure in drawn:
+        assert figure["made"] >= figure["given"] > 0, figure
+        assert 200 < figure["width"] <= figure["room"], figure
+    assert page.complaints() == []
+
+
+def test_it_opens_offline_and_asks_for_nothing_but_itself(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_page([write_run(tmp_path / "run", whole())], path)
+    chromium.open(path)
+    assert chromium.driver.execute_script("return document.body.dataset.drawn") != "0"
+    assert chromium.requests() == [path.as_uri()]
+    labels = chromium.driver.execute_script(
+        "return [...document.querySelectorAll('.modebar-btn')].map((each) => each.dataset.title)"
+    )
+    assert labels
+    assert not [label for label in labels if "hare" in label or "loud" in label], "nothing offers to send it anywhere"
+
+
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ("#latency-0 .barlayer .point:nth-of-type(2) path", "us: 1 faults"),
+        ("#latency-2 .nsewdrag", "p99"),
+        ("#memory-0 .nsewdrag", "% at"),
+        ("#faults-0 .scatterlayer .point:nth-of-type(9)", "vCPU"),
+        ("#attribution-0 .barlayer .trace:nth-of-type(3) .point path", "of the mean"),
+        ("#blocktime-0 .barlayer .point path", "vCPU 0: 5.2ms"),
+        ("#map-0-how .heatmaplayer image", "2M 25"),
+        ("#map-0-time .heatmaplayer image", "ms"),
+    ],
+)
+def test_hovering_tells_values(
+    chromium: Browser, directories: list[Path], tmp_path_factory: pytest.TempPathFactory, selector: str, says: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "hover.html"
+    if chromium.driver.current_url != path.as_uri():
+        write_page(directories, path)
+        chromium.open(path)
+    assert says in hover(chromium, selector)
+    assert chromium.complaints() == []
+
+
+def test_it_prints_within_the_paper(chromium: Browser, directories: list[Path], tmp_path: Path) -> None:
+    """A4 less its margins is 186 mm wide, 703 of the browser's pixels; after printing all is as before."""
+    path = tmp_path / "report.html"
+    write_page(directories[:1], path)
+    chromium.open(path)
+    before = chromium.driver.execute_script(DRAWN)
+    chromium.driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert all(figure["width"] <= figure["room"] <= 704 for figure in chromium.driver.execute_script(DRAWN))
+        assert chromium.driver.execute_script(OVERFLOWING) == []
+        shown = chromium.driver.execute_script(
+            "return [...document.querySelectorAll('.modebar, nav')].map((each) => getComputedStyle(each).display)"
+        )
+        assert set(shown) == {"none"}
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    chromium.driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert chromium.driver.execute_script(DRAWN) == before
+    assert base64.b64decode(chromium.driver.print_page()).startswith(b"%PDF")
+    assert chromium.complaints() == []
+
+
+def test_a_run_that_failed_says_so_and_draws_nothing(chromium: Browser, tmp_path: Path) -> None:
+    failed = result(status="failed") | {"fault": {}, "blocktime_ns": {}}
+    write_page([write_run(tmp_path, [memory("source"), memory()], failed)], tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html")
+    assert "the run failed: the source went away" in chromium.driver.find_element(By.TAG_NAME, "body").text
+    assert chromium.driver.find_elements(By.CSS_SELECTOR, ".figure") == []
+    assert chromium.complaints() == []
+
+
+def test_a_name_is_never_code(chromium: Browser, tmp_path: Path) -> None:
+    name = "<img src=x onerror='window.hit = 1'></script><script>window.hit = 2</script>"
+    write_page([write_run(tmp_path, migration(faults=9), result(name=name))], tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html")
+    assert chromium.driver.execute_script("return window.hit") is None
+    assert chromium.driver.find_element(By.TAG_NAME, "h1").text == name
+    assert chromium.complaints() == []
