@@ -187,7 +187,7 @@ def _run(
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
     if report:
-        _report(voice, directory, quiet or as_json)
+        reporting.write_report(voice, directory, quiet or as_json)
     if outcome.error:
         voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(outcome.exit_code)
@@ -195,17 +195,6 @@ def _run(
 
 async def _pair(scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> PairOutcome:
     return await Pair(scenario, directory, progress, trace).run()
-
-
-def _report(voice: Voice, directory: Path, quiet: bool) -> None:
-    """The page of a run; that it cannot be written is told, and changes nothing of how the run ended."""
-    try:
-        reporting.write_page([directory], directory / reporting.PAGE, console=voice.console)
-    except MigemuError as error:
-        voice.notice(str(error))
-    else:
-        if not quiet:
-            click.echo(f"report: {directory / reporting.PAGE}")
 
 
 def _result(directory: Path) -> dict[str, Any]:

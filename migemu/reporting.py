@@ -85,6 +85,17 @@ def write_page(
     write(runs, path)
 
 
+def write_report(voice: Voice, directory: Path, quiet: bool) -> None:
+    """The page of a run; that it cannot be written is told, and changes nothing of how the run ended."""
+    try:
+        write_page([directory], directory / PAGE, console=voice.console)
+    except MigemuError as error:
+        voice.notice(str(error))
+    else:
+        if not quiet:
+            click.echo(f"report: {directory / PAGE}")
+
+
 def write_perfetto(directory: Path, path: Path) -> int:
     """Write the trace of a run for Perfetto; how many entries that are. InputError, BrokenError as above.
 

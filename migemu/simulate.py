@@ -21,6 +21,7 @@ from migemu.command import (
     json_option,
     load_scenario,
     quiet_option,
+    report_option,
     scenario_argument,
     set_option,
     stderr_console,
@@ -33,6 +34,7 @@ from migemu.report.progress import Progress
 from migemu.report.result import build, write
 from migemu.report.status import Status
 from migemu.report.summary import summary
+from migemu.reporting import write_report
 from migemu.scenario import Scenario
 from migemu.sim.pace import WallPace
 from migemu.sim.waiting import SimulationError
@@ -167,9 +169,10 @@ def _write_scenario(scenario: Scenario, directory: Path) -> None:
 @json_option
 @quiet_option
 @trace_option
+@report_option
 def sim(
     scenario_file: Path | None, assignments: tuple[str, ...], seed: int | None, out: Path | None, pace: float,
-    as_json: bool, quiet: bool, trace: bool,
+    as_json: bool, quiet: bool, trace: bool, report: bool,
 ) -> None:  # fmt: skip
     """Run a migration in virtual time: both services, unchanged, over an emulated link, without bytes.
 
@@ -188,7 +191,7 @@ def sim(
     scenario = load_scenario(voice, scenario_file, (*assignments, *extra))
     directory = out or new_directory(Path("runs"), scenario.scenario.name, datetime.now().strftime("%Y%m%d-%H%M%S"))  # noqa: DTZ005 - the user's own time
     with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
-        simulation = Simulation(scenario, directory, trace=trace, pace=pace, progress=progress)
+        simulation = Simulation(scenario, directory, trace=trace or report, pace=pace, progress=progress)
         try:
             result = simulation.run()
         except MigemuError as error:  # the result cannot be written
@@ -198,6 +201,8 @@ def sim(
     elif result and result["time_ns"]["postcopy"] and not quiet:
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
+    if report and result:
+        write_report(voice, directory, quiet or as_json)
     if isinstance(simulation.error, SimulationError):
         raise simulation.error  # a bug of ours
     if simulation.error is not None:

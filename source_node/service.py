@@ -216,10 +216,11 @@ class Source:
         while not sender.finished:
             if (push.hold or push.rate) and next_ns > clock.now_ns():
                 await clock.sleep_until(next_ns)
-            run = sender.next_run(ChannelRole.MAIN)
+            answer = sender.next_urgent(ChannelRole.MAIN)
+            run = answer or sender.next_run(ChannelRole.MAIN)
             if run is None:
                 break
-            sent_bytes = self._send_run(main, run, ChannelRole.MAIN)
+            sent_bytes = self._send_run(main, run, ChannelRole.MAIN, urgent=answer is not None)
             if push.rate:
                 next_ns = max(next_ns, clock.now_ns() - SECOND // 100) + sent_bytes * 8 * SECOND // push.rate
             turn_bytes += sent_bytes + _RUN_COSTS_BYTES
@@ -274,6 +275,9 @@ class Source:
             return  # this side has given up, or been told the verdict
         if isinstance(message, Request):
             self._requested_ns = self._clock.now_ns()
+            if self._tracer is not None:
+                pages = message.count * self._geometry.pages(message.level)
+                self._tracer.emit(Event(self._requested_ns, NODE, Happening.ASKED, message.first, pages, message.level))
             self._sender.receive(message)
             try:
                 self._send_urgent()

@@ -37,9 +37,12 @@ class Direction:
 
     def __init__(
         self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read,
-        arrivals: Context | None = None,
+        arrivals: Context | None = None, carried: Token | None = None,
     ) -> None:  # fmt: skip
-        """`back_delay_ns` is what acknowledgements take; frames come out in the context of `arrivals`."""
+        """`back_delay_ns` is what acknowledgements take; frames come out in the context of `arrivals`.
+
+        `carried(frame)` is told of each frame as soon as it is known when it will arrive.
+        """
         jitter = jitters.create(link.distribution, link.jitter, rng, read_text)
         varies = bool(link.jitter) or not link.distribution.startswith("uniform")
         model = LinkModel(
@@ -51,6 +54,7 @@ class Direction:
         self._loop = loop
         self._context = Context()  # of the wire itself, which no processor holds up
         self._arrivals = self._context if arrivals is None else arrivals
+        self._carried = carried
         self._link = link
         self._rng = rng
         self._rtt_ns = link.delay + back_delay_ns
@@ -99,6 +103,8 @@ class Direction:
         """Look at what is certain by now, and come back when more is."""
         loop, wire = self._loop, self.wire
         for frame in wire.advance(loop.now_ns):
+            if self._carried is not None:
+                self._carried(frame)
             loop.call_at_ns(frame.arrived_ns, frame.token, frame, context=self._arrivals)
         if self._roomless:
             self._make_room()

@@ -40,7 +40,7 @@ Observe = Callable[["EmulatedChannel", Message, Frame], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Parcel:
+class Parcel:
     """What a frame, or its part from byte `begin` to `end` of the payload, stands for."""
 
     receiver: EmulatedChannel
@@ -51,6 +51,7 @@ class _Parcel:
     end: int
 
     def __call__(self, frame: Frame) -> None:
+        """It has arrived."""
         self.receiver._came(self, frame)
 
 
@@ -101,7 +102,7 @@ class EmulatedChannel:
 
     # --- what comes ---
 
-    def _came(self, parcel: _Parcel, frame: Frame) -> None:
+    def _came(self, parcel: Parcel, frame: Frame) -> None:
         """A frame, or a part of one, has arrived."""
         if self._closing:
             return  # whatever still comes is not wanted any more
@@ -119,7 +120,7 @@ class EmulatedChannel:
         except PeerError as error:
             self._refuse(error)
 
-    def _begins(self, parcel: _Parcel, handler: ChannelHandler) -> None:
+    def _begins(self, parcel: Parcel, handler: ChannelHandler) -> None:
         """The limits that the decoder checks, and the handler's own judgement."""
         limits, message = handler.limits, parcel.message
         payload_bytes = 0 if parcel.payload is None else len(parcel.payload)
@@ -133,7 +134,7 @@ class EmulatedChannel:
             self._take_role(message.channel)
         handler.announced(self, message, payload_bytes)
 
-    def _lands(self, parcel: _Parcel, handler: ChannelHandler) -> None:
+    def _lands(self, parcel: Parcel, handler: ChannelHandler) -> None:
         message, payload = parcel.message, parcel.payload
         if not isinstance(message, Page) or payload is None:
             return
@@ -146,7 +147,7 @@ class EmulatedChannel:
                 target[:] = payload[offset : offset + len(target)]
             offset += len(target)
 
-    def _ends(self, parcel: _Parcel, frame: Frame, first: Frame, handler: ChannelHandler) -> None:
+    def _ends(self, parcel: Parcel, frame: Frame, first: Frame, handler: ChannelHandler) -> None:
         """The whole message is here."""
         self._first = None
         if self._observe is not None:
@@ -215,10 +216,10 @@ class EmulatedChannel:
         if payload_bytes > _PART_BYTES and isinstance(payload, bytes | bytearray | memoryview):
             while payload_bytes - begin > _PART_BYTES:
                 end = begin + _PART_BYTES
-                parcel = _Parcel(self.far, message, payload, header_bytes, begin, end)
+                parcel = Parcel(self.far, message, payload, header_bytes, begin, end)
                 self._out.send(self.flow, size + _PART_BYTES, parcel)
                 begin, size = end, 0
-        parcel = _Parcel(self.far, message, payload, header_bytes, begin, payload_bytes)
+        parcel = Parcel(self.far, message, payload, header_bytes, begin, payload_bytes)
         self._out.send(self.flow, size + payload_bytes - begin, parcel)
         if not self._full and self.flow.waiting_bytes > self._high_water:
             self._full = True
@@ -287,7 +288,7 @@ class EmulatedChannel:
         if not self._over:
             frames = self.flow.frames
             token = frames[0].token if frames else None
-            begun = bool(frames) and (frames[0].started_ns >= 0 or (isinstance(token, _Parcel) and token.begin > 0))
+            begun = bool(frames) and (frames[0].started_ns >= 0 or (isinstance(token, Parcel) and token.begin > 0))
             self._out.drop(self.flow)
             self._say_end(mid_frame=begun)
         self._finish()

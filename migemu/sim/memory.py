@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from migemu.mm.costs import CostModel
@@ -56,6 +56,7 @@ class TimedMemory(ModelledMemory):
         self._processor = processor
         self._costs = costs
         self._service = copy_context()
+        self._scheduler = Context()  # the kernel's, which no processor of ours holds up
         self._event_ns = costs.faults.event_ns + HANDLER_NS[costs.faults.handler]
         self._fault_until_ns = 0
         self._touch_until_ns = 0
@@ -120,7 +121,7 @@ class TimedMemory(ModelledMemory):
             if first <= page < end and when_ns > self._loop.now_ns:
                 self._slept(vcpu, page, write)
                 waiter: asyncio.Future[None] = self._loop.create_future()
-                self._loop.call_at_ns(when_ns + self._costs.faults.wake_ns, _let, waiter)
+                self._loop.call_at_ns(when_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
                 return waiter
         return None
 
@@ -133,7 +134,7 @@ class TimedMemory(ModelledMemory):
         when_ns = max(self._loop.now_ns, self._processor.free_ns) + self._costs.faults.wake_ns
         waiter = self._waiting.pop(vcpu, None)
         if waiter is not None:
-            self._loop.call_at_ns(when_ns, _let, waiter)
+            self._loop.call_at_ns(when_ns, _let, waiter, context=self._scheduler)
 
 
 def _let(waiter: asyncio.Future[None]) -> None:

@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol, TypeVar
 from migemu.errors import GaveUpError, InputError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
+from migemu.link.emulated_channel import Parcel
+from migemu.link.wire import Frame
 from migemu.mm.fault_costs import FaultCosts
 from migemu.mm.pages import Geometry
 from migemu.outcome import Outcome
@@ -30,7 +32,9 @@ from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
 from migemu.sim.watch import Watch
 from migemu.store.model import ModelledSource
+from migemu.trace.events import Event, Happening, Wire
 from migemu.units import SECOND
+from migemu.wire.messages import Page, Request, Zero
 
 T = TypeVar("T")
 
@@ -100,11 +104,16 @@ class World:
         seed = scenario.scenario.seed
         self._source_memory = ModelledSource(scenario.geometry, scenario.memory.size, seed, scenario.memory.zero_share)
         forth = Direction(
-            self.loop, scenario.link, scenario.return_link.delay, Random(f"{seed} link"), arrivals=self._contexts[1]
+            self.loop,
+            scenario.link,
+            scenario.return_link.delay,
+            Random(f"{seed} link"),
+            arrivals=self._contexts[1],
+            carried=self._carried,
         )
         back = Direction(
             self.loop, scenario.return_link, scenario.link.delay, Random(f"{seed} return link"),
-            arrivals=self._contexts[0],
+            arrivals=self._contexts[0], carried=self._carried,
         )  # fmt: skip
         self._networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back)
         self.destination: Listening | None = None
@@ -155,6 +164,20 @@ class World:
         vcpus = self.scenario.guest.vcpus
         costs = MemoryCosts(FaultCosts(), self.scenario.costs.model(geometry, vcpus))
         return TimedMemory(geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs)
+
+    def _carried(self, frame: Frame) -> None:
+        """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""
+        parcel = frame.token
+        if not isinstance(parcel, Parcel) or not isinstance(parcel.message, Page | Zero | Request):
+            return
+        first, count, level = parcel.message[:3]
+        self.watch.emit(
+            Event(
+                frame.arrived_ns, "link", Happening.CARRIED, first, count * self.scenario.geometry.pages(level), level,
+                detail="return" if isinstance(parcel.message, Request) else frame.channel,
+                wire=Wire(frame.enqueued_ns, frame.started_ns, frame.departed_ns, frame.size),
+            )
+        )  # fmt: skip
 
     def statistics(self) -> WorldStatistics:
         """What the run took."""

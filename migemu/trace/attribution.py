@@ -11,8 +11,8 @@ Milestones, each with the part that ends there
     asked           uplink          `asked`, or `sent` where a trace has none: the source has read it and answers
     started         queue           `carried` `started`: its first byte goes out
     departed        serialisation   `carried` `departed`: its last byte does
-    received        downlink        `received`: its bytes are in their place
-    mapped          install         `continued` or `collapsed`: an entry gives access
+    arrived         downlink        `carried` itself, or `received` where a trace has none: its last byte is here
+    mapped          install         `continued` or `collapsed`: an entry gives access; waiting for the service is in it
     woken           wake            `woken`: the vCPU runs
 
 Rules
@@ -243,6 +243,7 @@ class Attribution:
             if fault.times[_RECEIVED] is None and fault.times[_STARTED] is None:
                 fault.times[_STARTED], fault.times[_DEPARTED] = wire.started, wire.departed
                 fault.reached(_ASKED, wire.enqueued)
+                fault.reached(_RECEIVED, event.t)
         self._mark(first, count, _IS_CARRIED)
 
     def _collapsed(self, event: Event) -> None:
