@@ -114,7 +114,8 @@ class Explorer:
         return len(self.seen), self.tried
 
     def all_of(self, calls: Sequence[Call]) -> tuple[int, int]:
-        """Until nothing new is met: `found`."""
+        """Until nothing new is met: `found`, which `pytest -s` shows."""
         while self.frontier:
             self.step(calls)
+        print(f"{len(self.seen)} states, {self.tried} calls compared")
         return self.found

@@ -192,8 +192,8 @@ class NaiveMm:
             if self.vma(each) is None:
                 return Answer(errno=ENOMEM)
             outcome = self.fault(-1, each, True, asleep=False).value
-            if outcome == "waiting":
-                return Answer(value=outcome)
+            if outcome in ("waiting", "retry"):
+                return Answer(value="waiting")
             if outcome != "mapped":
                 return Answer(errno=EHWPOISON if outcome == "mceerr" else EFAULT)
         return Answer()

@@ -127,6 +127,14 @@ def test_copy_and_poison_of_missing_hugepages() -> None:
     assert explorer.all_of(calls) == (278, 7228)
 
 
+def test_populate_write_stops_where_a_fault_would() -> None:
+    """MADV_POPULATE_WRITE touches page after page: protection and missing bytes make it sleep, poison is EHWPOISON."""
+    explorer = Explorer(post_copy(SMALLEST, Level.PMD, 3, ("missing", "wp"), cached=2, hwpoison="page"), [])
+    populating: list[Call] = [("populate_write", 0, 4), ("populate_write", 1, 1), ("populate_write", 3, 3)]
+    others: list[Call] = [("writeprotect", 2, 2, True), ("copy", 4, 2), ("hwpoison_at", 1, 1), ("munmap", 4, 2)]
+    assert explorer.all_of([*populating, *others, ("continue_", 0, 1), ("collapse", 0, 4)]) == (80, 720)
+
+
 def test_two_hugepages_one_of_them_split() -> None:
     """Ranges across their border; outside the part with MADV_SPLIT everything takes whole hugepages (1.2)."""
     for split, found in ((1, (12, 408)), (2, (36, 1224))):

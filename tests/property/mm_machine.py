@@ -182,6 +182,10 @@ class MmMachine(RuleBasedStateMachine):
     def hwpoison(self, data: st.DataObject, count: int) -> None:
         self.do("hwpoison_at", min(self.page(data), self.total - count), count)
 
+    @rule(data=st.data())
+    def populate_write(self, data: st.DataObject) -> None:
+        self.do("populate_write", min(self.page(data), self.total - 3), 3)
+
     @rule(
         hugepage=st.integers(0, 2),
         name=st.sampled_from(["isolate", "putback", "try_to_migrate", "remove_migration_ptes"]),
