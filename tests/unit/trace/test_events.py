@@ -179,3 +179,22 @@ def test_measured_and_modelled_do_not_mix(tmp_path: Path) -> None:
     traces = [write(tmp_path / kind, [], kind) for kind in ("measured", "modelled")]
     with pytest.raises(InputError, match="different kinds"):
         merge(traces, tmp_path / "into")
+
+
+@given(
+    t=st.integers(0, 2**62), happening=st.sampled_from(Happening), first=st.none() | st.integers(-5, 2**40),
+    count=st.none() | st.integers(), level=st.none() | st.sampled_from(Level), vcpu=st.none() | st.integers(0, 99),
+    write=st.none() | st.booleans(), urgent=st.none() | st.booleans(), detail=st.none() | st.text(max_size=8),
+    wire=st.none() | st.builds(Wire, *[st.integers(0, 2**62)] * 4),
+)  # fmt: skip
+def test_a_line_is_what_json_makes_of_it(t: int, happening: Happening, wire: Wire | None, **fields: object) -> None:
+    event = Event(t, "link", happening, **fields, wire=wire)  # type: ignore[arg-type]
+    expected: dict[str, object] = {"t": t, "node": "link", "event": happening.value}
+    for name, value in fields.items():
+        if value is not None:
+            expected[name] = value.name if isinstance(value, Level) else value
+    if wire is not None:
+        expected["wire"] = wire._asdict()
+    line = event_line(event)
+    assert json.loads(line) == expected
+    assert line == json.dumps(json.loads(line), separators=(",", ":"))
