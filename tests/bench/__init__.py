@@ -11,6 +11,7 @@ but uvloop protocols; B is migemu, both services whole, over `migemu.link.tcp`.
                             and without / beside a bare saturated second connection
     page_table              what the model of the page table does in a second, without any bytes
     trace                   how many events a second `migemu check` judges
+    sim, sim_large          what a migration in virtual time costs: 1 GiB; 64 GiB and 1 TiB, when asked for by name
 
 What is compared exactly
     Bulk     A: from when the first 8 bytes (a start mark) have been received until the last of 1 GiB is in its place.
@@ -35,5 +36,5 @@ of all runs. The source is pinned to one core and the destination to another whe
 up and is thrown away. The exit status says whether measuring worked, not whether targets were met.
 
 Modules: `__main__` (order of runs), `nodes` (the two processes), `bare` (A), `served` (B), `page_table`, `trace`,
-`quiet` (who else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
+`simulated`, `quiet` (who else used the processors), `figures` (medians, ratios, the JSON), `table` (what is shown).
 """

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from migemu.errors import MigemuError
 from migemu.scenario import load
-from tests.bench import figures, quiet, table
+from tests.bench import figures, quiet, simulated, table
 from tests.bench.nodes import MEMORY_BYTES, Pair
 
 #: Lone faults of one run, and how long the push is held back for them (they take 0.1 to 0.3 ms each).
@@ -42,6 +42,8 @@ _PAIRS: Final[dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]]] = {
 }  # fmt: skip
 #: Measurements of the models, without a pair.
 _ALONE: Final = ("page_table", "trace")
+#: Migrations in virtual time, in this process. The large ones take minutes: once, and only when asked for.
+_SIMULATED: Final = {"sim": simulated.measure, "sim_large": simulated.measure_large}
 _TARGETS: Final = {"push_4k": 0.80, "push_2m": 0.90, "fault_rtt": 1.4}
 
 Results = dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]
@@ -103,13 +105,15 @@ def _cpus(results: Results) -> dict[str, dict[str, figures.Series]]:
 
 @click.command()
 @click.option("--runs", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each side.")
-@click.option("--only", multiple=True, type=click.Choice([*_PAIRS, *_ALONE]), help="Only this; repeatable.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([*_PAIRS, *_ALONE, *_SIMULATED]), help="Only this; repeatable."
+)
 @click.option("--json", "path", type=click.Path(path_type=Path), default=Path("bench.json"), show_default=True)
 @click.option("--set", "extra", multiple=True, metavar="section.key=value", help="A setting of migemu; repeatable.")
 def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -> None:
     """Measure migemu against bare uvloop processes."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    names = list(only) or [*_PAIRS, *_ALONE]
+    names = list(only) or [*_PAIRS, *_ALONE, "sim"]
     congestion, models = "", {}
     try:
         load(None, extra)
@@ -119,6 +123,9 @@ def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -
                 if name in names:
                     models |= figures.rates([pair.alone(name) for _ in range(runs)])
             pinned = pair.pinned
+        for name, measure in _SIMULATED.items():
+            if name in names:
+                models |= figures.rates([measure() for _ in range(runs if name == "sim" else 1)])
     except (MigemuError, RuntimeError) as error:
         console.print(f"failed: {error}", markup=False)
         sys.exit(1)

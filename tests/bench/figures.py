@@ -78,8 +78,14 @@ class Bound:
 BOUNDS: Final = {
     "continue_1": Bound(500_000), "continue_64": Bound(5_000_000), "trace_events": Bound(100_000),
     "tib_at_4k": Bound(256 * MIB, "at most"),
+    "sim_1g": Bound(2, "at most"), "sim_64g": Bound(60, "at most"), "sim_1t": Bound(600, "at most"),
+    "sim_1t_mib": Bound(2048, "at most"),
 }  # fmt: skip
-_UNITS: Final = {"tib_at_4k": "bytes"}
+_UNITS: Final = {
+    "tib_at_4k": "bytes", "sim_1g": "s", "sim_64g": "s", "sim_1t": "s",
+    **{f"{name}_s_per_gib": "s" for name in ("sim_1g", "sim_64g", "sim_1t")},
+    **{f"{name}_mib": "MiB" for name in ("sim_1g", "sim_64g", "sim_1t")},
+}  # fmt: skip
 
 
 def rates(runs: Sequence[dict[str, Any]]) -> dict[str, Series]:

@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
 def _series(series: Series) -> str:
     scale, unit, digits = {
         "bytes/s": (1e-9, "GB/s", 2), "us": (1, "us", 0), "s/GiB": (1, "s", 3), "1/s": (1e-3, "k/s", 0),
-        "bytes": (1 / MIB, "MiB", 1),
+        "bytes": (1 / MIB, "MiB", 1), "MiB": (1, "MiB", 0), "s": (1, "s", 2),
     }[series.unit]  # fmt: skip
     low, middle, high = (value * scale for value in (min(series.values), series.median, max(series.values)))
     return f"{middle:,.{digits}f} {unit} ({low:,.{digits}f}..{high:,.{digits}f})"
