@@ -13,7 +13,7 @@ from typing import Any
 from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Receiver, Refuse, Wake
 from migemu.mm.costs import CostModel
 from migemu.mm.gather import GatherKind, GatherStep
-from migemu.mm.operations import of_steps
+from migemu.mm.operations import calls_of, of_steps
 from migemu.mm.pages import Level, PieceRun
 from migemu.ports import Clock, Collapsed, GuestMemory, Tracer
 from migemu.trace.events import Event, Happening
@@ -103,9 +103,10 @@ class Effects:
     def _collapse(self, effect: Collapse) -> Collapsed:
         self.look_at_tables()
         result = self._memory.madvise_collapse(effect.spans)
-        stall = self._costs.stall(of_steps(result.steps))
-        self.collapse_ns += stall.call_ns
-        self.collapse_stall_ns_max = max(self.collapse_stall_ns_max, stall.longest_ns)
+        for call in calls_of(result.steps):
+            stall = self._costs.stall(of_steps(call))
+            self.collapse_ns += stall.call_ns
+            self.collapse_stall_ns_max = max(self.collapse_stall_ns_max, stall.longest_ns)
         if self._tracer is not None:
             for step in result.steps:
                 self._trace_step(step)

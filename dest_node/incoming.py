@@ -68,14 +68,14 @@ class Incoming:
 
     def __init__(
         self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
-        main: Channel, migration: str, tracer: Tracer | None = None,
+        main: Channel, migration: str, tracer: Tracer | None = None, make_receiver: Callable[..., Receiver] = Receiver,
     ) -> None:  # fmt: skip
         """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known."""
         self.legality, self.migration = Legality(), migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario = scenario
-        self._clock = clock
-        self._allocate = allocate
+        self._clock, self._allocate = clock, allocate
+        self._make_receiver = make_receiver
         self._read_text = read_text
         self._limits = limits
         self._main = main
@@ -92,7 +92,7 @@ class Incoming:
         self._scrap = memoryview(bytearray(_SCRAP_BYTES))
         self._digests: asyncio.Queue[tuple[PageIndex, bytes]] = asyncio.Queue()
         self._source_left = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # a set would have no order
         self._received: dict[type[Message], Callable[..., None]] = {
             Page: self._page, Zero: self._zero, Hello: self._ignore, Alive: self._ignore, Advise: self._advised,
             Listen: self._listen, DeviceState: self._device_state, Run: self._run, End: self._end,
@@ -168,7 +168,7 @@ class Incoming:
         policy = collapse_policies.create(self._scenario.collapse.policy, geometry)
         self._emit(Happening.POLICY, detail=" ".join((self._scenario.collapse.policy, *promises(policy))))
         costs = self._scenario.costs.model(geometry, self._scenario.guest.vcpus)
-        receiver = Receiver(
+        receiver = self._make_receiver(
             geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece, collapse_ns=costs.collapse_ns
         )
         effects = Effects(receiver, memory, costs, self._clock, self._tracer, self._ask, self._finish, self._spawn)
@@ -393,8 +393,8 @@ class Incoming:
                 self.fail(error)  # MemoryError among them
 
         task = asyncio.get_running_loop().create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def __repr__(self) -> str:
         return f"<Incoming {self.migration[:8]} {self._stage.value}, {self._progress()}>"

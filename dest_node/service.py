@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from dest_node.incoming import Allocate, Incoming
+from dest_node.receiver import Receiver
 from migemu.errors import BrokenError, MigemuError, PeerError, one_line
 from migemu.outcome import Outcome
 from migemu.ports import Channel, Clock, Landing, Listener, Network, Tracer
@@ -69,8 +70,12 @@ class Destination:
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
         read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
+        make_receiver: Callable[..., Receiver] = Receiver,
     ) -> None:  # fmt: skip
-        """`allocate(geometry, bytes)` provides the guest's memory; `notice` is told, in a line, who was turned away."""
+        """`allocate(geometry, bytes)` provides the guest's memory; `notice` is told, in a line, who was turned away.
+
+        `make_receiver` makes what decides; another one is for those who try it.
+        """
         self.scenario = scenario
         self.incoming: Incoming | None = None
         self.turned_away_count = 0
@@ -80,6 +85,7 @@ class Destination:
         self._read_text = read_text
         self._notice = notice
         self._tracer = tracer
+        self._make_receiver = make_receiver
         self._listener: Listener | None = None
         self._limits = Limits(scenario.limits.frame_bytes_max)  # the memory's size is filled in by its Advise
         self._visitors: dict[_Visitor, None] = {}  # a set would have no order
@@ -138,7 +144,7 @@ class Destination:
         if self.incoming is None and hello.channel is ChannelRole.MAIN:
             self.incoming = Incoming(
                 self.scenario, self._clock, self._allocate, self._read_text, self._limits, channel, hello.migration,
-                self._tracer,
+                self._tracer, self._make_receiver,
             )  # fmt: skip
             assert self._arrived is not None
             if not self._arrived.done():

@@ -21,6 +21,7 @@ from migemu.command import (
     exit_with,
     json_option,
     load_scenario,
+    perfetto_option,
     quiet_option,
     report_option,
     scenario_argument,
@@ -95,9 +96,10 @@ for command in (check, sim, sweep, compare, reproduce, reporting.report):
 @quiet_option
 @trace_option
 @report_option
+@perfetto_option
 def run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool,
+    trace: bool, report: bool, perfetto: bool,
 ) -> None:  # fmt: skip
     """Run both nodes on this machine, watch over them, and show what happened.
 
@@ -111,7 +113,7 @@ def run(
     it was run. Exit codes: 0 verified, 2 bad input, 3 something broke, 4 a node broke the protocol, 5 memory differs,
     130 interrupted.
     """
-    _run(scenario_file, assignments, image, out, as_json, quiet, trace, report)
+    _run(scenario_file, assignments, image, out, as_json, quiet, trace, report, perfetto)
 
 
 @main.command()
@@ -123,15 +125,26 @@ def run(
 @quiet_option
 @trace_option
 @report_option
+@perfetto_option
 def demo(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool,
+    trace: bool, report: bool, perfetto: bool,
 ) -> None:  # fmt: skip
     """Migrate 1 GiB between two processes over an emulated 1 Gbit/s, 1 ms link, slowly enough to watch.
 
     The same as `migemu run` with a few settings made beforehand; all its options apply.
     """
-    _run(scenario_file, (*(() if scenario_file else DEMO), *assignments), image, out, as_json, quiet, trace, report)
+    _run(
+        scenario_file,
+        (*(() if scenario_file else DEMO), *assignments),
+        image,
+        out,
+        as_json,
+        quiet,
+        trace,
+        report,
+        perfetto,
+    )
 
 
 @main.command("list")
@@ -166,7 +179,7 @@ def _shown(default: Any) -> str:
 
 def _run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool,
+    trace: bool, report: bool, perfetto: bool,
 ) -> None:  # fmt: skip
     voice = Voice(stderr_console())
     scenario = load_scenario(voice, scenario_file, assignments, image)
@@ -177,7 +190,7 @@ def _run(
         if scenario.memory.image:
             check_image(Path(scenario.memory.image))
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
-            outcome = asyncio.run(_pair(scenario, directory, progress, trace or report))
+            outcome = asyncio.run(_pair(scenario, directory, progress, trace or report or perfetto))
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = _result(directory)
@@ -188,6 +201,8 @@ def _run(
         click.echo(f"\nresult: {directory}/result.json")
     if report:
         reporting.write_report(voice, directory, quiet or as_json)
+    if perfetto:
+        reporting.write_perfetto_beside(voice, directory, quiet or as_json)
     if outcome.error:
         voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(outcome.exit_code)

@@ -40,6 +40,9 @@ trace_option = click.option("--trace", is_flag=True, help="Also write every even
 report_option = click.option(
     "--report", is_flag=True, help="Also write DIR/report.html, to be opened in a browser; implies --trace."
 )
+perfetto_option = click.option(
+    "--perfetto", is_flag=True, help="Also write DIR/perfetto.json, for https://ui.perfetto.dev; implies --trace."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 supervised_option = click.option("--supervised", is_flag=True, hidden=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from migemu.experiment.comparison import compare as compare_sources
 from migemu.experiment.gate import Verdict, parse_gate
 from migemu.experiment.sources import read_source
 from migemu.experiment.tables import comparison_table, rulings_table
+from migemu.reporting import write_comparison_report
 
 GATE_FAILED = 1
 
@@ -30,8 +32,13 @@ GATE_FAILED = 1
 @click.option("--strict", is_flag=True, help="A gate that the data do not settle fails too.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Show this figure (* and ? are wildcards); may be given many times.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html",
+              help="Also write a page: forest plots, gates, and all figures in a table.")  # fmt: skip
 @json_option
-def compare(base: str, new: str, gates: tuple[str, ...], strict: bool, metrics: tuple[str, ...], as_json: bool) -> None:
+def compare(
+    base: str, new: str, gates: tuple[str, ...], strict: bool, metrics: tuple[str, ...], report: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Compare B with A: differences of pairs that share a cell and a seed, with bootstrap confidence intervals.
 
     A and B are run directories, result.json files, or sweeps (a directory or sweep.sqlite), of which cells may be
@@ -61,6 +68,8 @@ def compare(base: str, new: str, gates: tuple[str, ...], strict: bool, metrics: 
         click.echo(json.dumps(_as_json(comparison), indent=2))
     else:
         _show(comparison)
+    if report is not None:
+        write_comparison_report(voice, comparison, base, new, report, as_json)
     failing = {Verdict.FAILS, Verdict.UNSURE} if strict else {Verdict.FAILS}
     failed = [ruling for ruling in comparison.rulings if ruling.verdict in failing]
     unsure = [ruling for ruling in comparison.rulings if ruling.verdict is Verdict.UNSURE]

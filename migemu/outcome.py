@@ -52,6 +52,15 @@ class ReceiverStatistics(NamedTuple):
     collapse_failed: int
 
 
+class MappingFigures(NamedTuple):
+    """What was regained of large mappings (`migemu.report.regained`): ns from the guest's start, and ns an access."""
+
+    to_2m_ns: int | None
+    to_1g_ns: int | None
+    access_mean_ns: float
+    access_end_ns: float
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The migration as it stands: what progress displays and results are made of."""
@@ -89,3 +98,4 @@ class Outcome:
     collapse_stall_ns_max: int = 0
     stalls: StallStatistics | None = None
     trace_digest: str = ""
+    mapping: MappingFigures | None = None

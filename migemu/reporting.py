@@ -1,8 +1,8 @@
-"""`migemu report`: the page of one or several runs, and a trace that Perfetto opens."""
+"""`migemu report`: the page of one or several runs, or of a sweep; and a trace that Perfetto opens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,15 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
 
 from migemu.command import Voice, exit_with, stderr_console
-from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.errors import BrokenError, InputError, MigemuError, ScenarioError
+from migemu.experiment.comparison import Comparison
+from migemu.experiment.sources import SWEEP_FILE
+from migemu.mm.pages import Geometry
 from migemu.report.directory import RunDirectory
+from migemu.scenario import from_mapping
 from migemu.trace.events import Event
-from migemu.trace.perfetto import perfetto_lines
+from migemu.trace.perfetto import CollapseNs, perfetto_lines
 from migemu.trace.reading import Trace, read_trace
 
 #: Shorter traces are read before anybody could look at a bar.
 _PROGRESS_BYTES: Final = 20_000_000
 PAGE: Final = "report.html"
+PERFETTO: Final = "perfetto.json"
 
 
 @click.command()
@@ -33,28 +38,43 @@ PAGE: Final = "report.html"
     help="Draw the pieces of this hugetlb page; may be given many times. Default: a few, from the first to the last.",
 )  # fmt: skip
 @click.option(
+    "--metric", "metrics", metavar="NAME", multiple=True,
+    help="Of a sweep: draw this figure (* and ? are wildcards); may be given many times. Default: the headlines.",
+)  # fmt: skip
+@click.option(
     "--perfetto", type=click.Path(path_type=Path), metavar="FILE.json",
     help="Instead of the page, write the trace of the run so that https://ui.perfetto.dev opens it.",
 )  # fmt: skip
 def report(
-    directories: tuple[Path, ...], out: Path | None, hugepages: tuple[int, ...], perfetto: Path | None
+    directories: tuple[Path, ...], out: Path | None, hugepages: tuple[int, ...], metrics: tuple[str, ...],
+    perfetto: Path | None,
 ) -> None:  # fmt: skip
-    """Write what happened in one or several runs as one HTML file, which opens offline.
+    """Write what happened in one or several runs, or in a sweep, as one HTML file, which opens offline.
 
     \b
     Examples:
         migemu run --out runs/a --trace  &&  migemu report runs/a
         migemu report runs/a runs/b --out compared.html
         migemu report runs/a --perfetto a.json
+        migemu report runs/sweep-hgm_question --metric 'fault.*'
 
-    A directory is one that `migemu run` wrote. With --trace it tells of everything over time, of the causes of faults
-    and of every piece; without, of figures alone. What is missing is said on the page. Runs of virtual time and of real
-    time may stand in one page; they share no figure. Exit codes: 0 written, 2 not the directory of a run, 3 the file
-    cannot be written.
+    A directory is one that `migemu run`, `sim` or `sweep` wrote; of a sweep its sweep.sqlite will do. With --trace it
+    tells of everything over time, of the causes of faults and of every piece; without, of figures alone. What is
+    missing is said on the page. Runs of virtual time and of real time may stand in one page; they share no figure.
+    Exit codes: 0 written, 2 not the directory of a run, 3 the file cannot be written.
     """
     voice = Voice(stderr_console())
     try:
-        if perfetto is not None:
+        sweep = next((found for each in directories if (found := _sweep_file(each)) is not None), None)
+        if sweep is not None:
+            if len(directories) > 1 or hugepages or perfetto is not None:
+                raise InputError("a sweep has a page of its own: give one, and no --hugepage or --perfetto")
+            path = out or sweep.parent / PAGE
+            write_sweep_page(sweep, path, metrics)
+            click.echo(f"report: {path}")
+        elif metrics:
+            raise InputError("--metric is for a sweep; the page of a run has all its figures")
+        elif perfetto is not None:
             if len(directories) != 1 or out is not None or hugepages:
                 raise InputError("--perfetto takes one DIR, and no --out or --hugepage")
             entries = write_perfetto(directories[0], perfetto)
@@ -85,15 +105,53 @@ def write_page(
     write(runs, path)
 
 
+def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = ()) -> None:
+    """Write the page of the sweep whose results these are. InputError, BrokenError as above."""
+    from migemu.report import sweep_page
+    from migemu.report.grid import read_grid
+
+    sweep_page.write(read_grid(results, metrics), path)
+
+
+def _sweep_file(path: Path) -> Path | None:
+    """The results of a sweep that `path` means; None when it is something else."""
+    if (path / SWEEP_FILE).is_file():
+        return path / SWEEP_FILE
+    return path if path.is_file() else None
+
+
+def write_sweep_report(voice: Voice, results: Path, quiet: bool) -> None:
+    """The page of a sweep, beside its results; as `write_report`."""
+    _written(voice, results.parent / PAGE, quiet, lambda path: write_sweep_page(results, path))
+
+
+def write_comparison_report(
+    voice: Voice, comparison: Comparison, base: str, new: str, path: Path, quiet: bool
+) -> None:  # fmt: skip
+    """The page of a comparison; as `write_report`."""
+    from migemu.report import comparison_page
+
+    _written(voice, path, quiet, lambda path: comparison_page.write(comparison, base, new, path))
+
+
 def write_report(voice: Voice, directory: Path, quiet: bool) -> None:
     """The page of a run; that it cannot be written is told, and changes nothing of how the run ended."""
+    _written(voice, directory / PAGE, quiet, lambda path: write_page([directory], path, console=voice.console))
+
+
+def write_perfetto_beside(voice: Voice, directory: Path, quiet: bool) -> None:
+    """DIR/perfetto.json of a run; as `write_report`."""
+    _written(voice, directory / PERFETTO, quiet, lambda path: write_perfetto(directory, path), "perfetto")
+
+
+def _written(voice: Voice, path: Path, quiet: bool, write: Callable[[Path], object], what: str = "report") -> None:
     try:
-        write_page([directory], directory / PAGE, console=voice.console)
+        write(path)
     except MigemuError as error:
         voice.notice(str(error))
     else:
         if not quiet:
-            click.echo(f"report: {directory / PAGE}")
+            click.echo(f"{what}: {path}")
 
 
 def write_perfetto(directory: Path, path: Path) -> int:
@@ -107,7 +165,8 @@ def write_perfetto(directory: Path, path: Path) -> int:
     damage: list[InputError] = []
     count = 0
     with read_trace(found.trace) as trace:
-        lines = perfetto_lines(_until(trace, damage), trace.geometry, trace.pages, trace.kind)
+        prices = _collapse_ns(found, trace.geometry) if trace.kind == "modelled" else None
+        lines = perfetto_lines(_until(trace, damage), trace.geometry, trace.pages, trace.kind, prices)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8") as file:
@@ -119,6 +178,15 @@ def write_perfetto(directory: Path, path: Path) -> int:
     if damage:
         raise InputError(f"{damage[0]} - {path} holds what stands before that")
     return count - 2
+
+
+def _collapse_ns(found: RunDirectory, geometry: Geometry) -> CollapseNs | None:
+    """What a collapse took in that run, by its [costs]; None where its scenario is not known."""
+    try:
+        scenario = from_mapping(found.scenario, str(found.path))
+    except ScenarioError:
+        return None
+    return scenario.costs.model(geometry, scenario.guest.vcpus).duration_ns
 
 
 def _until(trace: Trace, damage: list[InputError]) -> Iterator[Event]:

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import attrs
 
@@ -27,6 +27,7 @@ from migemu.link.congestion import CONGESTION
 from migemu.link.jitter import jitters
 from migemu.link.presets import PRESETS
 from migemu.mm.costs import CostModel
+from migemu.mm.fault_costs import Handler, Place
 from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
 from migemu.policy.collapse import collapse_policies
 from migemu.policy.push import push_orders
@@ -100,6 +101,10 @@ class Pull:
 
     piece: Level = fields.piece("4K", "size of an urgent piece, asked for by a fault: 4K or 2M")
     preempt: bool = fields.switch(True, "urgent pieces on a connection of their own (QEMU: postcopy-preempt)")
+    sender: str = fields.choice(
+        "request", "who sends urgent pieces: whoever reads the request, at once, or the thread that pushes (old QEMU)",
+        ("request", "push"),
+    )  # fmt: skip
     resend: bool = fields.switch(
         False, "answer a request for a piece that is already under way with a second copy, which may overtake the first"
     )
@@ -126,6 +131,18 @@ class Costs:
     notifier: str = fields.choice(
         "around", "when KVM is told of a collapse: before and after it, or after it", ("around", "after")
     )
+    handler: str = fields.choice(
+        "spinning", "who handles a fault at the destination: the vCPU's own core, one that polls, or one that sleeps",
+        get_args(Handler),
+    )  # fmt: skip
+    place: str = fields.choice(
+        "run", "how pieces are mapped: a run by one ioctl, or each copied and continued, or by UFFDIO_COPY (QEMU)",
+        get_args(Place),
+    )  # fmt: skip
+    threads: str = fields.choice(
+        "one", "the destination's threads: one for all, or one for each channel and one for faults (QEMU)",
+        ("one", "three"),
+    )  # fmt: skip
 
     def model(self, geometry: Geometry, vcpus: int) -> CostModel:
         """The cost model of a guest of `vcpus` vCPUs."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from dest_node.receiver import Receiver
 from dest_node.service import Destination
 from migemu.command import (
     Voice,
     exit_with,
     json_option,
     load_scenario,
+    perfetto_option,
     quiet_option,
     report_option,
     scenario_argument,
@@ -27,40 +31,51 @@ from migemu.command import (
     stderr_console,
     trace_option,
 )
-from migemu.errors import BrokenError, MigemuError, one_line
+from migemu.errors import BrokenError, InputError, MigemuError, VerificationError, one_line
 from migemu.pair import new_directory
 from migemu.ports import Clock, Network, SourceMemory, Tracer
 from migemu.report.progress import Progress
+from migemu.report.regained import Regained, pattern_of
 from migemu.report.result import build, write
 from migemu.report.status import Status
 from migemu.report.summary import summary
-from migemu.reporting import write_report
+from migemu.reporting import write_perfetto_beside, write_report
 from migemu.scenario import Scenario
+from migemu.sim.loop import Pace
 from migemu.sim.pace import WallPace
 from migemu.sim.waiting import SimulationError
-from migemu.sim.world import Allocate, World
+from migemu.sim.world import Allocate, Nodes, World
+from migemu.trace.events import event_line
 from migemu.trace.recorder import FileRecorder
 from source_node.service import Source
 
+#: The slowest `--pace`: a virtual microsecond takes a second. Its inverse is the fastest.
+_PACE_MIN: Final = 1e-6
 #: Wall time between two looks at a simulation that runs.
 _LOOK_S: Final = 0.1
 
 
-class _Services:
+class Services:
     """sim.world.Nodes: the services that run in real time too."""
+
+    def __init__(self, make_receiver: Callable[..., Receiver] = Receiver) -> None:
+        """Another receiver than the destination's own is for those who try it."""
+        self._make_receiver = make_receiver
 
     def destination(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None
     ) -> Destination:
+        """The destination's service."""
         return Destination(
             scenario, network, clock, allocate, read_text=lambda path: Path(path).read_text(encoding="utf-8"),
-            notice=lambda _: None, tracer=tracer,
+            notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver,
         )  # fmt: skip
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
         tracer: Tracer | None,
     ) -> Source:  # fmt: skip
+        """The source's service."""
         return Source(scenario, network, clock, memory, migration, tracer)
 
 
@@ -68,49 +83,92 @@ class Simulation:
     """One run of a world, and what becomes of it."""
 
     def __init__(
-        self, scenario: Scenario, directory: Path | None = None, *, trace: bool = False, pace: float = 0.0,
-        progress: Progress | None = None,
+        self, scenario: Scenario, directory: Path | None = None, *, trace: bool = False, pace: Pace | None = None,
+        progress: Progress | None = None, nodes: Nodes | None = None,
     ) -> None:  # fmt: skip
-        """Files go to `directory`, if there is one. `pace`: wall time per virtual time; 0 is as fast as it goes."""
+        """Files go to `directory`, if there is one. `pace` is called before each move of the clock, and may block."""
         self.error: BaseException | None = None
+        self._nodes = nodes or Services()
         self.result: dict[str, Any] = {}
         self._scenario = scenario
         self._directory = directory
         self._trace = trace and directory is not None
-        self._pace = WallPace(pace) if pace else None
+        self._pace = pace
         self._progress = progress
         self._looked_s = 0.0
+        self._interrupted = self._between = False
         self._world: World | None = None
+        self._regained: Regained | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events its trace has so far."""
+        return self._world.watch.events if self._world is not None else 0
 
     def run(self) -> dict[str, Any]:
         """Play it, write what there is to write; the result. What went wrong is in `error`, and told in the result."""
-        with ExitStack() as stack:
-            tracer: Tracer | None = None
-            try:
+        try:
+            with ExitStack() as stack:
+                tracer: Tracer | None = None
                 if self._directory is not None:
                     _write_scenario(self._scenario, self._directory)
                 if self._trace and self._directory is not None:
                     tracer = stack.enter_context(FileRecorder(self._directory / "trace.jsonl", "modelled"))
-                self._world = World(self._scenario, _Services(), tracer, pace=self._step)
-                self._world.run()
-                self._judge(self._world)
-            except (MigemuError, SimulationError, KeyboardInterrupt) as error:
-                self.error = error
+                self._regained = self._watch_mapping(tracer)
+                self._world = World(self._scenario, self._nodes, self._regained, pace=self._step)
+                self._play(self._world)
+        except (MigemuError, SimulationError, KeyboardInterrupt) as error:
+            self.error = error
         self.result = self._build()
         if self._directory is not None and self.result:
             write(self.result, self._directory)
         return self.result
 
-    def _judge(self, world: World) -> None:
-        """Every rule held, or the run is worth nothing."""
+    def interrupt(self) -> None:
+        """End the run when the clock next moves, and at once if it is about to: then nothing is half done.
+
+        A second time: at once, wherever that is.
+        """
+        if self._interrupted or self._between:
+            self._interrupted = True
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def _watch_mapping(self, behind: Tracer | None) -> Regained:
+        scenario = self._scenario
+        pages = scenario.memory.size // scenario.geometry.page_bytes
+        return Regained(scenario.geometry, pages, pattern_of(scenario.guest.workload), behind)
+
+    def _play(self, world: World) -> None:
+        """Run it. Every rule held, or it is worth nothing: MigemuError with the exit code of `migemu check`."""
+        failed: VerificationError | None = None
+        try:
+            world.run()
+        except VerificationError as error:
+            failed = error  # what led to it says more
         for violation in world.watch.violations.values():
-            raise BrokenError(
-                f"the rule {violation.rule} of `migemu check` is broken at {violation.event}: {violation.reason}; "
-                "this is a bug of migemu's, or of a policy or workload of yours"
-            )
+            raise MigemuError(
+                f"the rule {violation.rule} of `migemu check` is broken by {event_line(violation.event)}: "
+                f"{violation.reason}; this is a bug of migemu's, or of a policy or workload of yours"
+            ) from failed
+        if failed is not None:
+            raise failed
 
     def _step(self, from_ns: int, to_ns: int) -> None:
         """The clock is about to move."""
+        self._between = True
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._look(from_ns, to_ns)
+        except KeyboardInterrupt:
+            self._interrupted = False  # it has been heard; what is left to do takes no wall time
+            self._pace = None
+            raise
+        finally:
+            self._between = False
+
+    def _look(self, from_ns: int, to_ns: int) -> None:
         if self._pace is not None:
             self._pace(from_ns, to_ns)
         if self._progress is not None and (now_s := time.monotonic()) - self._looked_s > _LOOK_S:
@@ -128,7 +186,8 @@ class Simulation:
         if isinstance(self.error, KeyboardInterrupt):
             status = "interrupted"
         error = one_line(self.error) or "interrupted" if self.error is not None else ""
-        outcome = replace(destination.incoming.outcome(), trace_digest=world.watch.digest)
+        mapping = self._regained.figures() if self._regained is not None else None
+        outcome = replace(destination.incoming.outcome(), trace_digest=world.watch.digest, mapping=mapping)
         return build(outcome, self._scenario, "modelled", status, error)
 
 
@@ -149,10 +208,22 @@ def _write_scenario(scenario: Scenario, directory: Path) -> None:
         raise BrokenError(f"{directory}: cannot be written: {error.strerror}") from None
 
 
+@contextmanager
+def _heard(simulation: Simulation) -> Iterator[None]:
+    """Ctrl-C and SIGTERM interrupt it meanwhile."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: simulation.interrupt()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 @click.command()
 @scenario_argument
 @set_option
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same as --set scenario.seed=N.")
+@click.option("--seed", metavar="N", help="The same as --set scenario.seed=N.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -161,18 +232,19 @@ def _write_scenario(scenario: Scenario, directory: Path) -> None:
 )
 @click.option(
     "--pace",
-    type=click.FloatRange(0, 1e6),
+    type=float,
     default=0.0,
     metavar="F",
-    help="Play it: F seconds of real time for each of virtual time; 0 (the default) is as fast as it goes.",
+    help="Play it: F seconds of virtual time in each of real time; 0 (the default) is as fast as it goes.",
 )
 @json_option
 @quiet_option
 @trace_option
 @report_option
+@perfetto_option
 def sim(
-    scenario_file: Path | None, assignments: tuple[str, ...], seed: int | None, out: Path | None, pace: float,
-    as_json: bool, quiet: bool, trace: bool, report: bool,
+    scenario_file: Path | None, assignments: tuple[str, ...], seed: str | None, out: Path | None, pace: float,
+    as_json: bool, quiet: bool, trace: bool, report: bool, perfetto: bool,
 ) -> None:  # fmt: skip
     """Run a migration in virtual time: both services, unchanged, over an emulated link, without bytes.
 
@@ -182,18 +254,24 @@ def sim(
     Examples:
         migemu sim --set link.preset=25G --set guest.vcpus=48 --set memory.size=16G
         migemu sim slow.toml --seed 7 --trace --out runs/slow
-        migemu sim --set link.rate=1Gbit --set link.delay=1ms --pace 0.5     (watch it)
+        migemu sim --set link.rate=1Gbit --set link.delay=1ms --pace 0.5     (watch it at half speed)
 
-    Outputs, options and exit codes are those of `migemu run`; `kind` is "modelled".
+    Outputs, options and exit codes are those of `migemu run`; `kind` is "modelled". Exit code 1: a rule is broken.
     """
     voice = Voice(stderr_console())
     extra = (f"scenario.seed={seed}",) if seed is not None else ()
     scenario = load_scenario(voice, scenario_file, (*assignments, *extra))
+    if pace and not _PACE_MIN <= pace <= 1 / _PACE_MIN:
+        exit_with(voice, InputError(f"--pace {pace}: give {_PACE_MIN} to {1 / _PACE_MIN:.0f}, or 0 for no pace"))
     directory = out or new_directory(Path("runs"), scenario.scenario.name, datetime.now().strftime("%Y%m%d-%H%M%S"))  # noqa: DTZ005 - the user's own time
     with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
-        simulation = Simulation(scenario, directory, trace=trace or report, pace=pace, progress=progress)
+        simulation = Simulation(
+            scenario, directory, trace=trace or report or perfetto, pace=WallPace(pace) if pace else None,
+            progress=progress,
+        )  # fmt: skip
         try:
-            result = simulation.run()
+            with _heard(simulation):
+                result = simulation.run()
         except MigemuError as error:  # the result cannot be written
             exit_with(voice, error)
     if result and as_json:
@@ -203,6 +281,8 @@ def sim(
         click.echo(f"\nresult: {directory}/result.json")
     if report and result:
         write_report(voice, directory, quiet or as_json)
+    if perfetto and result:
+        write_perfetto_beside(voice, directory, quiet or as_json)
     if isinstance(simulation.error, SimulationError):
         raise simulation.error  # a bug of ours
     if simulation.error is not None:

@@ -28,6 +28,7 @@ from migemu.experiment.sweep import Sweep, load_sweep
 from migemu.experiment.tables import sweep_table
 from migemu.experiment.watch import Watch
 from migemu.experiment.world import MEASURED, MODELLED, find_world
+from migemu.reporting import write_sweep_report
 
 #: Names of cells in one line of a notice.
 _NAMED_MAX = 5
@@ -57,13 +58,14 @@ def sweep() -> None:
 @click.option("--dask", metavar="tcp://HOST:PORT", help="Use the Dask cluster of this scheduler.")
 @click.option("--measured", is_flag=True, help="Run each cell as `migemu run` does, in real time. Default: modelled.")
 @click.option("--keep", is_flag=True, help="Keep the files of each run (trace, result) in DIR/cells too.")
+@click.option("--report", is_flag=True, help="Also write DIR/report.html: every figure over the axes, all cells.")
 @click.option("--list", "list_", is_flag=True, help="List the sweeps that come with migemu, and end.")
 @click.option("--world", hidden=True, default="", help="Dotted name of the function that runs a cell.")
 @json_option
 @quiet_option
 def run(
     file: Path | None, out: Path | None, resume: bool, only: str, workers: int | None, dask: str | None, measured: bool,
-    keep: bool, list_: bool, world: str, as_json: bool, quiet: bool,
+    keep: bool, report: bool, list_: bool, world: str, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Run every cell of a sweep with every seed. SWEEP.toml is a file, or the name of a shipped sweep.
 
@@ -95,6 +97,8 @@ def run(
         directory = out or Path("runs") / f"sweep-{plan.name}"
         tally = _run(voice, plan, directory, world, chosen, resume, keep, _executor(workers, dask), quiet or as_json)
         _report(voice, plan, directory, tally, as_json, quiet)
+        if report:
+            write_sweep_report(voice, directory / SWEEP_FILE, quiet or as_json)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     finally:

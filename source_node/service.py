@@ -130,6 +130,7 @@ class Source:
         self._work: asyncio.Task[Complete] | None = None
         self._error: MigemuError | None = None
         self._requested_ns = -_HOT_NS
+        self._answers_itself = scenario.pull.sender == "push"
         self._done = False
         self._downtime_ns = 0
         self._wire_bytes = 0
@@ -216,6 +217,8 @@ class Source:
         while not sender.finished:
             if (push.hold or push.rate) and next_ns > clock.now_ns():
                 await clock.sleep_until(next_ns)
+            if self._answers_itself:
+                self._send_urgent()
             answer = sender.next_urgent(ChannelRole.MAIN)
             run = answer or sender.next_run(ChannelRole.MAIN)
             if run is None:
@@ -232,10 +235,13 @@ class Source:
                 turn_bytes = 0
 
     def _send_urgent(self) -> None:
-        """Answer requests at once, unless the only channel is full: then the push loop does it first thing."""
+        """Answer requests at once, unless whoever does it waits for room on the main channel: then it is done first.
+
+        The push loop does it where there is one channel, or `pull.sender` says so.
+        """
         role = ChannelRole.MAIN if self._preempt is None else ChannelRole.PREEMPT
         channel = self._channel() if self._preempt is None else self._preempt
-        if role is ChannelRole.MAIN and not channel.writable:
+        if (role is ChannelRole.MAIN or self._answers_itself) and not self._channel().writable:
             return
         while (run := self._sender.next_urgent(role)) is not None:
             self._send_run(channel, run, role, urgent=True)

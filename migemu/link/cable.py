@@ -21,9 +21,12 @@ from migemu.scenario import Link
 from migemu.sim.handles import Timer
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import here
-from migemu.units import SECOND
+from migemu.units import MIB, SECOND
 
 Token = Callable[[Frame], None]
+#: What a reader that is slow lets wait, without SO_RCVBUF, beyond what is on its way: tcp_rmem allows 6 MB, of which
+#: the kernel's own books take half (Linux Documentation/networking/ip-sysctl.rst, tcp_rmem and tcp_adv_win_scale).
+_UNREAD_BYTES: Final = 3 * MIB
 #: A window that covers what the link holds and so many segments can hold nobody back.
 _SPARE_SEGMENTS: Final = 4
 
@@ -37,9 +40,11 @@ class Direction:
 
     def __init__(
         self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read,
-        arrivals: Context | None = None, carried: Token | None = None,
+        arrivals: Context | None = None, carried: Token | None = None, urgent_arrivals: Context | None = None,
     ) -> None:  # fmt: skip
-        """`back_delay_ns` is what acknowledgements take; frames come out in the context of `arrivals`.
+        """`back_delay_ns` is what acknowledgements take; what frames bring is read in the context of `arrivals`.
+
+        What the urgent channel brings, in that of `urgent_arrivals`, if there is one. Outages count from now on.
 
         `carried(frame)` is told of each frame as soon as it is known when it will arrive.
         """
@@ -47,13 +52,17 @@ class Direction:
         varies = bool(link.jitter) or not link.distribution.startswith("uniform")
         model = LinkModel(
             link.rate, link.delay, link.jitter, link.queue, rng,
-            jitter=jitter if varies else None, outages=link.outages,
+            jitter=jitter if varies else None,
+            outages=tuple((loop.now_ns + down_ns, loop.now_ns + up_ns) for down_ns, up_ns in link.outages),
         )  # fmt: skip
         ahead_ns = link.queue * 8 * SECOND // link.rate if link.queue and link.rate else AHEAD_NS
         self.wire = Wire(model, Scheduling(link.scheduling), link.segment, ahead_ns, link.reorder)
         self._loop = loop
         self._context = Context()  # of the wire itself, which no processor holds up
-        self._arrivals = self._context if arrivals is None else arrivals
+        #: In which whoever receives here runs.
+        self.arrivals = self._context if arrivals is None else arrivals
+        self.urgent_arrivals = self.arrivals if urgent_arrivals is None else urgent_arrivals
+        self._back_delay_ns = back_delay_ns
         self._carried = carried
         self._link = link
         self._rng = rng
@@ -63,15 +72,20 @@ class Direction:
         self._timer: Timer | None = None
         self._roomless: list[tuple[Flow, Callable[[], None]]] = []
 
-    def flow(self, name: str, buffer_bytes: int) -> Flow:
-        """A connection's way onto the wire; `buffer_bytes` bounds what is not acknowledged, 0 does not."""
+    def flow(self, name: str, buffer_bytes: int, receive_bytes: int = 0) -> Flow:
+        """A connection's way onto the wire; `buffer_bytes` bounds what is not acknowledged, 0 does not.
+
+        `receive_bytes` is what a reader that is slow lets wait; 0 leaves that to the system.
+        """
         link = self._link
         ideal = link.congestion == "none" and not link.loss and not buffer_bytes and not link.outages
         stream = None if ideal else Stream(
             CONGESTION[link.congestion](), self._rtt_ns, link.delay, self._rng, buffer_bytes=buffer_bytes,
             loss=link.loss, rto_min_ns=link.rto_min, open_bytes=self._open_bytes,
         )  # fmt: skip
-        return self.wire.flow(name, stream)
+        flow = self.wire.flow(name, stream)
+        flow.window_bytes = receive_bytes or _UNREAD_BYTES + link.rate * self._rtt_ns // (8 * SECOND)
+        return flow
 
     def send(self, flow: Flow, size: int, token: Token) -> None:
         """Put a frame of `size` bytes into the send buffer; `token(frame)` is called when it arrives.
@@ -86,6 +100,15 @@ class Direction:
 
     def _put(self, flow: Flow, size: int, token: Token) -> None:
         self.wire.send(flow, size, token, self._loop.now_ns)
+        self._pump()
+
+    def has_read(self, flow: Flow, count: int) -> None:
+        """The reader has taken `count` bytes out of its receive buffer; the sender learns of it a way back later."""
+        when_ns = self._loop.now_ns + self._back_delay_ns
+        self._loop.call_at_ns(when_ns, self._was_read, flow, count, context=self._context)
+
+    def _was_read(self, flow: Flow, count: int) -> None:
+        self.wire.read(flow, count, self._loop.now_ns)
         self._pump()
 
     def when_room(self, flow: Flow, resume: Callable[[], None]) -> None:
@@ -105,7 +128,7 @@ class Direction:
         for frame in wire.advance(loop.now_ns):
             if self._carried is not None:
                 self._carried(frame)
-            loop.call_at_ns(frame.arrived_ns, frame.token, frame, context=self._arrivals)
+            loop.call_at_ns(frame.arrived_ns, frame.token, frame, context=self._context)
         if self._roomless:
             self._make_room()
         self._arm()

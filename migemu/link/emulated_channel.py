@@ -5,10 +5,13 @@ is sent is not encoded, but counted as if it were. A payload of real bytes is cu
 arrives, and each part asks anew where it belongs; a placeholder, which knows only its length, arrives as a whole and
 lands nowhere.
 
+What arrives waits in the receive buffer until the service reads it: its loop gives each channel that has something its
+turn, one frame or some small ones at a time. A buffer that is full stops the sender (`link.wire`).
+
     close   everything queued, then the end ---> lost(None), <--- its end, and the closer is done
     abort   what waits is dropped, then the end ---> BrokenError if that is in the middle of a message
 
-Simplified: the reader is always fast enough (no receive window but SO_RCVBUF).
+Simplified: a frame of the modelled world is read as a whole, so that the other channel waits for all of it.
 
 Where hazards belong: `send` (hold, duplicate), `_came` (cut at a byte, corrupt), `link.cable` (slow, reorder).
 """
@@ -16,6 +19,7 @@ Where hazards belong: `send` (hold, duplicate), `_came` (cut at a byte, corrupt)
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 #: As link.tcp.
 _LINGER_NS: Final = 2 * SECOND
 _PART_BYTES: Final = 64 * KIB
+#: The sender is told when so many parts of the receive buffer have been read.
+_WINDOW_PARTS: Final = 4
 
 #: Told of each message as it is delivered: its channel, it, and the frame with its times.
 Observe = Callable[["EmulatedChannel", Message, Frame], None]
@@ -52,6 +58,9 @@ class Parcel:
 
     def __call__(self, frame: Frame) -> None:
         """It has arrived."""
+        self.receiver._arrived(self._read, frame)
+
+    def _read(self, frame: Frame) -> None:
         self.receiver._came(self, frame)
 
 
@@ -66,9 +75,12 @@ class EmulatedChannel:
         self._observe = network.observe
         self._out = network.out
         buffers = [size for size in (network.net.send_buffer, network.net.receive_buffer) if size]
-        self.flow = network.out.flow(peer, min(buffers, default=0))
-        self._high_water = network.net.high_water
-        self.flow.room_bytes = self._high_water // 4 + 1  # asyncio's low-water mark
+        self.flow = network.out.flow(peer, min(buffers, default=0), network.net.receive_buffer)
+        self._turn_bytes = network.net.read_hot
+        # The socket's buffer, if it is set, and the service's own. Linux wakes a writer when a third of the first is
+        # free (sk_stream_is_writeable), asyncio when a quarter of the second is left.
+        self._high_water = network.net.send_buffer + network.net.high_water
+        self.flow.room_bytes = network.net.send_buffer * 2 // 3 + network.net.high_water // 4 + 1
         self._full = False
         self.far: EmulatedChannel = self  # until it is known
         self._handler: ChannelHandler | None = None
@@ -76,6 +88,8 @@ class EmulatedChannel:
         self._closing = self._lost = self._over = False
         self._first: Frame | None = None  # the first part of a frame that has not come as a whole
         self._linger: Timer | None = None
+        self._unread: deque[tuple[Callable[[Frame], None], Frame]] = deque()
+        self._read_bytes = 0  # which the sender has not been told of
         self._drainers: list[asyncio.Future[None]] = []
         self._sent_bytes = self._received_bytes = 0
         self._last_received_ns = network.loop.now_ns
@@ -88,7 +102,8 @@ class EmulatedChannel:
         self._handler = handler
         self._last_received_ns = self._loop.now_ns
         self._sent_bytes += PREAMBLE_BYTES
-        self._out.send(self.flow, PREAMBLE_BYTES, self.far._greeted)
+        far = self.far
+        self._out.send(self.flow, PREAMBLE_BYTES, lambda frame: far._arrived(far._greeted, frame))
 
     def _greeted(self, _frame: Frame) -> None:
         """The peer's preamble, with which a listener accepts."""
@@ -101,6 +116,32 @@ class EmulatedChannel:
         self._last_received_ns = self._loop.now_ns
 
     # --- what comes ---
+
+    def _arrived(self, read: Callable[[Frame], None], frame: Frame) -> None:
+        """The kernel has something for the service, which it will `read`."""
+        self._unread.append((read, frame))
+        if len(self._unread) == 1:
+            self._tell_service()
+
+    def _tell_service(self) -> None:
+        way = self.far._out
+        context = way.urgent_arrivals if self.flow.urgent else way.arrivals
+        self._loop.call_soon(self._turn, context=context)
+
+    def _turn(self) -> None:
+        """The service reads; if there is more than a turn takes, others come first."""
+        left = self._turn_bytes
+        while self._unread and left > 0:
+            read, frame = self._unread[0]
+            read(frame)
+            self._unread.popleft()
+            left -= frame.size
+            self._read_bytes += frame.size
+        if self._unread:
+            self._tell_service()
+        if self._read_bytes * _WINDOW_PARTS >= self.far.flow.window_bytes:
+            self.far._out.has_read(self.far.flow, self._read_bytes)
+            self._read_bytes = 0
 
     def _came(self, parcel: Parcel, frame: Frame) -> None:
         """A frame, or a part of one, has arrived."""
@@ -273,7 +314,7 @@ class EmulatedChannel:
 
     def _say_end(self, mid_frame: bool) -> None:
         far = self.far
-        self._out.send(self.flow, 0, lambda _: far._came_end(mid_frame))
+        self._out.send(self.flow, 0, lambda frame: far._arrived(lambda _: far._came_end(mid_frame), frame))
 
     def _lingered(self, waiting_bytes: int) -> None:
         left = self.flow.waiting_bytes

@@ -17,6 +17,9 @@ earlier, or more often, changes nothing.
 Loss, windows and retransmission are a channel's `Stream`; rate, delay, jitter and outages are the `LinkModel`'s.
 Source of fair: M. Shreedhar and G. Varghese, Efficient fair queuing using deficit round robin, SIGCOMM 1995.
 
+A reader that takes its time lets its receive buffer fill, and then the channel stands still until it has read: its
+window is shut between two frames, so that the buffer may overflow by one of them.
+
 Simplified: a channel that overdraws its turn by a part of a segment pays with its next one.
 """
 
@@ -76,10 +79,18 @@ class Flow:
     waiting_bytes: int = 0
     room_bytes: int = 0
     room_wanted: bool = False
+    #: Bytes that the wire has had and the reader has not taken; from `window_bytes` on nothing goes. 0: no limit.
+    unread_bytes: int = 0
+    window_bytes: int = 0
     frames: deque[Frame] = field(default_factory=deque)
     held: list[Frame] = field(default_factory=list)
     deficit: int = 0
     delivered_ns: int = 0
+
+    @property
+    def shut(self) -> bool:
+        """Whether the reader has no room."""
+        return 0 < self.window_bytes <= self.unread_bytes
 
 
 class Wire:
@@ -127,14 +138,26 @@ class Wire:
         self._settle(now_ns)
         self._serial += 1
         frame = Frame(flow.name, size, token, now_ns, self._in_front_of(flow, size, now_ns), self._serial, size)
-        if not flow.frames:
-            flow.deficit = self.segment_bytes
-            self._active.append(flow)
-            if flow.stream is not None:
-                flow.stream.woken(now_ns)
+        if not flow.frames and not flow.shut:
+            self._wake(flow, now_ns)
         flow.frames.append(frame)
         flow.waiting_bytes += size
         return frame
+
+    def read(self, flow: Flow, count: int, now_ns: int) -> None:
+        """The sender learns that the reader has taken `count` bytes; `advance` is to be called next."""
+        self._settle(now_ns)
+        was_shut = flow.shut
+        flow.unread_bytes -= count
+        if was_shut and not flow.shut and flow.frames:
+            self._wake(flow, now_ns)
+
+    def _wake(self, flow: Flow, now_ns: int) -> None:
+        """It has something that may go."""
+        flow.deficit = self.segment_bytes
+        self._active.append(flow)
+        if flow.stream is not None:
+            flow.stream.woken(now_ns)
 
     def _in_front_of(self, flow: Flow, size: int, now_ns: int) -> tuple[Ahead, ...]:
         queued = self._queued
@@ -315,7 +338,8 @@ class Wire:
         self._queued.append((departed_ns, flow, before + count))
         if frame.left == 0:
             flow.frames.popleft()
-            if not flow.frames:
+            flow.unread_bytes += frame.size
+            if not flow.frames or flow.shut:
                 self._active.remove(flow)
             self._departed(flow, frame, departed_ns)
 

@@ -9,6 +9,10 @@ Rules
     1. The pieces follow one another; nothing overlaps. What the network adds arrives as an argument.
     2. Where the handler runs decides most: on the vCPU's own core it costs two context switches, on another one that
        spins an interrupt's way, on another one that sleeps a wake-up.
+    3. How pieces are mapped, by `Place`
+       run        received in their place; one UFFDIO_CONTINUE for all neighbours that came together, an entry each
+       continue   each piece copied through the alias and continued by itself (QEMU's doublemap series)
+       copy       each piece by a UFFDIO_COPY of its own (QEMU without HGM)
 
 Sources
     Measured on two virtual x86-64 cores (Xeon), Linux 6.18, from Python, +-30 %. One ioctl UFFDIO_CONTINUE of 4K on
@@ -28,6 +32,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Handler = Literal["same_core", "spinning", "sleeping"]
+Place = Literal["run", "continue", "copy"]
 
 #: What a handler on another core adds to the same core's round trip, in ns (36 - 9 and 113 - 9 us, measured).
 HANDLER_NS: Final[dict[Handler, int]] = {"same_core": 0, "spinning": 27_000, "sleeping": 104_000}
@@ -42,6 +47,8 @@ class FaultCosts:
     copy_ns: int = 1_240
     continue_ns: int = 1_000
     wake_ns: int = 2_750
+    #: A UFFDIO_COPY of 4K, its copying included.
+    uffdio_copy_ns: int = 3_500
 
     def __post_init__(self) -> None:
         if self.handler not in HANDLER_NS:
@@ -51,6 +58,13 @@ class FaultCosts:
     def place_ns(self) -> int:
         """Bytes that have arrived to bytes that are mapped: copy and UFFDIO_CONTINUE."""
         return self.copy_ns + self.continue_ns
+
+    def map_ns(self, place: Place, pieces: int, pages: int, entry_ns: int) -> int:
+        """To map so many neighbouring pieces of `pages` base pages each, by the means of rule 3."""
+        if place == "run":
+            return self.continue_ns + (pieces - 1) * entry_ns
+        ioctl_ns = self.continue_ns if place == "continue" else self.uffdio_copy_ns - self.copy_ns
+        return pieces * (ioctl_ns + pages * self.copy_ns)
 
     def fault_ns(self, fetch_ns: int = 0) -> int:
         """From the access to its completion, when the bytes are here `fetch_ns` after the handler has asked."""

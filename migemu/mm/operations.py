@@ -86,6 +86,16 @@ def _flushes(geometry: Geometry, cleared: Mapping[Level, int], batch: int, frees
     return early + (1 if left or frees else 0)
 
 
+def calls_of(steps: Iterable[GatherStep]) -> list[list[GatherStep]]:
+    """The steps of each call: a process_madvise makes one for every range (6.1)."""
+    calls: list[list[GatherStep]] = []
+    for step in steps:
+        if step.kind is GatherKind.NOTIFIER_START or not calls:
+            calls.append([])
+        calls[-1].append(step)
+    return calls
+
+
 def of_steps(steps: Iterable[GatherStep]) -> Operations:
     """What `steps`, as reported by `on_gather`, come to; of one call or of many."""
     cleared: dict[Level, int] = {}

@@ -48,6 +48,19 @@
         : { autosize: true, width: null, height: Number(height) });
     }
   };
+  // A column by its numbers, or its words; what has none stands last. The second time the other way round.
+  for (const table of document.querySelectorAll(".sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const each of heads) each.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const by = (row) => row.cells[column].dataset.by;
+      const order = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b) * (down ? -1 : 1);
+      table.tBodies[0].append(...[...table.tBodies[0].rows].sort((one, other) =>
+        (by(one) === "") - (by(other) === "") || order(by(one), by(other))));
+    }));
+  }
   window.addEventListener("beforeprint", () => fit(true));
   window.addEventListener("afterprint", () => fit(false));
   document.body.dataset.drawn = String(divs.length);

@@ -1,35 +1,23 @@
-"""The report of one or several runs: one HTML file that needs nothing else, neither files nor a network.
+"""The report of one or several runs: everything that is drawn of them, on one page (`migemu.report.document`).
 
-Rules
-    1. plotly.js, styles, figures and data stand in the file; a Content-Security-Policy keeps it from asking for more.
-    2. What is not there is said: a run without a result, without a trace, one that failed. It never ends the report.
-    3. The same runs give the same file: no time of writing, no drawn identifiers.
+Rule: what is not there is said - a run without a result, without a trace, one that failed. It never ends the report.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
-from plotly.offline import get_plotlyjs
-
-import migemu
-from migemu.errors import BrokenError, InputError
+from migemu.errors import InputError
 from migemu.guest.workload import workloads
 from migemu.mm.access import UNIFORM, Pattern, WorkloadName
-from migemu.report import tables
+from migemu.report import document, tables
 from migemu.report.directory import RunDirectory
 from migemu.report.draw import faults, memory
 from migemu.report.draw.style import Panel, Run, Section
 from migemu.report.told import MAPS_MAX, Told, read_told
-
-_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
 
 
 def load(
@@ -104,7 +92,8 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         ),
         Section(
             "blocktime", "How long did each vCPU sleep?",
-            "On faults. The dashed line is the time in which all of them slept at once (QEMU: postcopy-blocktime).",
+            "On faults; beside that, in modelled runs, how long collapses held it. The dashed line is the time in "
+            "which all of them slept at once (QEMU: postcopy-blocktime).",
             faults.blocktime(runs),
         ),
         Section(
@@ -138,77 +127,27 @@ def html(runs: Sequence[Run]) -> str:
 
 def write(runs: Sequence[Run], path: Path) -> None:
     """Write the page. BrokenError when it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html(runs), encoding="utf-8")
-    except OSError as error:
-        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    document.write(_page(runs), path)
 
 
 def _page(runs: Sequence[Run]) -> Iterator[str]:
-    title = ", ".join(run.label for run in runs)
     drawn = [section for section in sections(runs) if section.panels]
     pictures = [(f"map-{n}", *each) for n, each in enumerate(each for run in runs for each in memory.pictures(run))]
-    yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>{escape(title)} - migemu</title>"
-    yield f"<style>{_ours('page.css')}</style></head><body>"
-    yield f"<h1>{escape(title)}</h1>"
-    yield (
-        f'<p class="soft">Post-copy migration with high-granularity mapping, migemu {migemu.__version__}. '
-        "<b>measured</b>: real time, real bytes, this machine. <b>modelled</b>: virtual time, or a cost model.</p>"
-    )
     links = [(section.anchor, section.title) for section in drawn]
     links += [("maps", "How did each piece come?")] if pictures else []
-    yield "<nav>"
-    yield from (f'<a href="#{anchor}">{escape(words)}</a>' for anchor, words in links)
-    yield "</nav>"
+    about = "Post-copy migration with high-granularity mapping"
+    yield from document.begin(", ".join(run.label for run in runs), about, links)
     for run in runs:
-        yield from _missing(run)
+        yield document.notice(f"<b>{escape(run.label)}</b> is not whole:", run.directory.missing)
     for kind, table in tables.of_runs(runs):
-        yield f'<div class="wide">{_badge(kind)}{table}</div>'
+        yield f'<div class="wide">{document.badge(kind)}{table}</div>'
     for section in drawn:
-        yield f'<h2 id="{section.anchor}">{escape(section.title)}</h2><p class="soft">{escape(section.intro)}</p>'
-        yield '<div class="grid">'
-        for number, panel in enumerate(section.panels):
-            yield from _panel(panel, f"{section.anchor}-{number}")
-        yield "</div>"
+        yield from document.section(section)
     if pictures:
         yield '<h2 id="maps">How did each piece come?</h2><p class="soft">One pixel a base page, one row a 2M.</p>'
     for name, data, by_time, by_how in pictures:
-        yield f'{_script(name, data)}<div class="grid">'
-        yield from _panel(by_time, f"{name}-time", name)
-        yield from _panel(by_how, f"{name}-how", name)
+        yield f'{document.script(name, data)}<div class="grid">'
+        yield from document.panel(by_time, f"{name}-time", name)
+        yield from document.panel(by_how, f"{name}-how", name)
         yield "</div>"
-    yield f"<script>{get_plotlyjs()}</script><script>{_ours('page.js')}</script></body></html>"
-
-
-def _missing(run: Run) -> Iterator[str]:
-    if run.directory.missing:
-        items = "".join(f"<li>{escape(line)}</li>" for line in run.directory.missing)
-        yield f'<div class="missing"><b>{escape(run.label)}</b> is not whole:<ul>{items}</ul></div>'
-
-
-def _panel(panel: Panel, name: str, picture: str = "") -> Iterator[str]:
-    yield f'<section class="panel"><header><h3>{escape(panel.title)}</h3>{_badge(panel.kind)}</header>'
-    if panel.note:
-        yield f'<p class="note">{escape(panel.note)}</p>'
-    map_of = f' data-map="{picture}"' if picture else ""
-    yield f'<div class="figure" id="{name}" data-figure="{name}-figure"{map_of}></div>'
-    yield _script(f"{name}-figure", panel.figure)
-    yield f"{panel.html}</section>"
-
-
-def _script(name: str, data: Any) -> str:
-    """Data beside the page. No `<` in it, so that nothing in it can end the script."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{text}</script>'
-
-
-def _badge(kind: str) -> str:
-    return f'<span class="kind {escape(kind)}">{escape(kind)}</span>'
-
-
-def _ours(name: str) -> str:
-    return resources.files("migemu.report").joinpath(name).read_text(encoding="utf-8")
+    yield document.end()

@@ -25,7 +25,7 @@ SCHEMA_VERSION: Final = 1
 #: Sections, and settings of others, that are the source's to say.
 _OF_SOURCE: Final = {
     "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "device": None, "link": None,
-    "pull": ("preempt", "resend"),
+    "pull": ("preempt", "resend", "sender"),
 }  # fmt: skip
 
 
@@ -78,6 +78,12 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "page_table": {
             "pte": leaves.get(Level.PTE, 0), "pmd": leaves.get(Level.PMD, 0), "pud": leaves.get(Level.PUD, 0),
             "table_bytes": snapshot.table_bytes, "table_bytes_max": snapshot.table_bytes_max,
+        },
+        "mapping": {
+            "to_2M_ns": outcome.mapping.to_2m_ns if outcome.mapping else None,
+            "to_1G_ns": outcome.mapping.to_1g_ns if outcome.mapping else None,
+            "access_mean_ns": outcome.mapping.access_mean_ns if outcome.mapping else None,
+            "access_end_ns": outcome.mapping.access_end_ns if outcome.mapping else None,
         },
         "collapse": {
             "calls": receiver.collapse_calls if receiver else 0,

@@ -25,6 +25,11 @@ def _fault_ns(key: str) -> _Figure:
     return lambda result: format_time(result["fault"][key]) if result["fault"]["count"] else "-"
 
 
+def _stalls(result: dict[str, Any]) -> bool:
+    """Whether collapses held vCPUs in it: they do in modelled runs alone."""
+    return result["kind"] == "modelled" and bool(result["stall_ns"]["per_vcpu"])
+
+
 #: Rows of the table of runs: what, and how a result tells it.
 _ROWS: Final[tuple[tuple[str, _Figure], ...]] = (
     ("status", lambda result: result["status"]),
@@ -42,6 +47,7 @@ _ROWS: Final[tuple[tuple[str, _Figure], ...]] = (
     ("fault p99.9", _fault_ns("p999_ns")),
     ("fault max", _fault_ns("max_ns")),
     ("blocktime, all vCPUs at once", _ns("blocktime_ns", "overlapped")),
+    ("longest stall by a collapse", lambda result: format_time(result["stall_ns"]["max"]) if _stalls(result) else "-"),
     ("longest silence", _ns("guest", "longest_silence_ns")),
     ("came twice", lambda result: f"{result['pieces']['duplicate']:,} pages"),
     ("page tables at most", lambda result: format_size(result["page_table"]["table_bytes_max"])),
@@ -55,7 +61,8 @@ _MODELLED: Final[tuple[tuple[str, _Figure], ...]] = (
 #: Settings that are always told; of the others those in which the runs differ.
 _SETTINGS: Final = (
     "push.order", "push.piece", "pull.preempt", "pull.piece", "collapse.policy", "guest.vcpus", "guest.workload",
-    "link.rate", "link.delay",
+    "link.preset", "link.rate", "link.delay", "return_link.preset", "return_link.rate", "return_link.delay",
+    "costs.mapcount", "costs.lock", "costs.notifier",
 )  # fmt: skip
 
 
@@ -93,7 +100,8 @@ def _told(run: Run, tell: _Figure) -> str:
 def _differing(runs: Sequence[Run]) -> list[str]:
     keys = {f"{section}.{key}" for run in runs for section, each in run.directory.scenario.items() for key in each}
     others = sorted(key for key in keys if key not in _SETTINGS and key != "scenario.name")
-    return [*_SETTINGS, *(key for key in others if len({_setting(run, key) for run in runs}) > 1)]
+    always = [key for key in _SETTINGS if any(_setting(run, key) not in ("", "-") for run in runs)]
+    return [*always, *(key for key in others if len({_setting(run, key) for run in runs}) > 1)]
 
 
 def _setting(run: Run, key: str) -> str:
@@ -135,6 +143,23 @@ def causes(run: Run) -> str:
         for row in rows
     ]  # fmt: skip
     return table(["cause", "faults", "mean", "p50", "p99", "max"], body, "causes")
+
+
+def sortable_head(head: Iterable[str]) -> str:
+    """The beginning of a table that page.js sorts, up to its first row."""
+    cells = (f'<th scope="col"><button type="button">{_breakable(name)}</button></th>' for name in head)
+    return f'<table class="cells sortable"><thead><tr>{"".join(cells)}</tr></thead><tbody>'
+
+
+def sortable_cell(by: str, words: str, hint: str = "") -> str:
+    """A cell of it: `by` is the number or text to sort by, "" for what stands last; `words` are HTML."""
+    title = f' title="{escape(hint)}"' if hint else ""
+    return f'<td data-by="{escape(by)}"{title}>{words}</td>'
+
+
+def _breakable(name: str) -> str:
+    """A key may break where its words end."""
+    return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def table(head: Iterable[str], rows: Iterable[Sequence[str]], name: str) -> str:

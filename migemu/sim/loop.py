@@ -265,6 +265,7 @@ class VirtualLoop(Generators, WithoutOutside):
                 try:
                     handle._context.run(handle._callback, *handle._args)
                 except (SystemExit, KeyboardInterrupt):
+                    self._arm(processor)  # who waits behind it still has to end
                     raise
                 except BaseException as error:
                     self._callback_failed(handle, error)

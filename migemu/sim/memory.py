@@ -6,15 +6,19 @@ What this models
     waiter may have been woken, and its message is gone, as in the kernel.
 
     What the thread maps exists from the moment it has got that far: a vCPU that comes earlier sleeps until then.
+    With several threads each has a processor, and pays for what it does; the context says which one it is.
 
 Rules (sections of kernel-semantics)
-    1. A run of neighbours is continued by one UFFDIO_CONTINUE (1.3): an ioctl, then an entry a piece.
+    1. A run of neighbours is mapped as `mm.fault_costs.Place` says; while a collapse has the lock, other threads wait.
     2. A collapse takes what the cost model says (2.4). Meanwhile (2.3) a vCPU that faults waits for the lock: anywhere
        in the process with mmap_lock, and there is but one mapping for the VMA lock to matter less; one that touches the
        range spins until the notifier window is over. Neither is a fault of userfaultfd: `Stalled` says so.
+    3. A call begins when the thread gets to it, and holds nobody before that; each of several holds its own range, for
+       its own time.
 
 Simplified
     EPT violations on fresh entries, locks between threads of the handler, and page faults of the handler take no time.
+    A handler that reads an event reads all that wait then, those too that have just been raised.
 """
 
 from __future__ import annotations
@@ -23,14 +27,15 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from migemu.mm.costs import CostModel
-from migemu.mm.fault_costs import HANDLER_NS, FaultCosts
-from migemu.mm.operations import of_steps
+from migemu.mm.fault_costs import HANDLER_NS, FaultCosts, Place
+from migemu.mm.operations import calls_of, of_steps
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
 from migemu.ports import Collapsed, Continued, Stalled
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.processor import Processor
+from migemu.sim.processor import Processor, here
 from migemu.store.model import Contents, ModelledMemory, PageContent
 
 
@@ -42,6 +47,17 @@ class MemoryCosts:
     collapses: CostModel
     #: Receive a byte in its place, in ns per KiB: uvloop into a warm mapping does 4.5 GB/s (measured, +-30 %).
     receive_ns_per_kib: int = 228
+    place: Place = "run"
+
+
+class _Hold(NamedTuple):
+    """A collapse under way: whom it holds from `began_ns` on, and until when."""
+
+    began_ns: int
+    fault_until_ns: int
+    touch_until_ns: int
+    first: PageIndex
+    end: PageIndex
 
 
 class TimedMemory(ModelledMemory):
@@ -49,20 +65,20 @@ class TimedMemory(ModelledMemory):
 
     def __init__(
         self, geometry: Geometry, memory_bytes: int, content: PageContent, loop: VirtualLoop, processor: Processor,
-        costs: MemoryCosts,
+        costs: MemoryCosts, handler: Context | None = None,
     ) -> None:  # fmt: skip
+        """Faults are read in the context of `handler`; without one, in that in which this is made."""
         super().__init__(geometry, memory_bytes, content)
         self._loop = loop
         self._processor = processor
         self._costs = costs
-        self._service = copy_context()
+        self._handler = copy_context() if handler is None else handler
         self._scheduler = Context()  # the kernel's, which no processor of ours holds up
         self._event_ns = costs.faults.event_ns + HANDLER_NS[costs.faults.handler]
-        self._fault_until_ns = 0
-        self._touch_until_ns = 0
-        self._touch_spans: list[tuple[PageIndex, PageIndex]] = []
+        self._handler_comes = False
+        self._holds: list[_Hold] = []
         self._appearing: list[tuple[int, PageIndex, PageIndex]] = []  # (when, first, end), by time
-        self._appeared_ns = 0
+        self._settled_ns = 0  # from then on everything is as the page table says
 
     # --- the service's thread ---
 
@@ -72,13 +88,14 @@ class TimedMemory(ModelledMemory):
         super().landed(start, end, contents, offset)
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One ioctl for the run, an entry a piece."""
-        entry_ns = self._costs.collapses.entry_ns
-        self._charge(self._costs.faults.continue_ns + (run.count - 1) * entry_ns)
-        self._appeared_ns = self._processor.free_ns
-        self._appearing = [each for each in self._appearing if each[0] > self._loop.now_ns]
-        end = run.first + run.count * self.geometry.pages(run.level)
-        self._appearing.append((self._appeared_ns, run.first, end))
+        """It takes what mapping the run takes, in the way it is done."""
+        costs, now_ns, pages = self._costs, self._loop.now_ns, self.geometry.pages(run.level)
+        locked_ns = max((each.fault_until_ns for each in self._holds if each.began_ns <= now_ns), default=0)
+        map_ns = costs.faults.map_ns(costs.place, run.count, pages, costs.collapses.entry_ns)
+        mapped_ns = self._thread.charge(max(now_ns, locked_ns), map_ns)
+        self._settled_ns = max(self._settled_ns, mapped_ns)
+        self._appearing = [each for each in self._appearing if each[0] > now_ns]
+        self._appearing.append((mapped_ns, run.first, run.first + run.count * pages))
         return super().uffdio_continue(run)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
@@ -89,49 +106,74 @@ class TimedMemory(ModelledMemory):
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
         """The calls take their time, and hold vCPUs."""
         result = super().madvise_collapse(spans)
-        began_ns = max(self._loop.now_ns, self._processor.free_ns)
-        stall = self._costs.collapses.stall(of_steps(result.steps))
-        self._charge(stall.call_ns)
-        if began_ns >= self._touch_until_ns:
-            self._touch_spans.clear()
-        self._touch_spans += [(span.first, span.first + self.geometry.pages(span.level)) for span in spans]
-        self._fault_until_ns = max(self._fault_until_ns, began_ns + stall.fault_ns)
-        self._touch_until_ns = max(self._touch_until_ns, began_ns + stall.access_ns)
+        self._holds = [each for each in self._holds if max(each[1:3]) > self._loop.now_ns]
+        for steps in calls_of(result.steps):
+            began_ns = max(self._loop.now_ns, self._thread.free_ns)
+            stall = self._costs.collapses.stall(of_steps(steps))
+            self._charge(stall.call_ns)
+            first, end = steps[0].start // self._page_bytes, steps[0].end // self._page_bytes
+            self._holds.append(_Hold(began_ns, began_ns + stall.fault_ns, began_ns + stall.access_ns, first, end))
+            self._settled_ns = max(self._settled_ns, began_ns + stall.longest_ns)
         return result
 
     def _charge(self, ns: int) -> None:
-        self._processor.charge(self._loop.now_ns, ns)
+        self._thread.charge(self._loop.now_ns, ns)
+
+    @property
+    def _thread(self) -> Processor:
+        """Whose work this is."""
+        return here() or self._processor
 
     # --- vCPUs ---
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """See ports.GuestMemory; a collapse may hold the vCPU."""
         now_ns = self._loop.now_ns
-        if now_ns < self._touch_until_ns and any(first <= page < end for first, end in self._touch_spans):
-            return Stalled(self._touch_until_ns)
-        if now_ns < self._fault_until_ns and not self._is_mapped(page):
-            return Stalled(self._fault_until_ns)
-        if now_ns < self._appeared_ns and (waiter := self._too_early(vcpu, page, stamp is not None)) is not None:
-            return waiter
-        return super().touch(vcpu, page, offset, stamp)
+        if now_ns >= self._settled_ns:
+            return super().touch(vcpu, page, offset, stamp)
+        appears_ns = self._appears_ns(page)
+        if (until_ns := self._held_until_ns(page, appears_ns > now_ns)) > now_ns:
+            return Stalled(until_ns)
+        if appears_ns <= now_ns:
+            return super().touch(vcpu, page, offset, stamp)
+        self._slept(vcpu, page, stamp is not None)
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_at_ns(appears_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
+        return waiter
 
-    def _too_early(self, vcpu: int, page: PageIndex, write: bool) -> asyncio.Future[None] | None:
-        """What a vCPU waits for that touches `page` while the service is about to map it; None if it is not."""
+    def _appears_ns(self, page: PageIndex) -> int:
+        """When the service will have mapped a page that the page table has mapped already; 0 if it has."""
         for when_ns, first, end in self._appearing:
-            if first <= page < end and when_ns > self._loop.now_ns:
-                self._slept(vcpu, page, write)
-                waiter: asyncio.Future[None] = self._loop.create_future()
-                self._loop.call_at_ns(when_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
-                return waiter
-        return None
+            if first <= page < end:
+                return when_ns
+        return 0
+
+    def _held_until_ns(self, page: PageIndex, missing: bool) -> int:
+        """Until when a collapse holds who touches `page`, which is `missing` still; 0 if none does."""
+        now_ns = self._loop.now_ns
+        for began_ns, fault_until_ns, touch_until_ns, first, end in self._holds:
+            if began_ns > now_ns:
+                continue
+            if now_ns < touch_until_ns and first <= page < end:
+                return touch_until_ns
+            if now_ns < fault_until_ns and (missing or not self._is_mapped(page)):
+                return fault_until_ns
+        return 0
 
     def _raised(self) -> None:
-        """An event takes its time to reach the handler, and is gone if its waiter was woken before."""
-        self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._service)
+        """An event takes its time to reach the handler, unless that is on its way for another one already."""
+        if not self._handler_comes:
+            self._handler_comes = True
+            self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._handler)
+
+    def _read_events(self) -> None:
+        """All that wait; what a waiter left behind that was woken meanwhile is gone."""
+        self._handler_comes = False
+        super()._read_events()
 
     def _woken(self, vcpu: int, _address: int) -> None:
         """It runs when the service has got that far, and the scheduler has noticed."""
-        when_ns = max(self._loop.now_ns, self._processor.free_ns) + self._costs.faults.wake_ns
+        when_ns = max(self._loop.now_ns, self._thread.free_ns) + self._costs.faults.wake_ns
         waiter = self._waiting.pop(vcpu, None)
         if waiter is not None:
             self._loop.call_at_ns(when_ns, _let, waiter, context=self._scheduler)

@@ -1,8 +1,8 @@
 """A whole migration in virtual time: both services, unchanged, over an emulated link, on a virtual loop.
 
 Determinism: the seed, the scenario and the code decide everything. Each node runs in a context of its own, with its
-processor in it; frames come out of the link in the context of the node they are for. vCPUs have processors of their
-own.
+processor in it; frames are read in the context of the node they are for. With `costs.threads` of three, what comes on
+the preempt channel and what faults are handled by threads of their own. vCPUs have processors of their own.
 
 The nodes come as arguments, so that nobody below the composition root knows them.
 """
@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from migemu.errors import GaveUpError, InputError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
 from migemu.link.emulated_channel import Parcel
+from migemu.link.jitter import jitters
 from migemu.link.wire import Frame
 from migemu.mm.fault_costs import FaultCosts
 from migemu.mm.pages import Geometry
@@ -90,17 +92,15 @@ class World:
 
     def __init__(self, scenario: Scenario, nodes: Nodes, tracer: Tracer | None, pace: Pace | None = None) -> None:
         """InputError: a setting that a world without bytes cannot follow."""
-        if scenario.memory.image:
-            raise InputError(
-                "memory.image: a migration in virtual time has no bytes; leave it out, or use `migemu run`"
-            )
+        _check(scenario)
         self.scenario = scenario
         self.loop = VirtualLoop(start_ns=START_NS, pace=pace)  # type: ignore[abstract]  # what it lacks it refuses
         self._nodes = nodes
         pages = scenario.memory.size // scenario.geometry.page_bytes
         self.watch = Watch(self.loop, scenario.geometry, pages, tracer)
-        self._processors = Processor("source"), Processor("destination")
-        self._contexts = tuple(self._context(processor) for processor in self._processors)
+        names = ("source", "destination", "preempt", "faults")[: 4 if scenario.costs.threads == "three" else 2]
+        self._processors = [Processor(name) for name in names]
+        self._contexts = [self._context(processor) for processor in self._processors]
         seed = scenario.scenario.seed
         self._source_memory = ModelledSource(scenario.geometry, scenario.memory.size, seed, scenario.memory.zero_share)
         forth = Direction(
@@ -110,6 +110,7 @@ class World:
             Random(f"{seed} link"),
             arrivals=self._contexts[1],
             carried=self._carried,
+            urgent_arrivals=self._contexts[2] if len(self._contexts) > 2 else None,
         )
         back = Direction(
             self.loop, scenario.return_link, scenario.link.delay, Random(f"{seed} return link"),
@@ -138,7 +139,7 @@ class World:
         scenario, clock = self.scenario, VirtualClock(self.loop)
         source_net, destination_net = self._networks
         migration = f"{Random(f'{scenario.scenario.seed} migration').getrandbits(128):032x}"
-        at_source, at_destination = self._contexts
+        at_source, at_destination = self._contexts[:2]
 
         async def serve() -> Outcome:
             self.destination = self._nodes.destination(scenario, destination_net, clock, self._allocate, self.watch)
@@ -150,20 +151,37 @@ class World:
             await source.run("destination", _PORT)
 
         tasks = [self._start(serve(), at_destination, "destination"), self._start(send(), at_source, "source")]
-        outcome, sent = await asyncio.gather(*tasks, return_exceptions=True)
-        errors = [error for error in (outcome, sent) if isinstance(error, BaseException)]
-        for error in sorted(errors, key=lambda error: isinstance(error, GaveUpError)):  # the cause, not its echo
+        failed: list[BaseException] = []
+        for task in tasks:
+            task.add_done_callback(lambda done: self._one_is_done(done, tasks, failed))
+        outcome, _ = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in sorted(failed, key=lambda error: isinstance(error, _ECHOES)):  # the first that is no echo
             raise error
         assert isinstance(outcome, Outcome)
         return outcome
+
+    def _one_is_done(
+        self, done: asyncio.Task[Any], tasks: list[asyncio.Task[Any]], failed: list[BaseException]
+    ) -> None:  # fmt: skip
+        """Of a node that has failed the other one learns by itself, unless it has never heard of it."""
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            failed.append(error)
+            for task in tasks:
+                self.loop.call_at_ns(self.loop.now_ns + 2 * self.scenario.net.idle_timeout, task.cancel)
 
     def _start(self, work: Coroutine[Any, Any, T], context: Context, name: str) -> asyncio.Task[T]:
         return self.loop.create_task(work, name=name, context=context.copy())
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
         vcpus = self.scenario.guest.vcpus
-        costs = MemoryCosts(FaultCosts(), self.scenario.costs.model(geometry, vcpus))
-        return TimedMemory(geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs)
+        settings = self.scenario.costs
+        faults = FaultCosts(settings.handler)  # type: ignore[arg-type]
+        costs = MemoryCosts(faults, settings.model(geometry, vcpus), place=settings.place)  # type: ignore[arg-type]
+        handler = self._contexts[3] if len(self._contexts) > 3 else None
+        return TimedMemory(
+            geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler
+        )
 
     def _carried(self, frame: Frame) -> None:
         """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""
@@ -181,11 +199,34 @@ class World:
 
     def statistics(self) -> WorldStatistics:
         """What the run took."""
-        source, destination = self._processors
-        return WorldStatistics(self.loop.statistics(), source.busy_ns, destination.busy_ns)
+        source, *destination = self._processors
+        return WorldStatistics(self.loop.statistics(), source.busy_ns, sum(each.busy_ns for each in destination))
 
     def __repr__(self) -> str:
         return f"<World {self.scenario.scenario.name}, seed {self.scenario.scenario.seed}, {self.loop!r}>"
 
 
+def _check(scenario: Scenario) -> None:
+    """InputError: a setting that means nothing without bytes, or has no end in virtual time."""
+    if scenario.memory.image:
+        raise InputError("memory.image: a migration in virtual time has no bytes; leave it out, or use `migemu run`")
+    guest = scenario.guest
+    if guest.vcpus and not guest.rate and not guest.accesses_max:
+        raise InputError(
+            "guest.rate: as fast as it can (0) is without end in virtual time, where an access takes none; give a "
+            "rate, or guest.accesses_max"
+        )
+    for name, link in (("link", scenario.link), ("return_link", scenario.return_link)):
+        try:
+            jitters.create(link.distribution, link.jitter, Random(0), _text_of)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{name}.distribution={link.distribution}: {error}") from None
+
+
+def _text_of(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
 _PORT: Final = 4444
+#: Errors of a node that tell of the other one's.
+_ECHOES: Final = (GaveUpError, asyncio.CancelledError)

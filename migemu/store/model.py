@@ -7,7 +7,7 @@ What this models
     access or in the comparison at the end, at a cost that grows with pieces and accesses, not with bytes.
 
 Rules
-    1. A word of base page p is a mix of p and its offset; of a zero page it is 0. No two pages are alike.
+    1. A word is a permutation of its address; of a zero page it is 0. No two pages are alike.
     2. Zero pages come in rows of `ZERO_ROW_PAGES`, as in the real pattern; which rows is drawn from the seed.
     3. What lands on a page replaces all of it, the guest's words included.
     4. The digest of a page is that of its content: 8 bytes mixed from the page's number, so that the services compare
@@ -127,7 +127,9 @@ class PageContent:
 
     def word(self, page: PageIndex, offset: int) -> int:
         """The word at byte `offset` of `page`."""
-        return mix(self._key ^ mix(page << 12 | offset)) if self._holds[page // self._row_pages] else 0
+        if not self._holds[page // self._row_pages]:
+            return 0
+        return ((page << 12 | offset) + self._key) * _GAMMA & _MASK  # odd: no two words are alike
 
     def digests(self, pages: _Words) -> _Words:
         """The digest of each of `pages`."""
@@ -162,11 +164,13 @@ class ModelledMemory(Primary):
         super().__init__(geometry, memory_bytes)
         self._content = content
         self._per_pmd = geometry.pages(Level.PMD)
+        self._pmd_shift, self._pmd_mask = self._per_pmd.bit_length() - 1, self._per_pmd - 1
         pages = memory_bytes // geometry.page_bytes
         self._all_landed = (1 << self._per_pmd) - 1
         self._landed = [0] * (pages // self._per_pmd)  # one bit a base page
         self._misplaced: dict[PageIndex, PageIndex] = {}
-        self._words: dict[int, dict[PageIndex, dict[int, int]]] = {}  # 2M -> page -> offset -> what the guest wrote
+        self._written: dict[int, int] = {}  # byte address -> what the guest wrote there
+        self._written_in: dict[int, set[int]] = {}  # 2M -> the addresses above that lie in it
 
     def landing(self, first: PageIndex, count: int) -> Any:
         """A place for the contents of `count` base pages from `first` on."""
@@ -187,10 +191,16 @@ class ModelledMemory(Primary):
             pmd, within = divmod(first, self._per_pmd)
             count = min(last - first, self._per_pmd - within)
             self._landed[pmd] |= ((1 << count) - 1) << within
-            if pmd in self._words:
-                for page in [page for page in self._words[pmd] if first <= page < first + count]:
-                    del self._words[pmd][page]
+            if pmd in self._written_in:
+                self._overwrite(pmd, first * self._page_bytes, (first + count) * self._page_bytes)
             first += count
+
+    def _overwrite(self, pmd: int, start: int, end: int) -> None:
+        """Bytes `[start, end)` of a 2M are the source's again."""
+        lost = {at for at in self._written_in[pmd] if start <= at < end}
+        self._written_in[pmd] -= lost
+        for at in lost:
+            del self._written[at]
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         """The digests of what has landed; a word that is not what landed there changes the digest of its page."""
@@ -205,10 +215,10 @@ class ModelledMemory(Primary):
         found = [self._held(word.page, word.offset) for word in words]
         originals = {(word.page, word.offset): word.original for word in words}
         for pmd in range(first // self._per_pmd, (first + count - 1) // self._per_pmd + 1):
-            for page, written in self._words.get(pmd, {}).items():
+            for at in self._written_in.get(pmd, ()):
+                page, offset = divmod(at, self._page_bytes)
                 if first <= page < first + count:
-                    for offset, value in written.items():
-                        originals.setdefault((page, offset), value)
+                    originals.setdefault((page, offset), self._written[at])
         for (page, offset), value in originals.items():
             if value != self._arrived(page, offset):
                 digests[page - first] ^= np.uint64(mix(value ^ mix(offset)))
@@ -226,22 +236,22 @@ class ModelledMemory(Primary):
 
     def _arrived(self, page: PageIndex, offset: int) -> int:
         """The word without what the guest has written: 0 where nothing has landed."""
-        pmd, within = divmod(page, self._per_pmd)
-        if not self._landed[pmd] >> within & 1:
+        if not self._landed[page >> self._pmd_shift] >> (page & self._pmd_mask) & 1:
             return 0
-        return self._content.word(self._misplaced.get(page, page), offset)
+        return self._content.word(self._misplaced.get(page, page) if self._misplaced else page, offset)
 
     def _held(self, page: PageIndex, offset: int) -> int:
-        written = self._words.get(page // self._per_pmd)
-        if written is not None and (words := written.get(page)) is not None and offset in words:
-            return words[offset]
-        return self._arrived(page, offset)
+        word = self._written.get(page * self._page_bytes + offset)
+        return self._arrived(page, offset) if word is None else word
 
     def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
-        before = self._held(page, offset)
+        at = page * self._page_bytes + offset
+        before = self._written.get(at)
         if stamp is not None:
-            self._words.setdefault(page // self._per_pmd, {}).setdefault(page, {})[offset] = stamp
-        return before
+            if before is None:
+                self._written_in.setdefault(page >> self._pmd_shift, set()).add(at)
+            self._written[at] = stamp
+        return self._arrived(page, offset) if before is None else before
 
 
 def little(digests: _Words) -> bytes:

@@ -50,7 +50,7 @@ _IS_REQUESTED, _LEFT_BIT, _IS_ASKED, _IS_PUSHED, _IS_SENT_URGENT, _IS_RECEIVED, 
 )
 _BEFORE: Final = (
     (_IS_REQUESTED, _REQUESTED), (_LEFT_BIT, _LEFT), (_IS_ASKED, _ASKED), (_IS_RECEIVED, _RECEIVED),
-    (_IS_CARRIED, _STARTED), (_IS_CARRIED, _DEPARTED),
+    (_IS_CARRIED, _STARTED), (_IS_CARRIED, _DEPARTED), (_IS_CARRIED, _RECEIVED),
 )  # fmt: skip
 #: Frames kept for rule 5; 64 Ki of 4K are 2.1 s at 1 Gbit/s, or 0.09 s at 25.
 _FRAMES_MAX: Final = 1 << 16
@@ -84,7 +84,7 @@ class ResolvedFault(NamedTuple):
     ahead: tuple[int, int]
     """Bytes of the main and of the preempt channel that stood in front of it at the source."""
     received: int | None
-    """When its bytes were in their place; None where that was before the fault, or is not told."""
+    """When its bytes had come; None where that was before the fault, or is not told."""
 
     @property
     def latency_ns(self) -> int:
@@ -191,7 +191,7 @@ class Attribution:
             self._frames.clear()
         return ResolvedFault(
             fault.vcpu, fault.page, fault.began, event.t, fault.cause(), _parts(fault.began, ends), ahead,
-            None if fault.before & _IS_RECEIVED else fault.times[_RECEIVED],
+            None if fault.before & (_IS_RECEIVED | _IS_CARRIED) else fault.times[_RECEIVED],
         )  # fmt: skip
 
     def _ahead(self, began: int, ends: list[int | None]) -> tuple[int, int]:

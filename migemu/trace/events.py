@@ -157,7 +157,7 @@ def header_line(kind: str) -> str:
 
 
 def event_line(event: Event) -> str:
-    """One line of a trace file, without the line's end: what `json.dumps` would make of it, in a seventh of the time."""
+    """One line of a trace file, without the line's end: what `json.dumps` would make of it, only sooner."""
     t, node, happening, first, count, level, vcpu, write, urgent, detail, wire = event
     line = f'{{"t":{t},"node":"{node}",{_EVENT[happening]}'
     if first is not None:

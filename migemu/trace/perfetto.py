@@ -11,7 +11,8 @@ Rules
     2. Slices of one track never overlap unless one holds the other: pieces take the lowest lane that is free.
     3. A flow leads from the sleep to the piece that it waited for, where one came during the sleep, and on to the
        stretch in which the vCPU runs again. It bears the number of its fault.
-    4. A collapse begins with the first `cleared` (or, without one, is a moment) and ends with its last `freed`.
+    4. A collapse begins with the first `cleared` and ends with its last `freed`. A modelled one is told all at once,
+       when it is over: it began as much earlier as the cost model says; calls told at one time came one by one.
     5. One pass, what is kept does not grow with the trace.
 
 Source
@@ -21,15 +22,19 @@ Source
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from migemu.mm.operations import Operations
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.attribution import PARTS, Attribution, ResolvedFault
 from migemu.trace.events import Event, Happening
 from migemu.units import format_size
 
 Entry = dict[str, Any]
+#: How long one call takes, in ns (`migemu.mm.costs.CostModel.duration_ns`).
+CollapseNs = Callable[[Operations], int]
 
 _GUEST, _DESTINATION, _LINK = 1, 2, 3
 _PROCESSES: Final = {_GUEST: "guest", _DESTINATION: "destination", _LINK: "link"}
@@ -67,8 +72,10 @@ class _Arrival(NamedTuple):
 class Perfetto:
     """Turns events into entries of `traceEvents`."""
 
-    def __init__(self, geometry: Geometry, pages: int) -> None:
+    def __init__(self, geometry: Geometry, pages: int, collapse_ns: CollapseNs | None = None) -> None:
+        """`collapse_ns` says how long a call takes that is told at one time; without it, such a call is a moment."""
         self._geometry = geometry
+        self._collapse_ns = collapse_ns
         self._attribution = Attribution(geometry, pages)
         self._zero: int | None = None
         self._last = 0
@@ -82,6 +89,7 @@ class Perfetto:
         self._arrived: dict[PageIndex, _Arrival] = {}
         self._piece: dict[PageIndex, tuple[int, int]] = {}  # page waited for -> (lane, received)
         self._collapse: list[Event] = []
+        self._calls: list[list[Event]] = []  # those that ended at one time
         self._received_bytes = 0
         self._counted_t: int | None = None
 
@@ -190,14 +198,25 @@ class Perfetto:
 
     def _collapsed(self) -> Iterator[Entry]:
         collapse, self._collapse = self._collapse, []
-        made = [each for each in collapse if each.event is Happening.COLLAPSED]
-        if not made:
+        if not any(each.event is Happening.COLLAPSED for each in collapse):
             return  # entries that a zap cleared, or nothing
-        level = made[-1].level or Level.PUD
-        name = f"collapse to {format_size(self._geometry.size(level))}"
-        args = {"page": made[0].first, "entries": len(made), "began with": collapse[0].event.value}
-        yield from self._name(_DESTINATION, _COLLAPSES, "collapses")
-        yield self._slice(_DESTINATION, _COLLAPSES, name, collapse[0].t, collapse[-1].t, args)
+        if self._calls and self._calls[-1][-1].t != collapse[0].t:
+            yield from self._called()
+        self._calls.append(collapse)
+
+    def _called(self) -> Iterator[Entry]:
+        """Rule 4: the last call ended when it was told, each one before it when the next began."""
+        calls, self._calls = self._calls, []
+        began: int | None = None
+        for steps in reversed(calls):
+            ended = steps[-1].t if began is None else min(began, steps[-1].t)
+            took_ns = self._collapse_ns(_operations(steps)) if self._collapse_ns is not None else 0
+            began = max(self._zero or 0, min(steps[0].t, ended - took_ns))
+            made = [each for each in steps if each.event is Happening.COLLAPSED]
+            name = f"collapse to {format_size(self._geometry.size(made[-1].level or Level.PUD))}"
+            args = {"page": made[0].first, "entries": len(made), "began with": steps[0].event.value}
+            yield from self._name(_DESTINATION, _COLLAPSES, "collapses")
+            yield self._slice(_DESTINATION, _COLLAPSES, name, began, ended, args)
 
     def _state(self, event: Event) -> Iterator[Entry]:
         if event.node != "destination":
@@ -224,6 +243,7 @@ class Perfetto:
 
     def _close(self) -> Iterator[Entry]:
         yield from self._collapsed()
+        yield from self._called()
         for page in list(self._arrived):
             yield from self._installed(page, self._last)
         for vcpu, since in self._runs_since.items():
@@ -273,15 +293,33 @@ _TOLD: Final = {
 }
 
 
-def perfetto_lines(events: Iterable[Event], geometry: Geometry, pages: int, kind: str) -> Iterator[str]:
-    """The file, line by line; `kind` is said in its `otherData`."""
+def _operations(steps: Iterable[Event]) -> Operations:
+    """What the steps of one call come to."""
+    cleared, installed = Counter[Level](), Counter[Level]()
+    flushes = freed = 0
+    for step in steps:
+        if step.event is Happening.CLEARED and step.level is not None:
+            cleared[step.level] += step.count or 0
+        elif step.event is Happening.COLLAPSED and step.level is not None:
+            installed[step.level] += 1
+        elif step.event is Happening.FREED:
+            freed += step.count or 0
+        else:
+            flushes += 1
+    return Operations(dict(cleared), dict(installed), freed, flushes, 1)
+
+
+def perfetto_lines(
+    events: Iterable[Event], geometry: Geometry, pages: int, kind: str, collapse_ns: CollapseNs | None = None
+) -> Iterator[str]:  # fmt: skip
+    """The file, line by line; `kind` is said in its `otherData`. `collapse_ns` as in `Perfetto`."""
     yield (
         '{"displayTimeUnit":"ns","otherData":'
         + json.dumps({"schema": "migemu-trace", "kind": kind})
         + ',"traceEvents":[\n'
     )
     before = ""
-    for entry in Perfetto(geometry, pages).entries(events):
+    for entry in Perfetto(geometry, pages, collapse_ns).entries(events):
         yield before + json.dumps(entry, separators=(",", ":"))
         before = ",\n"
     yield "\n]}\n"

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Iterator
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from migemu.mm.pages import Level, PageIndex, PieceRun
-from migemu.ports import Continued, GuestMemory
-from tests.conformance.stores import STORES, Store
+from migemu.ports import Continued, GuestMemory, Word
+from tests.conformance.stores import BYTE_STORES, STORES, Store
 
-every_store = pytest.mark.parametrize("store", STORES, ids=[store.name for store in STORES])
+_Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def run_in(store: Store, test: Coroutine[Any, Any, None]) -> None:
+    """Run `test` on a loop of the store's kind."""
+    with asyncio.Runner(loop_factory=store.loop) as runner:
+        runner.run(test)
+
+
+def in_stores(stores: tuple[Store, ...]) -> Callable[[_Test], Callable[..., None]]:
+    """Make of `async def test(store, ...)` a test that runs over each of `stores`."""
+
+    def decorate(test: _Test) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(store: Store, **arguments: Any) -> None:
+            run_in(store, test(store, **arguments))
+
+        return pytest.mark.parametrize("store", stores, ids=[store.name for store in stores])(run)
+
+    return decorate
+
+
+every_store = in_stores(STORES)
+every_byte_store = in_stores(BYTE_STORES)
 
 
 class Guest:
@@ -21,15 +46,27 @@ class Guest:
 
     def __init__(self, store: Store) -> None:
         self.memory: GuestMemory = store()
+        self.image = store.image()
         self.page = store.geometry.page_bytes
         self.pmd, self.pud = store.geometry.pages(Level.PMD), store.geometry.pages(Level.PUD)
         self.pages = store.hugepages * self.pud
         self.faults: list[tuple[int, PageIndex, bool]] = []
         self.memory.on_fault(lambda *_: None, lambda *fault: self.faults.append(fault))
 
-    def land(self, first: PageIndex, data: bytes) -> None:
-        view = self.memory.landing(first, -(-len(data) // self.page))
-        view[: len(data)] = data
+    def land(self, first: PageIndex, count: int = 1) -> None:
+        """Pages of the image arrive."""
+        self.image.land(self.memory, first, count)
+
+    def holds(self, page: PageIndex, offset: int = 0) -> int:
+        """The word that is there, mapped or not, as the comparison at the end would find it."""
+        _, (found,) = self.memory.digests(page, 1, [Word(page, offset, 0, 0)])
+        return found
+
+    def bytes_of(self, page: PageIndex) -> bytes:
+        """A page as it is seen through the alias; of a store that has bytes."""
+        view = self.memory.landing(page, 1)
+        assert isinstance(view, memoryview)
+        return bytes(view)
 
     def map(self, first: PageIndex, count: int = 1, level: Level = Level.PTE) -> Continued:
         return self.memory.uffdio_continue(PieceRun(first, count, level))

@@ -1,28 +1,98 @@
-"""The guest memories that the suite runs over; another store is one more in `STORES`."""
+"""The guest memories that the suite runs over; another store is one more in `STORES`.
+
+What lands in a memory is a page of its `Image`, which also tells what a vCPU has to find there. Stores without bytes
+have one too; what only bytes can show is tested over `BYTE_STORES`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
 
-from migemu.mm.pages import TINY, X86_64, Geometry, Level
+from migemu.mm.costs import CostModel
+from migemu.mm.fault_costs import FaultCosts
+from migemu.mm.pages import TINY, X86_64, Geometry, Level, PageIndex
 from migemu.ports import GuestMemory
+from migemu.sim.loop import VirtualLoop
+from migemu.sim.memory import MemoryCosts, TimedMemory
+from migemu.sim.processor import Processor
 from migemu.store.allocate import allocate
 from migemu.store.mapped import MappedMemory
+from migemu.store.model import Contents, ModelledMemory, ModelledSource, PageContent
+
+
+class Image(Protocol):
+    """What the source holds."""
+
+    def word(self, page: PageIndex, offset: int) -> int:
+        """The 8-byte word at byte `offset` of a base page; no two pages have one alike."""
+
+    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+        """So many pages arrive."""
+
+
+class Noise:
+    """Random bytes, drawn anew for each page."""
+
+    def __init__(self, geometry: Geometry, size: int) -> None:
+        self._page_bytes = geometry.page_bytes
+
+    def _page(self, page: PageIndex) -> bytes:
+        return Random(page).randbytes(self._page_bytes)
+
+    def word(self, page: PageIndex, offset: int) -> int:
+        return int.from_bytes(self._page(page)[offset : offset + 8], "little")
+
+    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+        target = memory.landing(first, count)
+        assert isinstance(target, memoryview)
+        target[:] = b"".join(self._page(page) for page in range(first, first + count))
+
+
+class Placeholders:
+    """The pages of a modelled source."""
+
+    def __init__(self, geometry: Geometry, size: int) -> None:
+        self._page_bytes = geometry.page_bytes
+        self._content = content_of(geometry, size)
+
+    def word(self, page: PageIndex, offset: int) -> int:
+        return self._content.word(page, offset)
+
+    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+        target: Any = memory.landing(first, count)
+        target.take(Contents(first, count, self._page_bytes), 0)
+
+
+def content_of(geometry: Geometry, size: int) -> PageContent:
+    """The same for a memory and for its image."""
+    return ModelledSource(geometry, size, 7, zero_share=0.0).content
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """How a memory of so many hugetlb pages is made. It must be made in a running loop."""
+    """How a memory of so many hugetlb pages is made, and its image. It must be made in a running loop of its kind."""
 
     name: str
     geometry: Geometry
     hugepages: int
     make: Callable[[Geometry, int], GuestMemory]
+    make_image: Callable[[Geometry, int], Image] = Noise
+    loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 
     def __call__(self) -> GuestMemory:
-        return self.make(self.geometry, self.hugepages * self.geometry.size(Level.PUD))
+        return self.make(self.geometry, self.size)
+
+    @property
+    def size(self) -> int:
+        return self.hugepages * self.geometry.size(Level.PUD)
+
+    def image(self) -> Image:
+        return self.make_image(self.geometry, self.size)
 
 
 def backed_by(backing: str) -> Callable[[Geometry, int], GuestMemory]:
@@ -34,8 +104,29 @@ def over_nothing_yet(geometry: Geometry, size: int) -> GuestMemory:
     return MappedMemory(geometry, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
-STORES = (
+def modelled(geometry: Geometry, size: int) -> GuestMemory:
+    return ModelledMemory(geometry, size, content_of(geometry, size))
+
+
+def timed(geometry: Geometry, size: int) -> GuestMemory:
+    """In virtual time, where everything is for nothing: the suite asks what happens, not when."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    prices = ("entry", "line", "own_line", "free", "flush", "interrupt", "notifier", "spte", "lock", "syscall")
+    free: dict[str, Any] = {f"{name}_ns": 0 for name in prices}
+    faults = FaultCosts("same_core", event_ns=0, copy_ns=0, continue_ns=0, wake_ns=0)
+    costs = MemoryCosts(faults, CostModel(geometry=geometry, **free), receive_ns_per_kib=0)
+    return TimedMemory(geometry, size, content_of(geometry, size), loop, Processor("destination"), costs)
+
+
+BYTE_STORES = (
     Store("anonymous", TINY, 2, backed_by("anonymous")),
     Store("memfd", TINY, 2, backed_by("memfd")),
     Store("real 1G page", X86_64, 1, over_nothing_yet),
+)
+STORES = (
+    *BYTE_STORES,
+    Store("modelled", TINY, 2, modelled, Placeholders),
+    Store("modelled 1G page", X86_64, 1, modelled, Placeholders),
+    Store("timed", TINY, 2, timed, Placeholders, VirtualLoop),
 )

@@ -18,6 +18,7 @@ from migemu.report.draw.style import (
     YELLOW,
     Panel,
     Run,
+    Scale,
     figure,
     kinds,
     latency_axis,
@@ -33,6 +34,9 @@ from migemu.trace.attribution import PARTS, Cause
 from migemu.units import format_time
 
 SCATTER_MAX: Final = 2400
+_CATEGORIES: Final = {
+    "title": {"text": "latency [us]"}, "type": "category", "tickangle": -45, "tickfont": {"size": 11},
+}  # fmt: skip
 LOOKS: Final = {
     Cause.ANSWERED: (BLUE, "circle"), Cause.SHARED: (SKY, "diamond"), Cause.UNDER_WAY: (ORANGE, "triangle-up"),
     Cause.PUSHED: (GREEN, "square"), Cause.ZERO: (PURPLE, "x"), Cause.NOT_MAPPED: (VERMILLION, "cross"),
@@ -84,7 +88,7 @@ def histograms(runs: Sequence[Run]) -> list[Panel]:
             for run in alike
             if run.label in counts
         ]  # fmt: skip
-        drawn = figure(data, {"title": {"text": "latency [us]"}, "type": "category"}, {"title": {"text": "faults"}})
+        drawn = figure(data, _CATEGORIES, {"title": {"text": "faults"}})
         drawn["layout"]["barmode"] = "group"
         drawn["layout"]["bargap"] = 0.12
         panels.append(Panel("Histogram", kind, drawn, "Buckets are powers of two of microseconds."))
@@ -187,33 +191,50 @@ def attribution(runs: Sequence[Run]) -> list[Panel]:
 
 
 def blocktime(runs: Sequence[Run]) -> list[Panel]:
-    """Time that each vCPU slept on faults, and the time that all slept at once; one figure a run."""
+    """Time that each vCPU slept on faults, beside that which collapses held it, and the time that all slept at once.
+
+    One figure a run. What collapses take is modelled, so that only a modelled run has vCPUs that they hold.
+    """
     panels = []
     for kind, alike in kinds([run for run in runs if run.directory.result.get("blocktime_ns", {}).get("per_vcpu")]):
         told = {run.label: run.directory.result["blocktime_ns"] for run in alike}
-        most = max(max(*each["per_vcpu"], each["overlapped"]) for each in told.values())
+        held = {run.label: _held(run) for run in alike}
+        most = max(max(*each["per_vcpu"], each["overlapped"], *held[label], 0) for label, each in told.items())
         scale = time_scale(most)
         for run in alike:
-            each = told[run.label]
+            each, stalls = told[run.label], held[run.label]
             vcpus = list(range(len(each["per_vcpu"])))
-            data: list[dict[str, Any]] = [
-                {
-                    "type": "bar", "name": "asleep on faults", "x": vcpus, "y": scale.of(each["per_vcpu"]),
-                    "customdata": shown(each["per_vcpu"]),
-                    "marker": {"color": SKY, "line": {"color": BLUE, "width": 1}},
-                    "hovertemplate": "vCPU %{x}: %{customdata}<extra></extra>",
-                },
-                {
-                    "type": "scatter", "mode": "lines", "name": "all vCPUs at once (overlapped)",
-                    "x": [-0.5, len(vcpus) - 0.5], "y": scale.of([each["overlapped"]] * 2),
-                    "line": {"color": VERMILLION, "dash": "dash", "width": 2},
-                    "hovertemplate": f"all at once: {format_time(each['overlapped'])}<extra></extra>",
-                },
-            ]  # fmt: skip
+            data = [_bars("asleep on faults", vcpus, each["per_vcpu"], scale, SKY, "")]
+            if any(stalls):
+                data.append(_bars("held by collapses", vcpus, stalls, scale, VERMILLION, "/"))
+            data.append({
+                "type": "scatter", "mode": "lines", "name": "all asleep at once (overlapped)",
+                "x": [-0.5, len(vcpus) - 0.5], "y": scale.of([each["overlapped"]] * 2),
+                "line": {"color": BLACK, "dash": "dash", "width": 2},
+                "hovertemplate": f"all at once: {format_time(each['overlapped'])}<extra></extra>",
+            })  # fmt: skip
             x = {"title": {"text": "vCPU"}, **({"dtick": 1} if len(vcpus) <= 24 else {})}
             y = {"title": {"text": f"time [{scale.unit}]"}, "range": [0, most / scale.factor * 1.05 or 1]}
-            panels.append(Panel(run.label, kind, figure(data, x, y)))
+            note = ""
+            if any(stalls):
+                longest = run.directory.result["stall_ns"].get("max", 0)
+                note = f"Collapses held a vCPU for {format_time(longest)} at most, besides its faults."
+            panels.append(Panel(run.label, kind, figure(data, x, y, barmode="group", bargap=0.15), note))
     return panels
+
+
+def _held(run: Run) -> list[int]:
+    """`stall_ns.per_vcpu` of a modelled run; empty where there is none."""
+    return list(run.directory.result.get("stall_ns", {}).get("per_vcpu", [])) if run.kind == "modelled" else []
+
+
+def _bars(name: str, vcpus: list[int], times: list[int], scale: Scale, colour: str, pattern: str) -> dict[str, Any]:
+    return {
+        "type": "bar", "name": name, "x": vcpus, "y": scale.of(times), "customdata": shown(times),
+        "marker": {"color": colour, "line": {"color": BLUE if colour == SKY else colour, "width": 1},
+                   "pattern": {"shape": pattern, "fgcolor": "#fff", "bgcolor": colour, "size": 6}},
+        "hovertemplate": f"vCPU %{{x}}: %{{customdata}}<extra>{name}</extra>",
+    }  # fmt: skip
 
 
 def _log2(run: Run) -> dict[int, int]:

@@ -78,6 +78,8 @@ class Panel:
     figure: Figure | None = None
     note: str = ""
     html: str = ""
+    across: bool = False
+    """Whether it takes the whole width of the page."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,213 @@
+"""What the runs of a sweep came to: its cells along their axes, each figure's mean over seeds and how sure that is.
+
+Rules
+    1. Only finished runs count; those that failed and cells that are impossible are told by name.
+    2. An interval is that of a mean over seeds (`migemu.experiment.bootstrap`); one seed has none.
+    3. The best cell of a figure has the best mean. A cell is `close` to it when the interval of their difference, seed
+       by seed, holds zero: the data do not tell the two apart. Without an interval nothing is close but what is equal.
+    4. Less is better, but for what `MORE_IS_BETTER` names. Figures that are the same in all cells are not drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from migemu.errors import InputError
+from migemu.experiment import bootstrap
+from migemu.experiment.bootstrap import Interval
+from migemu.experiment.figures import HEADLINES, figures, unknown
+from migemu.experiment.results import Results, Run
+from migemu.experiment.schema import DONE
+
+MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
+#: The axis of cells that stand beside the grid (sweep.py).
+BESIDE: Final = "cell"
+
+
+class Estimate(NamedTuple):
+    """A mean over `seeds` runs."""
+
+    mean: float
+    interval: Interval | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class CellRuns:
+    """The finished runs of a cell: seed -> figures. `kept` is seed -> the directory of a run that was kept."""
+
+    name: str
+    coordinates: Mapping[str, str]
+    runs: Mapping[int, Mapping[str, int | float]]
+    kept: Mapping[int, Path]
+
+    def has(self, key: str) -> bool:
+        """Whether all of its runs have that figure."""
+        return all(key in each for each in self.runs.values())
+
+    def values(self, key: str) -> list[float]:
+        """By seed, ascending."""
+        return [float(self.runs[seed][key]) for seed in sorted(self.runs)]
+
+    def estimate(self, key: str) -> Estimate:
+        """Rule 2."""
+        values = self.values(key)
+        interval = bootstrap.interval([0.0] * len(values), values, bootstrap.difference)
+        return Estimate(float(np.mean(values)), interval, len(values))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sweep as far as it has come. `axes`: name -> values, as in its file; `absent` are lines to be told."""
+
+    name: str
+    description: str
+    kind: str
+    path: Path
+    axes: Mapping[str, tuple[str, ...]]
+    meanings: Mapping[str, str]
+    cells: Sequence[CellRuns]
+    keys: Sequence[str]
+    absent: Sequence[str]
+    programs: frozenset[str]
+    asked: bool = False
+    """Whether `keys` are those that somebody asked for, not the headlines."""
+
+    @property
+    def on_grid(self) -> list[CellRuns]:
+        """The cells that have a place on every axis."""
+        return [cell for cell in self.cells if all(axis in cell.coordinates for axis in self.axes)]
+
+    @property
+    def beside(self) -> list[CellRuns]:
+        """The others."""
+        return [cell for cell in self.cells if not all(axis in cell.coordinates for axis in self.axes)]
+
+    @cached_property
+    def estimates(self) -> dict[tuple[str, str], Estimate]:
+        """(cell, key) -> its estimate, for all that there are."""
+        return {
+            (cell.name, key): cell.estimate(key) for cell in self.cells for key in self.keys if cell.has(key)
+        }  # fmt: skip
+
+    @property
+    def varying(self) -> list[str]:
+        """The keys whose means differ between cells."""
+        return [key for key in self.keys if len(set(self._means(key).values())) > 1]
+
+    def best(self, key: str) -> str | None:
+        """The name of the best cell of the grid, the first of them if there are several. None where all are alike."""
+        means = {cell.name: self.estimates[cell.name, key].mean for cell in self.on_grid if cell.has(key)}
+        if len(set(means.values())) < 2:
+            return None
+        return min(means, key=lambda name: -means[name] if key in MORE_IS_BETTER else means[name])
+
+    def close(self, key: str) -> list[str]:
+        """The cells of the grid that the data do not tell from the best one. Rule 3."""
+        name = self.best(key)
+        best = next((cell for cell in self.cells if cell.name == name), None)
+        if best is None:
+            return []
+        return [cell.name for cell in self.on_grid if cell is not best and cell.has(key) and _alike(best, cell, key)]
+
+    def _means(self, key: str) -> dict[str, float]:
+        return {name: estimate.mean for (name, of), estimate in self.estimates.items() if of == key}
+
+
+def _alike(best: CellRuns, cell: CellRuns, key: str) -> bool:
+    seeds = sorted(best.runs.keys() & cell.runs.keys())
+    before, after = ([float(each.runs[seed][key]) for seed in seeds] for each in (best, cell))
+    low, high = min(before, default=0.0), max(before, default=0.0)
+    if seeds and (min(after) > high or max(after) < low):
+        return False  # every seed says so: no interval can hold zero, and there are many cells
+    interval = bootstrap.interval(before, after, bootstrap.difference)
+    if interval is None:
+        return before == after != []
+    return interval.low <= 0 <= interval.high
+
+
+def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
+    """The sweep whose results are in `path`. InputError when none of its runs is done, or a metric is no figure."""
+    with Results.read(path) as results:
+        runs = list(results.runs())
+        absent = [f"impossible: {cell}: {problem}" for cell, problem in results.impossible()]
+        seeds = json.loads(results.head("seeds") or "[]")
+        name, description = results.head("name"), results.head("description")
+        meanings = json.loads(results.head("axes") or "{}")
+        axes = {axis: tuple(dict.fromkeys(run.coordinates[axis] for run in runs if axis in run.coordinates))
+                for axis in results.axes() if axis != BESIDE}  # fmt: skip
+    absent += [f"failed: {run.cell}, seed {run.seed}: {run.error}" for run in runs if run.status != DONE]
+    done = [run for run in runs if run.status == DONE]
+    if not done:
+        raise InputError(f"{path}: none of its runs is done")
+    kinds = {str(run.result.get("kind")) for run in done}
+    if len(kinds) > 1:
+        raise InputError(f"{path} holds {' and '.join(sorted(kinds))} runs; they never share a page")
+    cells = _cells(done, _kept(path.parent / "cells"))
+    if few := [cell for cell in cells if len(cell.runs) < len(seeds)]:
+        absent.append(f"{len(few)} of {len(cells)} cells have not run with all {len(seeds)} seeds yet")
+    keys = _chosen(cells, metrics)
+    axes = {axis: values for axis, values in axes.items() if values}
+    programs = frozenset(run.program for run in done)
+    return Grid(
+        name, description, kinds.pop(), path, axes, meanings, cells, keys, absent, programs, bool(metrics)
+    )  # fmt: skip
+
+
+def _cells(done: Sequence[Run], kept: Mapping[tuple[str, int], Path]) -> list[CellRuns]:
+    found: dict[str, list[Run]] = {}
+    for run in done:
+        found.setdefault(run.cell, []).append(run)
+    return [
+        CellRuns(
+            name, runs[0].coordinates, {run.seed: figures(run.result) for run in runs},
+            {run.seed: where for run in runs if (where := kept.get((_title(run), run.seed))) is not None},
+        )
+        for name, runs in found.items()
+    ]  # fmt: skip
+
+
+def _title(run: Run) -> str:
+    """What the run of a cell is called in its own scenario."""
+    return str(run.result.get("scenario", {}).get("scenario", {}).get("name", ""))
+
+
+def _kept(directory: Path) -> dict[tuple[str, int], Path]:
+    """(name of the scenario, seed) -> where `--keep` has left that run."""
+    found: dict[tuple[str, int], Path] = {}
+    for file in sorted(directory.glob("*/scenario.toml")):
+        try:
+            said = tomllib.loads(file.read_text(encoding="utf-8"))["scenario"]
+            found[str(said["name"]), int(said["seed"])] = file.parent
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # not a run that could be linked to
+    return found
+
+
+def _chosen(cells: Sequence[CellRuns], metrics: Sequence[str]) -> list[str]:
+    """The figures that every run has: the headlines, or those that are asked for."""
+    known = [key for key in cells[0].runs[min(cells[0].runs)] if all(cell.has(key) for cell in cells)]
+    if not metrics:
+        return [key for key in HEADLINES if key in known]
+    chosen: dict[str, None] = {}
+    for metric in metrics:
+        found = [key for key in known if fnmatchcase(key, metric)]
+        if not found:
+            raise InputError(unknown(metric, known))
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def is_wide(values: Sequence[float]) -> bool:
+    """Whether values want a logarithmic scale: all above zero, and more than a factor of ten apart."""
+    return min(values) > 0 and math.log10(max(values) / min(values)) > 1
