@@ -19,7 +19,9 @@ from migemu.command import (
     CONTEXT,
     Voice,
     exit_with,
+    insecure_option,
     json_option,
+    load_credentials,
     load_scenario,
     parse_address,
     quiet_option,
@@ -33,6 +35,7 @@ from migemu.command import (
 )  # fmt: skip
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.link.clock import MonotonicClock
+from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry
@@ -62,13 +65,14 @@ _STATUS_S = 0.1
     help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was.",
 )  # fmt: skip
 @trace_option
+@insecure_option
 @json_option
 @quiet_option
 @supervised_option
 @version_option
 def main(
     scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
-    trace: bool, as_json: bool, quiet: bool, supervised: bool,
+    trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -84,6 +88,7 @@ def main(
     scenario = load_scenario(voice, scenario_file, assignments)
     try:
         host, port = parse_address(listen)
+        credentials = load_credentials(voice, scenario, insecure)
         check_link("return_link", scenario.return_link)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
@@ -91,7 +96,7 @@ def main(
             _check_writable(dump)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    result = run_node(voice, lambda: _serve(voice, scenario, host, port, out, dump, trace, quiet))
+    result = run_node(voice, lambda: _serve(voice, scenario, credentials, host, port, out, dump, trace, quiet))
     if as_json and not supervised:
         click.echo(json.dumps(result, indent=2))
     elif not quiet and not supervised:
@@ -99,8 +104,8 @@ def main(
 
 
 async def _serve(
-    voice: Voice, scenario: Scenario, host: str, port: int, out: Path | None, dump: Path | None, trace: bool,
-    quiet: bool,
+    voice: Voice, scenario: Scenario, credentials: Credentials, host: str, port: int, out: Path | None,
+    dump: Path | None, trace: bool, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
@@ -127,7 +132,7 @@ async def _serve(
                 progress.note(f"migemu-dest: {line}")
 
         destination = Destination(
-            scenario, TcpNetwork(scenario.net, clock, shaper), clock, provide,
+            scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
             read_text=_read_text, notice=notice, tracer=tracer,
         )  # fmt: skip
         listener = await destination.listen(host, port)

@@ -48,6 +48,10 @@ class Announced:
             )
         self._state_bytes = end
 
+    def begin(self) -> None:
+        """The switch begins, perhaps not for the first time: the device state comes from the start."""
+        self._state_bytes = 0
+
     def may_run(self) -> None:
         """The guest is told to run. PeerError when its device state is not complete."""
         if self._state_bytes != self.advise.device_state_bytes:

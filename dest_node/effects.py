@@ -36,7 +36,7 @@ class Effects:
         tracer: Tracer | None,
         ask: Callable[[PieceRun], None],
         finish: Callable[[], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         #: The most bytes of page tables seen, looked at before each collapse.
         self.table_bytes_max = 0

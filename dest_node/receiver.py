@@ -5,6 +5,8 @@
     done(effect)     an effect was carried out       -> Collapse what the policy proposes, Wake who still sleeps
     ended()          the source has sent everything  -> Collapse the rest, Finish
     timeout()        `deadline` has come             -> Collapse what a policy with a sense of time has put off
+    paused()         the connections were lost       -> nothing is asked for until
+    recovered()      there are others                -> Ask for all that faults wait for, again
 
 Each is told the time, in ns of one clock that does not go back.
 
@@ -106,7 +108,7 @@ class Receiver:
         self._pmd_faults = [0] * len(self._pmd_leaf)
         self._collapsing = 0  # collapses decided on and not reported yet
         self._failed: list[Span] = []
-        self._ended = self._winding_up = self._finished = False
+        self._ended = self._winding_up = self._finished = self._paused = False
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
         self._zero = self._duplicate = self._faults = self._requests = 0
         self._calls = self._refused = self._failures = 0
@@ -194,8 +196,12 @@ class Receiver:
         if self.mapped_pages.pages[page]:
             return (Wake(page, 1),)
         self._open[page] = self._open.get(page, 0) + 1
-        if self.received_pages.pages[page]:
-            return ()  # its Continue is on the way
+        if self.received_pages.pages[page] or self._paused:
+            return ()  # its Continue is on the way, or will be asked for
+        return self._ask(page)
+
+    def _ask(self, page: PageIndex) -> Sequence[Effect]:
+        """Ask for the piece of `page`, once."""
         pages = self.geometry.pages(self._urgent_piece)
         first = page - page % pages
         if first in self._asked:
@@ -220,6 +226,24 @@ class Receiver:
         self.now_ns = now
         self._ended = True
         return self._finish_if_complete()
+
+    def paused(self, now: int) -> None:
+        """All connections were lost: nobody can be asked, and the source has to say again that it has sent all."""
+        self.now_ns = now
+        self._paused = True
+        self._ended = False
+
+    def recovered(self, now: int) -> Sequence[Effect]:
+        """What was asked for may have been lost; the source knows what is here and can be asked again."""
+        self.now_ns = now
+        self._paused = False
+        self._asked.clear()
+        return [ask for page in self._open if not self.received_pages.pages[page] for ask in self._ask(page)]
+
+    @property
+    def pages_waited_for(self) -> int:
+        """Base pages that vCPUs sleep on."""
+        return len(self._open)
 
     def deadline(self) -> int | None:
         """When to call `timeout`; None while there is nothing to wait for. It may change with every other call."""

@@ -1,8 +1,9 @@
 """The destination's shell: the door, and who comes through it.
 
-A destination serves one migration and is done. Whoever connects has to say within `net.hello_timeout` what it wants:
-the main channel of a migration, or the preempt channel of the one that is being served. Everybody else (a stranger,
-another version, a second source) is told why and shown out; the door stays open and the migration undisturbed.
+A destination serves one migration and is done. Its source may come again, as often as connections break. Whoever
+connects has to say within `net.hello_timeout` what it wants: the main channel of a migration, or the preempt channel of
+the one that is being served. Everybody else (a stranger, another version, a second source) is told why and shown out;
+the door stays open and the migration undisturbed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dest_node.incoming import Allocate, Incoming
+from dest_node.incoming import Incoming
+from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
 from migemu.errors import BrokenError, MigemuError, PeerError, one_line
 from migemu.outcome import Outcome
@@ -18,7 +20,7 @@ from migemu.ports import Channel, Clock, Landing, Listener, Network, Tracer
 from migemu.scenario import Scenario
 from migemu.units import SECOND, format_time
 from migemu.wire.codec import Limits
-from migemu.wire.messages import ChannelRole, Hello, Message, Page
+from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
 
 
 class _Visitor:
@@ -55,6 +57,11 @@ class _Visitor:
             self.incoming.lost(channel, error)
         else:
             self._destination.turned_away(channel, error or BrokenError("it left without saying Hello"))
+
+    def leave(self) -> None:
+        """The channel was closed from here."""
+        self._timer.cancel()
+        self._destination.left(self)
 
     def _timed_out(self) -> None:
         if self.incoming is None:
@@ -102,18 +109,14 @@ class Destination:
         assert self._arrived is not None
         assert self._listener is not None
         incoming: Incoming | None = None
-        watch: asyncio.Task[None] | None = None
         try:
             incoming = await self._first_source()
-            watch = asyncio.get_running_loop().create_task(incoming.watch())
             await incoming.finished
         except (MigemuError, asyncio.CancelledError) as error:
             if incoming is not None:
                 incoming.tell(one_line(error) or "the destination was interrupted")
             raise
         finally:
-            if watch is not None:
-                watch.cancel()
             await self._listener.close()
             if incoming is not None:
                 await incoming.stop()
@@ -141,21 +144,40 @@ class Destination:
         """What a Hello gets into. PeerError tells who may not come in, and why."""
         if len(self._visitors) > self.scenario.limits.connections_max:
             raise PeerError("too many connections (limits.connections_max)")
-        if self.incoming is None and hello.channel is ChannelRole.MAIN:
-            self.incoming = Incoming(
-                self.scenario, self._clock, self._allocate, self._read_text, self._limits, channel, hello.migration,
-                self._tracer, self._make_receiver,
+        incoming = self.incoming
+        if incoming is None and hello.again:
+            reason = (
+                f"this destination knows nothing of migration {hello.migration[:8]}; it was started anew, without the "
+                "checkpoint of the one that did: its memory, and with it the guest, is lost"
+            )
+            channel.send(Failed(reason, True))
+            raise PeerError(reason)
+        if incoming is None and hello.channel is ChannelRole.MAIN:
+            incoming = self.incoming = Incoming(
+                self.scenario, self._clock, self._allocate, self._read_text, self._limits, hello.migration,
+                self._left_channel, self._tracer, self._make_receiver,
             )  # fmt: skip
+            incoming.connect(channel)
             assert self._arrived is not None
             if not self._arrived.done():
-                self._arrived.set_result(self.incoming)
-            return self.incoming
-        if self.incoming is None:
+                self._arrived.set_result(incoming)
+            return incoming
+        if incoming is None:
             raise PeerError("a preempt channel came without a migration")
-        if hello.channel is ChannelRole.MAIN or hello.migration != self.incoming.migration:
+        if hello.migration != incoming.migration:
             raise PeerError("this destination is busy with another migration; it serves one")
-        self.incoming.attach(channel)
-        return self.incoming
+        if hello.channel is ChannelRole.PREEMPT:
+            incoming.attach(channel)
+        elif hello.again and incoming.may_recover:
+            incoming.connect(channel)
+        else:
+            raise PeerError("this destination is busy with this migration, which has a source")
+        return incoming
+
+    def _left_channel(self, channel: Channel) -> None:
+        for visitor in list(self._visitors):
+            if visitor.channel is channel:
+                visitor.leave()
 
     def left(self, visitor: _Visitor) -> None:
         """A connection is over."""

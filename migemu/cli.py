@@ -44,6 +44,7 @@ from migemu.report.summary import summary
 from migemu.reproduce import reproduce
 from migemu.scenario import Scenario, describe
 from migemu.simulate import sim
+from migemu.status import status
 from migemu.store.image import check_image
 from migemu.sweep import sweep
 
@@ -77,13 +78,14 @@ def main() -> None:
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
     Virtual:     migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
+    How is it:   migemu status runs/a
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
     """
 
 
-for command in (check, sim, sweep, compare, reproduce, reporting.report):
+for command in (check, sim, sweep, compare, reproduce, reporting.report, status):
     main.add_command(command)
 
 

@@ -23,6 +23,8 @@ from rich.console import Console
 
 import migemu
 from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, InputError, MigemuError, one_line
+from migemu.link.credentials import Credentials
+from migemu.link.credentials import load as load_security
 from migemu.link.shaper import Shaper
 from migemu.scenario import Scenario, load
 
@@ -45,6 +47,9 @@ perfetto_option = click.option(
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+insecure_option = click.option(
+    "--insecure", is_flag=True, help="Talk beyond this machine without TLS or a pre-shared key, to whoever answers."
+)
 supervised_option = click.option("--supervised", is_flag=True, hidden=True)
 version_option = click.version_option(migemu.__version__, prog_name="migemu")
 
@@ -147,6 +152,14 @@ def load_scenario(voice: Voice, path: Path | None, assignments: Sequence[str], i
         return load(path, [*assignments, *extra])
     except MigemuError as error:
         exit_with(voice, error)
+
+
+def load_credentials(voice: Voice, scenario: Scenario, insecure: bool) -> Credentials:
+    """What a node shows and asks to be shown; warnings are told. InputError."""
+    credentials, warnings = load_security(scenario.security, os.environ, insecure)
+    for line in warnings:
+        voice.notice(line)
+    return credentials
 
 
 def parse_address(text: str, default_host: str = "127.0.0.1") -> tuple[str, int]:

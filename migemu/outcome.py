@@ -18,6 +18,8 @@ class Stage(Enum):
     ADVISE = "advise"
     LISTEN = "listen"
     RUN = "run"
+    PAUSED = "paused"
+    RECOVER = "recover"
     END = "end"
     COMPLETED = "completed"
 
@@ -61,6 +63,34 @@ class MappingFigures(NamedTuple):
     access_end_ns: float
 
 
+class RecoveryStatistics(NamedTuple):
+    """What recoveries took: how many, the ns in `paused`, and connections that ended in a broken protocol.
+
+    `bitmap_bytes` crossed the return path; `pages_lost` base pages were sent and had to be sent again;
+    `preempt_lost` counts the losses of the preempt channel alone.
+    """
+
+    count: int = 0  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
+    paused_ns: int = 0
+    errors: int = 0
+    bitmap_bytes: int = 0
+    pages_lost: int = 0
+    preempt_lost: int = 0
+
+
+class Certificate(NamedTuple):
+    """What both sides say of the memory at the end: base pages, digests, guest writes.
+
+    `countersigned`: the source has heard the verdict, and its own count and digest are the same.
+    """
+
+    pages: int
+    digest: str
+    source_digest: str
+    guest_writes: int
+    countersigned: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The migration as it stands: what progress displays and results are made of."""
@@ -77,6 +107,8 @@ class Snapshot:
     table_bytes_max: int
     times: Times
     cells: str
+    recoveries: int = 0
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +131,6 @@ class Outcome:
     stalls: StallStatistics | None = None
     trace_digest: str = ""
     mapping: MappingFigures | None = None
+    recovery: RecoveryStatistics = RecoveryStatistics()
+    corrupt: int = 0
+    certificate: Certificate | None = None

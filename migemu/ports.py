@@ -106,8 +106,8 @@ class Listener(Protocol):
 class Network(Protocol):
     """Makes channels."""
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler) -> Channel:
-        """A channel to a listener. BrokenError when nobody answers in the set time."""
+    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> Channel:
+        """A channel to a listener. BrokenError when nobody answers in the set time; `once`: or at the first refusal."""
 
     async def listen(self, host: str, port: int, accept: Callable[[Channel], ChannelHandler]) -> Listener:
         """Accept channels; `accept` names the handler of each. Port 0 takes a free one. BrokenError if it is taken."""

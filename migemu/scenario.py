@@ -29,6 +29,8 @@ from migemu.link.presets import PRESETS
 from migemu.mm.costs import CostModel
 from migemu.mm.fault_costs import Handler, Place
 from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
+from migemu.net import Bounds, Net, Security
+from migemu.patience import Recovery
 from migemu.policy.collapse import collapse_policies
 from migemu.policy.push import push_orders
 from migemu.units import format_size
@@ -214,45 +216,27 @@ class Link:
 
 
 @attrs.frozen
-class Net:
-    """[net] - the real connection under the emulated link."""
+class Integrity:
+    """[integrity]"""
 
-    connect_timeout: int = fields.time("10s", "how long the source tries to reach the destination", least="1ms")
-    listen_timeout: int = fields.time("0", "how long the destination waits for a source; 0 is for ever")
-    hello_timeout: int = fields.time("5s", "how long a peer that connected may say nothing", least="1ms")
-    idle_timeout: int = fields.time(
-        "10s", "how long a peer may stay silent in a migration before it counts as lost", least="10ms"
-    )
-    write: int = fields.size("256K", "most bytes handed to the socket at once", least="4K")
-    write_hot: int = fields.size("32K", "the same within 10 ms of an urgent message", least="4K")
-    read: int = fields.size("2M", "bytes received from one connection before the others get a turn", least="4K")
-    read_hot: int = fields.size("64K", "the same within 10 ms of an urgent message", least="4K")
-    high_water: int = fields.size("256K", "bytes queued at a socket before the background stream waits", least="4K")
-    send_buffer: int = fields.size("0", "SO_SNDBUF; 0 leaves it to the system")
-    receive_buffer: int = fields.size("0", "SO_RCVBUF; 0 leaves it to the system")
-    busy_poll: int = fields.time(
-        "200us",
-        "how long a node goes on polling after an urgent message before it sleeps (as net.core.busy_poll); 0 never",
-    )
-    congestion: str = fields.text(
-        "auto", "TCP congestion control; auto is cubic between addresses of one machine, else the system's"
+    digests: bool = fields.switch(
+        False, "the source sends a digest with each base page: what comes corrupt is refused, and asked for again"
     )
 
 
 @attrs.frozen
-class Bounds:
-    """[limits] - what a peer may make this side hold."""
+class Checkpoint:
+    """[checkpoint] - how often the destination makes durable what it has (`migemu-dest --checkpoint DIR`)."""
 
-    frame_bytes_max: int = fields.size("64M", "largest payload of one frame", least="2M", most="1G")
-    memory_max: int = fields.size("1T", "largest memory that the destination accepts", least="64K")
-    device_state_max: int = fields.size("1G", "largest device state blob that the destination accepts")
-    connections_max: int = fields.number(int, 16, "connections that the destination holds at once", 2, 4096)
-    written_words_max: int = fields.number(int, 4_000_000, "8-byte words that the guest may write in one run", 1, 2**32)
+    interval: int = fields.time("1s", "how old a checkpoint becomes before another one is made", least="10ms")
+    arrived: int = fields.size("256M", "bytes of pages that may have come before another one is made", least="4K")
+    log: int = fields.size("64M", "length at which the log of guest writes is folded", least="4K")
 
 
 _SECTIONS: Final[dict[str, type[Any]]] = {
     "scenario": General, "memory": Memory, "push": Push, "pull": Pull, "collapse": Collapse, "costs": Costs,
-    "guest": Guest, "device": Device, "link": Link, "return_link": Link, "net": Net, "limits": Bounds,
+    "guest": Guest, "device": Device, "link": Link, "return_link": Link, "net": Net,
+    "recovery": Recovery, "integrity": Integrity, "checkpoint": Checkpoint, "limits": Bounds, "security": Security,
 }  # fmt: skip
 
 
@@ -271,7 +255,11 @@ class Scenario:
     link: Link = attrs.field(factory=Link)
     return_link: Link = attrs.field(factory=Link)
     net: Net = attrs.field(factory=Net)
+    recovery: Recovery = attrs.field(factory=Recovery)
+    integrity: Integrity = attrs.field(factory=Integrity)
+    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
     limits: Bounds = attrs.field(factory=Bounds)
+    security: Security = attrs.field(factory=Security)
 
     @property
     def geometry(self) -> Geometry:
@@ -391,6 +379,6 @@ def describe() -> Iterable[tuple[str, str, str, str]]:
 
 
 __all__ = [
-    "Bounds", "Collapse", "Costs", "Device", "General", "Guest", "Link", "Memory", "Net", "Pull", "Push", "Scenario",
-    "describe", "from_mapping", "load", "replace",
+    "Bounds", "Checkpoint", "Collapse", "Costs", "Device", "General", "Guest", "Integrity", "Link", "Memory", "Net",
+    "Pull", "Push", "Scenario", "Security", "describe", "from_mapping", "load", "replace",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 
@@ -16,7 +17,9 @@ from migemu.command import (
     CONTEXT,
     Voice,
     exit_with,
+    insecure_option,
     json_option,
+    load_credentials,
     load_scenario,
     parse_address,
     quiet_option,
@@ -30,32 +33,43 @@ from migemu.command import (
 )  # fmt: skip
 from migemu.errors import InputError, MigemuError
 from migemu.link.clock import MonotonicClock
+from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
 from migemu.scenario import Scenario
 from migemu.store.image import ImageMemory, open_image, pattern
+from migemu.store.migration import Migration, Record, load
 from migemu.trace.recorder import FileRecorder
 from migemu.units import format_size, format_time
-from source_node.service import Source, SourceOutcome
+from source_node.ending import SourceOutcome
+from source_node.service import Source
 
 
 @click.command(context_settings=CONTEXT)
 @scenario_argument
 @click.option(
-    "--connect", metavar="HOST:PORT", default="127.0.0.1:4444", show_default=True,
+    "--connect", metavar="HOST:PORT", default=None, show_default="127.0.0.1:4444",
     help="Where the destination listens; tried for net.connect_timeout.",
 )  # fmt: skip
 @click.option("--image", default="", metavar="FILE", help="The memory to migrate: any file. Default: a seeded pattern.")
 @set_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where --trace writes to.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR",
+    help="Keep what --recover needs in DIR/migration.json; --trace writes there too.",
+)  # fmt: skip
+@click.option(
+    "--recover", type=click.Path(path_type=Path), metavar="DIR",
+    help="Go on with the migration whose source was killed: DIR was its --out. All but --connect is taken from there.",
+)  # fmt: skip
 @trace_option
+@insecure_option
 @json_option
 @quiet_option
 @supervised_option
 @version_option
 def main(
-    scenario_file: Path | None, connect: str, image: str, assignments: tuple[str, ...], out: Path | None, trace: bool,
-    as_json: bool, quiet: bool, supervised: bool,
+    scenario_file: Path | None, connect: str | None, image: str, assignments: tuple[str, ...], out: Path | None,
+    recover: Path | None, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
 ) -> None:  # fmt: skip
     """Migrate a memory image to a destination that listens (migemu-dest), post-copy.
 
@@ -65,15 +79,24 @@ def main(
     """
     voice = Voice(stderr_console(), supervised)
     scenario = load_scenario(voice, scenario_file, assignments, image)
+    migration: Migration | None = None
     try:
-        host, port = parse_address(connect)
+        if recover is not None:
+            migration, out = load(recover), recover
+            scenario = migration.resumable()
+            connect = connect or f"{migration.host}:{migration.port}"
+        host, port = parse_address(connect or "127.0.0.1:4444")
+        credentials = load_credentials(voice, scenario, insecure)
         check_link("link", scenario.link)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         memory = _memory(scenario)
+        begun = migration or Migration.of(secrets.token_hex(16), host, port, scenario)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    outcome = run_node(voice, lambda: _migrate(voice, scenario, memory, host, port, out if trace else None))
+    outcome = run_node(
+        voice, lambda: _migrate(voice, scenario, credentials, memory, (host, port), out, trace, begun)
+    )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
     elif not quiet and not supervised:
@@ -98,9 +121,12 @@ def _memory(scenario: Scenario) -> ImageMemory:
 
 
 async def _migrate(
-    voice: Voice, scenario: Scenario, memory: ImageMemory, host: str, port: int, trace_to: Path | None
+    voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: tuple[str, int],
+    out: Path | None, trace: bool, migration: Migration,
 ) -> SourceOutcome:  # fmt: skip
+    """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
     clock = MonotonicClock()
+    record = Record(out, migration) if out is not None else None
     with contextlib.ExitStack() as stack:
         shaper = None
         if scenario.link.shaped:
@@ -108,10 +134,29 @@ async def _migrate(
             stack.callback(voice.notice_unheld, "link", shaper)
             stack.callback(shaper.close)
         tracer = None
-        if trace_to is not None:
-            tracer = stack.enter_context(FileRecorder(trace_to / "trace.source.jsonl", "measured"))
-        network = TcpNetwork(scenario.net, clock, shaper)
-        return await Source(scenario, network, clock, memory, secrets.token_hex(16), tracer).run(host, port)
+        if trace and out is not None:
+            tracer = stack.enter_context(FileRecorder(out / "trace.source.jsonl", "measured"))
+        network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
+
+        def keep(**changes: Any) -> None:
+            if record is not None:
+                record.save(**changes)
+
+        keep()
+        source = Source(
+            scenario, network, clock, memory, migration.migration, tracer,
+            switching=lambda: keep(switched=True), switched=lambda downtime_ns: keep(downtime_ns=downtime_ns),
+        )  # fmt: skip
+        try:
+            if migration.switched:
+                outcome = await source.recover(*address, migration.downtime_ns)
+            else:
+                outcome = await source.run(*address)
+        finally:
+            if not source.run_said:
+                keep(switched=False)
+        keep(completed=True)
+        return outcome
 
 
 if __name__ == "__main__":

@@ -1,268 +1,277 @@
-"""The source's shell: stages, channels, back-pressure. What to send next is decided by the sender.
+"""The source's shell: stages, channels, and what to do when they are lost. What to send next the sender decides.
 
     connect  Advise ---------> Ready      the destination has the memory
              Listen ---------->           it catches faults
              DeviceState, Run -> Running  the guest stands still in between: the downtime
              Page, Zero ------>           background pieces as long as there is room, urgent ones at once
              <-------- Request
-             End, Digests ----> Complete  every byte is compared; then both sides close
+             End, Digests ----> Complete  every byte is compared
+             Agreed ---------->           the verdict was heard; then both sides close
 
-Downtime is measured here, from before the first byte of device state until `Running` has come back; it includes one
-trip of the return path, as this side cannot know the other's clock.
+Before Run is said a failure is the end of the attempt: the guest runs on here. From then on nobody but the destination
+may run it, so a lost connection is a pause:
+
+    paused   Hello, Recover --> ReceivedBitmap   what has arrived (or Ready: Run was not heard, and is said again)
+    recover  Resume ----------> Resumed          what has not is sent again; then as above, End and Digests included
+
+The preempt channel may be lost alone: all goes on over the main channel, Recover asks what was lost, and a new one is
+made. Downtime is measured here, from before the first byte of device state until `Running` has come back; it includes
+one trip of the return path, as this side cannot know the other's clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from random import Random
+from typing import Any
 
-from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, one_line
-from migemu.keepalive import keep_alive
-from migemu.mm.pages import Level, PieceRun
+from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, VersionError, one_line
+from migemu.mm.pages import Level, PageBitmap
+from migemu.patience import Backoff, Patience
 from migemu.policy.push import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import MIB, MS, SECOND, format_time
-from migemu.wire.codec import TEXT_BYTES_MAX, Limits
+from migemu.units import MIB
+from migemu.wire.bitmap import BitmapReader
+from migemu.wire.codec import DIGESTED_PAGES_MAX, TEXT_BYTES_MAX, Limits
+from migemu.wire.digest import MemoryDigest
 from migemu.wire.messages import (
     Advise,
-    Alive,
+    Agreed,
     ChannelRole,
     Complete,
     DeviceState,
     Digests,
     End,
-    Failed,
     Hello,
     Listen,
     Message,
-    Page,
     Ready,
     Request,
+    Resume,
+    Resumed,
     Run,
     Running,
-    Zero,
 )  # fmt: skip
-from migemu.wire.states import Legality, Role
-from source_node.sender import Sender, SenderStatistics
+from migemu.wire.seal import seal_of
+from migemu.wire.states import Legality
+from source_node.conversation import Conversation
+from source_node.ending import SourceOutcome, explained
+from source_node.preempt import PreemptChannel
+from source_node.pusher import NODE, Pusher
+from source_node.sender import Sender
 
-NODE = "source"
 _CHUNK_BYTES = 1 * MIB
 _DIGEST_PAGES = 512
-#: What sending a run costs besides its bytes, as bytes that would take as long (some 10 us at 4 GB/s): zero runs have
-#: none, and the loop has to get its turn all the same.
-_RUN_COSTS_BYTES = 40_000
-#: How long after a request another one is likely enough to give the loop a turn after each run (assumed).
-_HOT_NS = 10 * MS
-
-
-@dataclass(frozen=True, slots=True)
-class SourceOutcome:
-    """What the source knows at the end. Times in ns."""
-
-    verified: bool
-    digest: str
-    downtime_ns: int
-    wire_bytes: int
-    sender: SenderStatistics
+MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 
 
 def _for_the_record(scenario: Scenario) -> str:
-    """The scenario as the destination's result shows it; nothing of it, if it is too long to be told."""
-    text = json.dumps(scenario.resolved(), ensure_ascii=False)
+    """The scenario as the destination's result shows it, without this side's [security]; nothing, if it is too long."""
+    text = json.dumps({name: of for name, of in scenario.resolved().items() if name != "security"}, ensure_ascii=False)
     return text if len(text.encode(errors="replace")) <= TEXT_BYTES_MAX else "{}"
 
 
-class _Handler:
-    """ChannelHandler of one of the source's channels: judges, then passes on."""
-
-    def __init__(self, source: Source, role: ChannelRole, limits: Limits) -> None:
-        self.limits = limits
-        self._source = source
-        self._role = role
-
-    def announced(self, channel: Channel, message: Message, payload_bytes: int) -> None:
-        self._source.legality.said(Role.DESTINATION, message, self._role)
-
-    def landing(self, page: Page, offset: int) -> memoryview:
-        raise PeerError("a destination sends no pages")  # the states have refused it before
-
-    def received(self, channel: Channel, message: Message, payload: bytes) -> None:
-        self._source.received(message)
-
-    def lost(self, channel: Channel, error: MigemuError | None) -> None:
-        self._source.lost(channel, error)
-
-
 class Source:
-    """One outgoing migration."""
+    """One outgoing migration: `run` it, or `recover` one that was begun by a source that is gone."""
 
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None = None,
+        tracer: Tracer | None = None, *, switching: Callable[[], None] = lambda: None,
+        switched: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """`migration` names the migration: 32 hexadecimal digits, unlike any other."""
-        self.legality = Legality()
+        """`migration` names the migration: 32 hexadecimal digits, unlike any other.
+
+        `switching` is called before the guest stops here: from then on it may run at the destination (`run_said`).
+        `switched` is called with the downtime in ns, as soon as that is known. What they raise ends the migration.
+        """
         self.stage = "setup"
         self._scenario = scenario
-        self._network = network
         self._clock = clock
         self._memory = memory
         self._migration = migration
         self._tracer = tracer
+        self._switching, self._switched = switching, switched
         self._geometry = memory.geometry
         self._pages = memory.memory_bytes // self._geometry.page_bytes
-        order = push_orders.create(
-            scenario.push.order, self._geometry, self._pages, Random(f"{scenario.scenario.seed} push")
-        )
+        seed = scenario.scenario.seed
+        run_pages = max(1, scenario.push.run // self._geometry.page_bytes)
         self._sender = Sender(
-            self._geometry, self._pages, order,
-            piece=scenario.push.piece, run_pages_max=max(1, scenario.push.run // self._geometry.page_bytes),
+            self._geometry, self._pages,
+            push_orders.create(scenario.push.order, self._geometry, self._pages, Random(f"{seed} push")),
+            piece=scenario.push.piece,
+            run_pages_max=min(run_pages, DIGESTED_PAGES_MAX) if scenario.integrity.digests else run_pages,
             preempt=scenario.pull.preempt, resend=scenario.pull.resend,
         )  # fmt: skip
-        self._limits = Limits(scenario.limits.frame_bytes_max, geometry=self._geometry, memory_pages=self._pages)
-        self._main: Channel | None = None
-        self._preempt: Channel | None = None
-        self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
+        limits = Limits(scenario.limits.frame_bytes_max, geometry=self._geometry, memory_pages=self._pages)
+        self._talk = Conversation(self, network, clock, scenario.net, limits)
+        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk.say, self._talk.lines.get)
+        self._patience = Patience(scenario.recovery)
+        self._backoff = Backoff(scenario.recovery, Random(f"{seed} backoff"))
         self._work: asyncio.Task[Complete] | None = None
+        self._beside: dict[asyncio.Task[None], None] = {}  # a set would have no order
+        self._preempt = PreemptChannel(
+            scenario, clock, self._talk, self._sender, self._pusher, migration, self._heard_of, self._spawn
+        )
         self._error: MigemuError | None = None
-        self._requested_ns = -_HOT_NS
-        self._answers_itself = scenario.pull.sender == "push"
-        self._done = False
-        self._downtime_ns = 0
-        self._wire_bytes = 0
+        self._loss: MigemuError = BrokenError("the source was started again")
+        self._interrupted, self._seals = False, scenario.integrity.digests
+        self._stopped_ns: int | None = None
+        self._downtime_ns = self._known_pages = 0
+        self._address = ("", 0)
+
+    @property
+    def run_said(self) -> bool:
+        """Whether the guest may run at the destination."""
+        return self._talk.run_said
 
     async def run(self, host: str, port: int) -> SourceOutcome:
         """Migrate to the destination at `host:port`. Any MigemuError; VerificationError when memory differs."""
-        watch: asyncio.Task[None] | None = None
+        self._address = (host, port)
+        return await self._see_through(self._migrate)
+
+    async def recover(self, host: str, port: int, downtime_ns: int) -> SourceOutcome:
+        """Go on with a migration whose source is gone after the switch. `downtime_ns`: 0 if it was not known then."""
+        self._address = (host, port)
+        self._talk.legality = Legality.resumed(running=downtime_ns > 0)
+        self._downtime_ns = downtime_ns
+        self._talk.run_said = True
+        self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
+        self._patience.lost(self._clock.now_ns(), broken=False)
+        return await self._see_through(self._recover)
+
+    async def _see_through(self, session: Callable[[], Coroutine[Any, Any, Complete]]) -> SourceOutcome:
+        """One session after the other until there is a verdict, or an error that no other session can mend."""
+        loop = asyncio.get_running_loop()
         try:
-            self._main = await self._network.connect(host, port, _Handler(self, ChannelRole.MAIN, self._limits))
-            alive = keep_alive(
-                self._clock,
-                self._main,
-                self._scenario.net.idle_timeout,
-                lambda: self._say(self._channel(), Alive()),
-                self._silent,
-            )
-            watch = asyncio.get_running_loop().create_task(alive)
-            self._work = asyncio.get_running_loop().create_task(self._migrate(host, port))
-            complete = await self._work
+            while True:
+                self._interrupted = False
+                self._work = loop.create_task(session())
+                try:
+                    complete = await self._work
+                    break
+                except (MigemuError, asyncio.CancelledError):
+                    current = asyncio.current_task()
+                    if not self._interrupted or self._error or (current is not None and current.cancelling()):
+                        raise
+                await self._end_beside()
+                session = self._recover
         except (MigemuError, asyncio.CancelledError) as error:
-            self._tell(one_line(error) or "the source was interrupted")
-            raise self._error or error from None
+            self._talk.give_up(one_line(error) or "the source was interrupted")
+            missing = self._pages - self._known_pages
+            raise explained(self._error or error, self._talk.run_said, missing, self._pages) from None
         finally:
-            if watch is not None:
-                watch.cancel()
-            self._done = True
-            await self._close()
+            self._talk.over = True
+            await self._end_beside()
+            await self._talk.lines.close()
         if not complete.verified:
             raise VerificationError(f"the destination does not hold the source's memory: {complete.reason}")
-        return SourceOutcome(True, complete.digest, self._downtime_ns, self._sent_bytes(), self._sender.statistics())
+        return SourceOutcome(
+            True, complete.digest, self._downtime_ns, self._talk.lines.sent_bytes, self._sender.statistics(),
+            self._patience.count,
+        )  # fmt: skip
 
-    async def _migrate(self, host: str, port: int) -> Complete:
-        scenario = self._scenario
-        main = self._channel()
-        self._say(main, Hello(ChannelRole.MAIN, self._migration))
-        if self._tracer is not None:
-            self._tracer.emit(
-                Event(self._clock.now_ns(), NODE, Happening.MEMORY, count=self._pages, detail=self._geometry.name)
-            )
+    # --- sessions ---
+
+    async def _migrate(self) -> Complete:
+        scenario, talk = self._scenario, self._talk
+        await talk.lines.connect(MAIN, *self._address)
+        talk.say(Hello(MAIN, self._migration))
+        self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
         self._stage("advise")
-        self._say(main, Advise(
+        talk.say(Advise(
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
             scenario.pull.preempt, _for_the_record(scenario),
         ))  # fmt: skip
-        await self._until(Ready)
+        await talk.until(Ready)
         if scenario.pull.preempt:
-            handler = _Handler(self, ChannelRole.PREEMPT, self._limits)
-            self._preempt = await self._network.connect(host, port, handler)
-            self._say(self._preempt, Hello(ChannelRole.PREEMPT, self._migration), ChannelRole.PREEMPT)
+            await talk.lines.connect(PREEMPT, *self._address)
+            talk.say(Hello(PREEMPT, self._migration), PREEMPT)
+        return await self._switch()
+
+    async def _switch(self) -> Complete:
+        """Stop the guest here, start it there."""
+        talk, main = self._talk, self._talk.main()
+        if not talk.run_said:
+            self._switching()
         self._stage("listen")
-        self._say(main, Listen())
-        stopped_ns = self._clock.now_ns()  # the guest stands still from here on
-        await self._send_device_state(main)
-        self._say(main, Run())
+        talk.say(Listen())
+        if self._stopped_ns is None:
+            self._stopped_ns = self._clock.now_ns()  # the guest stands still from here on
+        blob = memoryview(bytes(min(_CHUNK_BYTES, self._scenario.device.state)))
+        for offset in range(0, self._scenario.device.state, _CHUNK_BYTES):
+            chunk = blob[: min(_CHUNK_BYTES, self._scenario.device.state - offset)]
+            talk.say(DeviceState(offset), payload=chunk)
+            await main.drain()
+        talk.run_said = True
+        talk.say(Run())
+        return await self._transfer(Running)
+
+    async def _recover(self) -> Complete:
+        """Find the destination again, and learn what has arrived there."""
+        talk = self._talk
+        self._stage("paused")
+        main = await self._reconnect()
+        self._stage("recover")
+        talk.say(Hello(MAIN, self._migration, True))
+        bitmap = await talk.ask_what_is_there()
+        if bitmap is None:
+            self._sender.recover(PageBitmap(self._geometry, self._pages))
+            self._patience.resumed(self._clock.now_ns())
+            return await self._switch()
+        self._sender.recover(bitmap.received)
+        self._heard_of(bitmap)
+        talk.say(Resume())
+        await main.drain()
+        return await self._transfer(Resumed)
+
+    async def _reconnect(self) -> Channel:
+        """A new main channel. BrokenError when patience is over."""
+        clock = self._clock
+        while True:
+            if reason := self._patience.over(clock.now_ns()):
+                raise BrokenError(f"{one_line(self._loss)}; {reason}")
+            await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
+            try:
+                return await self._talk.lines.connect(MAIN, *self._address, once=True)
+            except BrokenError as error:
+                self._loss = error
+
+    async def _transfer(self, answer: type[Message]) -> Complete:
+        """Send all there is to send; the verdict."""
+        talk, main = self._talk, self._talk.main()
         self._stage("run")
-        push = asyncio.get_running_loop().create_task(self._push(main))
+        if self._scenario.pull.preempt and self._scenario.recovery.timeout:
+            self._spawn(self._preempt.tend(*self._address))
+        push = asyncio.get_running_loop().create_task(self._pusher.push(main))
         try:
-            await self._until(Running)
-            self._downtime_ns = self._clock.now_ns() - stopped_ns
+            await talk.until(answer)
+            now = self._clock.now_ns()
+            if not self._downtime_ns and self._stopped_ns is not None:
+                self._downtime_ns = now - self._stopped_ns
+                self._switched(self._downtime_ns)
+            if answer is Resumed:
+                self._patience.resumed(now)
             await push
         finally:
             push.cancel()
         self._stage("end")
-        self._say(main, End(self._pages, self._sent_bytes(), self._downtime_ns))
+        talk.say(End(self._pages, talk.lines.sent_bytes, self._downtime_ns))
+        whole = MemoryDigest()
         for first in range(0, self._pages, self._geometry.pages(Level.PUD)):
-            self._say(main, Digests(first), payload=await self._digests(first))
-            await main.drain()
-        complete = await self._until(Complete)
-        assert isinstance(complete, Complete)
-        return complete
-
-    async def _send_device_state(self, main: Channel) -> None:
-        blob = memoryview(bytes(min(_CHUNK_BYTES, self._scenario.device.state)))
-        for offset in range(0, self._scenario.device.state, _CHUNK_BYTES):
-            chunk = blob[: min(_CHUNK_BYTES, self._scenario.device.state - offset)]
-            self._say(main, DeviceState(offset), payload=chunk)
-            await main.drain()
-
-    async def _push(self, main: Channel) -> None:
-        """Background pieces (and urgent ones where there is no preempt channel) while there is room for them."""
-        push, sender, clock = self._scenario.push, self._sender, self._clock
-        next_ns = clock.now_ns() + push.hold
-        turn_bytes = 0
-        while not sender.finished:
-            if (push.hold or push.rate) and next_ns > clock.now_ns():
-                await clock.sleep_until(next_ns)
-            if self._answers_itself:
-                self._send_urgent()
-            answer = sender.next_urgent(ChannelRole.MAIN)
-            run = answer or sender.next_run(ChannelRole.MAIN)
-            if run is None:
-                break
-            sent_bytes = self._send_run(main, run, ChannelRole.MAIN, urgent=answer is not None)
-            if push.rate:
-                next_ns = max(next_ns, clock.now_ns() - SECOND // 100) + sent_bytes * 8 * SECOND // push.rate
-            turn_bytes += sent_bytes + _RUN_COSTS_BYTES
-            if not main.writable:
+            digests = await self._digests(first)
+            whole.add(digests)
+            if not talk.over:  # the verdict may be there already, after a recovery
+                talk.say(Digests(first, seal_of(first, digests) if self._seals else b""), payload=digests)
                 await main.drain()
-                turn_bytes = 0
-            elif turn_bytes >= self._scenario.net.read or clock.now_ns() - self._requested_ns < _HOT_NS:
-                await asyncio.sleep(0)  # a request may have come
-                turn_bytes = 0
-
-    def _send_urgent(self) -> None:
-        """Answer requests at once, unless whoever does it waits for room on the main channel: then it is done first.
-
-        The push loop does it where there is one channel, or `pull.sender` says so.
-        """
-        role = ChannelRole.MAIN if self._preempt is None else ChannelRole.PREEMPT
-        channel = self._channel() if self._preempt is None else self._preempt
-        if (role is ChannelRole.MAIN or self._answers_itself) and not self._channel().writable:
-            return
-        while (run := self._sender.next_urgent(role)) is not None:
-            self._send_run(channel, run, role, urgent=True)
-
-    def _send_run(self, channel: Channel, run: PieceRun, role: ChannelRole, urgent: bool = False) -> int:
-        """Send the pieces of a run, zero pieces without their bytes; the payload bytes sent."""
-        sent_bytes = 0
-        for part, payload in self._memory.read(run):
-            if self._tracer is not None:  # before it goes, or in a merged trace it could follow its own arrival
-                pages = part.count * self._geometry.pages(part.level)
-                detail = "zero" if payload is None else None
-                self._tracer.emit(Event(
-                    self._clock.now_ns(), NODE, Happening.SENT, part.first, pages, part.level, urgent=urgent,
-                    detail=detail,
-                ))  # fmt: skip
-            if payload is None:
-                self._say(channel, Zero(*part, urgent), role)
-            else:
-                self._say(channel, Page(*part, urgent), role, payload)
-                sent_bytes += len(payload)
-        return sent_bytes
+        complete = await talk.until(Complete)
+        assert isinstance(complete, Complete)
+        if complete.verified and talk.lines.get(MAIN) is main:
+            talk.say(Agreed(self._pages, whole.hexdigest(), self._sender.statistics().pages_lost))
+        return complete
 
     async def _digests(self, first: int) -> bytes:
         """The digests of one hugetlb page, in slices, so that the loop is never held for long."""
@@ -273,106 +282,96 @@ class Source:
             await asyncio.sleep(0)
         return bytes(digests)
 
-    # --- what comes back ---
+    # --- what the destination says, and what becomes of the connections ---
 
-    def received(self, message: Message) -> None:
-        """A message of the destination, judged already."""
-        if self._done:
-            return  # this side has given up, or been told the verdict
-        if isinstance(message, Request):
-            self._requested_ns = self._clock.now_ns()
-            if self._tracer is not None:
-                pages = message.count * self._geometry.pages(message.level)
-                self._tracer.emit(Event(self._requested_ns, NODE, Happening.ASKED, message.first, pages, message.level))
-            self._sender.receive(message)
-            try:
-                self._send_urgent()
-            except MigemuError as error:
-                self._fail(error)
-        elif isinstance(message, Failed):
-            self._fail(GaveUpError(f"the destination gave up: {message.reason}"))
-        elif isinstance(message, Complete | Ready | Running):
-            self._done = isinstance(message, Complete)
-            waiter = self._awaited.setdefault(type(message), asyncio.get_running_loop().create_future())
-            if not waiter.done():
-                waiter.set_result(message)
-
-    def lost(self, channel: Channel, error: MigemuError | None) -> None:
-        """A connection is over."""
-        if self._done:
-            return
-        which = "preempt" if channel is self._preempt else "main"
-        self._trace_lost(which, error)
-        self._fail(error or BrokenError(
-            f"the destination closed the {which} connection before the migration was complete "
-            f"(stage {self.stage}); the source's image is unchanged"
-        ))  # fmt: skip
-
-    def _trace_lost(self, which: str, error: MigemuError | None) -> None:
+    def requested(self, request: Request) -> None:
+        """A fault there asks for pieces."""
         if self._tracer is not None:
-            detail = f"{which}: {error or 'closed by the peer'}"
-            self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.LOST, detail=detail))
+            pages = request.count * self._geometry.pages(request.level)
+            now = self._clock.now_ns()
+            self._tracer.emit(Event(now, NODE, Happening.ASKED, request.first, pages, request.level))
+        self._sender.receive(request)
+        try:
+            self._pusher.requested()
+        except MigemuError as error:
+            if not self._interrupted:
+                self._fail(error)
+
+    def gave_up(self, error: GaveUpError) -> None:
+        """The destination has given up."""
+        self._fail(error)
+
+    def lost(self, role: ChannelRole, error: MigemuError | None) -> None:
+        """The connection of `role` is over."""
+        self._emit(Happening.LOST, detail=f"{role.value}: {error or 'closed by the peer'}")
+        recoverable = self._talk.run_said and self._scenario.recovery.timeout > 0
+        if role is PREEMPT and recoverable:
+            self._preempt.lost()
+            return
+        closed = f"the destination closed the {role.value} connection before the migration was complete"
+        broken = error or BrokenError(f"{closed} (stage {self.stage})")
+        if not recoverable or isinstance(broken, VersionError):
+            self._fail(broken)
+            return
+        self._talk.legality.lost()
+        self._patience.lost(self._clock.now_ns(), broken=isinstance(broken, PeerError))
+        self._loss = broken
+        self._interrupted = True
+        self._stop_work()
 
     def _fail(self, error: MigemuError) -> None:
         """The migration is over; the first error counts."""
         if self._error is None:
             self._error = error
+            if not isinstance(error, GaveUpError):
+                self._talk.give_up(one_line(error))
+        self._talk.over = True
+        self._stop_work()
+
+    def _stop_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
-        for channel in (self._main, self._preempt):
-            if channel is not None:
-                channel.abort()
+        for task in list(self._beside):
+            task.cancel()
+        self._talk.forget()
 
-    async def _until(self, kind: type[Message]) -> Message:
-        """Wait for a message of the destination."""
-        if self._error is not None:
-            raise self._error
-        waiter = self._awaited.setdefault(kind, asyncio.get_running_loop().create_future())
-        return await waiter
-
-    def _silent(self) -> None:
-        idle = format_time(self._scenario.net.idle_timeout)
-        self._fail(
-            BrokenError(
-                f"the destination has been silent for {idle} (net.idle_timeout) in stage {self.stage}; "
-                "is it stopped, or the network cut?"
-            )
-        )
+    def _heard_of(self, bitmap: BitmapReader) -> None:
+        """What has arrived is known."""
+        self._known_pages = max(self._known_pages, bitmap.received.set_pages)
+        if self._patience.arrived(bitmap.received.set_pages):
+            self._backoff.reset()
+        self._emit(Happening.RECOVERED, count=bitmap.received.set_pages)
 
     # --- small things ---
 
-    def _channel(self) -> Channel:
-        assert self._main is not None
-        return self._main
-
-    def _say(
-        self, channel: Channel, message: Message, role: ChannelRole = ChannelRole.MAIN, payload: object = None
-    ) -> None:
-        if self._error is not None:
-            raise self._error
-        self.legality.said(Role.SOURCE, message, role)
-        channel.send(message, payload)  # type: ignore[arg-type]
-
     def _stage(self, stage: str) -> None:
         self.stage = stage
+        self._emit(Happening.STATE, detail=stage)
+
+    def _emit(self, happening: Happening, **fields: Any) -> None:
         if self._tracer is not None:
-            self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.STATE, detail=stage))
+            self._tracer.emit(Event(self._clock.now_ns(), NODE, happening, **fields))
 
-    def _sent_bytes(self) -> int:
-        return sum(channel.statistics().sent_bytes for channel in (self._main, self._preempt) if channel is not None)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work beside the session; it ends with it, and where it fails the migration does."""
 
-    def _tell(self, reason: str) -> None:
-        """Tell the destination why, if it can still be told."""
-        if self._main is not None and self._error is None:
+        async def guarded() -> None:
             try:
-                self._main.send(Failed(reason))
-            except MigemuError:
-                pass
+                await work
+            except MigemuError as error:
+                if not self._interrupted and not self._talk.over:
+                    self._fail(error)
 
-    async def _close(self) -> None:
-        for channel in (self._preempt, self._main):
-            if channel is not None:
-                await channel.close()
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._beside[task] = None
+        task.add_done_callback(self._beside.pop)
+        task.add_done_callback(lambda _: work.close())  # it may never have begun
+
+    async def _end_beside(self) -> None:
+        tasks = list(self._beside)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def __repr__(self) -> str:
         return f"<Source {self.stage}, {self._sender!r}>"

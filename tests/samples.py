@@ -6,12 +6,14 @@ change one, and the capture of its version no longer matches.
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
-from migemu.mm.pages import TINY, Level
+from migemu.mm.pages import TINY, Level, PieceRun
 from migemu.wire.codec import Limits
 from migemu.wire.messages import (
     Advise,
+    Agreed,
     Alive,
     ChannelRole,
     Complete,
@@ -24,11 +26,16 @@ from migemu.wire.messages import (
     Message,
     Page,
     Ready,
+    ReceivedBitmap,
+    Recover,
     Request,
+    Resume,
+    Resumed,
     Run,
     Running,
     Zero,
 )  # fmt: skip
+from migemu.wire.seal import seal_of, sealed
 
 PAGE: Final = TINY.page_bytes
 PAGES: Final = 2 * TINY.pages(Level.PUD)
@@ -55,6 +62,18 @@ SAMPLES: Final[tuple[tuple[Message, bytes], ...]] = (
     (Complete(False, "", "base page 3 differs"), b""),
     (Alive(), b""),
     (Failed("the disk is full"), b""),
+    (Hello(ChannelRole.MAIN, MIGRATION, True), b""),
+    (Request(9, 1, Level.PTE, True), b""),
+    (Page(9, 1, Level.PTE, True, sealed(PieceRun(9, 1, Level.PTE), True, bytes(8))), b"\x5a" * PAGE),
+    (Zero(10, 2, Level.PTE, False, sealed(PieceRun(10, 2, Level.PTE), False)), b""),
+    (Digests(0, seal_of(0, bytes(128))), bytes(128)),
+    (Failed("the guest's memory is gone", True), b""),
+    (Recover(), b""),
+    (ReceivedBitmap(0, 16, True), b""),
+    (ReceivedBitmap(16, 16, False), zlib.compress(b"\xa5\x0f")),
+    (Resume(), b""),
+    (Resumed(), b""),
+    (Agreed(PAGES, "0123456789abcdef0123456789abcdef", 7), b""),
 )
 
 

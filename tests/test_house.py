@@ -28,18 +28,23 @@ RINGS: Final[dict[str, int]] = {
     "migemu.mm": 1, "migemu.wire": 1,
     # 2: choices, descriptions, traces
     "migemu.policy": 2, "migemu.guest": 2, "migemu.link.model": 2, "migemu.trace": 2, "migemu.registry": 2,
-    "migemu.fields": 2, "migemu.scenario": 2, "migemu.link.jitter": 2, "migemu.link.congestion": 2,
+    "migemu.fields": 2, "migemu.patience": 2, "migemu.net": 2, "migemu.scenario": 2,
+    "migemu.link.jitter": 2, "migemu.link.congestion": 2,
     "migemu.link.stream": 2, "migemu.link.wire": 2, "migemu.link.presets": 2,
     # 3: the seams
     "migemu.ports": 3, "migemu.outcome": 3,
     # 4: the cores
     "source_node.sender": 4, "dest_node.receiver": 4, "dest_node.ledger": 4,
     # 5: the shells of the cores
-    "migemu.keepalive": 5, "source_node.service": 5, "dest_node.service": 5, "dest_node.incoming": 5,
+    "migemu.keepalive": 5, "source_node.service": 5, "source_node.conversation": 5, "source_node.ending": 5, "source_node.lines": 5,
+    "source_node.preempt": 5, "source_node.pusher": 5, "dest_node.service": 5, "dest_node.incoming": 5,
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
-    "dest_node.verify": 5,
+    "dest_node.verify": 5, "dest_node.lines": 5, "dest_node.integrity": 5, "dest_node.standing": 5,
+    "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.verdict": 5,
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
+    "migemu.link.channel": 6, "migemu.link.credentials": 6, "migemu.link.door": 6, "migemu.link.drip": 6,
+    "migemu.link.gate": 6, "migemu.link.outgoing": 6, "migemu.link.psk": 6, "migemu.link.tls": 6,
     "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
     "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.processor": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6,
     "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6, "migemu.sim.generators": 6,
@@ -48,7 +53,7 @@ RINGS: Final[dict[str, int]] = {
     # 8: where everything is put together
     "*.__main__": 8, "migemu.check": 8, "migemu.cli": 8, "migemu.command": 8, "migemu.compare": 8,
     "migemu.measured": 8, "migemu.ordering": 8, "migemu.pair": 8, "migemu.pytest_plugin": 8, "migemu.reporting": 8,
-    "migemu.reproduce": 8, "migemu.simulate": 8, "migemu.sweep": 8,
+    "migemu.reproduce": 8, "migemu.simulate": 8, "migemu.status": 8, "migemu.sweep": 8,
 }  # fmt: skip
 #: Ring -> the rings it may import. Its own stands where neighbours may know each other.
 MAY_IMPORT: Final[dict[int, set[int]]] = {

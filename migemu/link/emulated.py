@@ -16,7 +16,7 @@ from typing import Final
 
 from migemu.errors import BrokenError
 from migemu.link.cable import Direction
-from migemu.link.emulated_channel import EmulatedChannel, Observe
+from migemu.link.emulated_channel import EmulatedChannel, Observe, Tamper
 from migemu.link.wire import Frame
 from migemu.ports import ChannelHandler
 from migemu.scenario import Net
@@ -47,28 +47,49 @@ class EmulatedListener:
 class EmulatedNetwork:
     """ports.Network: one node's end of a cable. `EmulatedNetwork.pair` makes both."""
 
-    def __init__(self, loop: VirtualLoop, net: Net, out: Direction, observe: Observe | None) -> None:
+    def __init__(
+        self, name: str, loop: VirtualLoop, net: Net, out: Direction, observe: Observe | None, tamper: Tamper | None
+    ) -> None:  # fmt: skip
+        self.name = name
         self.loop = loop
         self.net = net
         self.out = out
         self.observe = observe
+        self.tamper = tamper
+        #: Those that are not over, in the order of their making.
+        self.channels: dict[EmulatedChannel, None] = {}
         self.doors: dict[int, Callable[[EmulatedChannel], ChannelHandler]] = {}
         self._other = self
         self._ports = _PORT_FIRST
+        self._dead = False
 
     @classmethod
     def pair(
-        cls, loop: VirtualLoop, net: Net, forth: Direction, back: Direction, observe: Observe | None = None
-    ) -> tuple[EmulatedNetwork, EmulatedNetwork]:
+        cls, loop: VirtualLoop, net: Net, forth: Direction, back: Direction, observe: Observe | None = None,
+        tamper: Tamper | None = None,
+    ) -> tuple[EmulatedNetwork, EmulatedNetwork]:  # fmt: skip
         """The networks of the source, whose frames go `forth`, and of the destination."""
-        source, destination = cls(loop, net, forth, observe), cls(loop, net, back, observe)
+        source = cls("source", loop, net, forth, observe, tamper)
+        destination = cls("destination", loop, net, back, observe, tamper)
         source._other, destination._other = destination, source
         return source, destination
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler) -> EmulatedChannel:
+    def reborn(self) -> EmulatedNetwork:
+        """The node dies, and its connections with it, of which the kernel tells the peers; that of its successor."""
+        self._dead = True
+        self.doors.clear()
+        for channel in list(self.channels):
+            channel.abort()
+        heir = EmulatedNetwork(self.name, self.loop, self.net, self.out, self.observe, self.tamper)
+        heir._other, heir._ports = self._other, self._ports
+        self._other._other = heir
+        return heir
+
+    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> EmulatedChannel:
         """Connect to the other node, whatever it is called; see ports.Network."""
         deadline_ns = self.loop.now_ns + self.net.connect_timeout
         while True:
+            self._check_alive()
             channel = EmulatedChannel(self, f"{host}:{port}")
             answer: asyncio.Future[bool] = self.loop.create_future()
             self.out.send(channel.flow, 0, self._other.call(port, channel, answer))
@@ -84,7 +105,7 @@ class EmulatedNetwork:
             except BaseException:
                 channel.abort()
                 raise
-            if self.loop.now_ns + _RETRY_NS >= deadline_ns:
+            if once or self.loop.now_ns + _RETRY_NS >= deadline_ns:
                 raise BrokenError(
                     f"nobody answers at {host}:{port} ({why}; tried for {format_time(self.net.connect_timeout)}); "
                     "is the destination listening there?"
@@ -107,6 +128,7 @@ class EmulatedNetwork:
         self, host: str, port: int, accept: Callable[[EmulatedChannel], ChannelHandler]
     ) -> EmulatedListener:
         """Listen; see ports.Network."""
+        self._check_alive()
         if port in self.doors:
             raise BrokenError(
                 f"cannot listen on {host}:{port}: Address already in use; another process uses it: choose another "
@@ -117,3 +139,7 @@ class EmulatedNetwork:
             port = self._ports
         self.doors[port] = accept
         return EmulatedListener(self, host, port)
+
+    def _check_alive(self) -> None:
+        if self._dead:
+            raise BrokenError(f"the {self.name} is dead, and has no network any more")

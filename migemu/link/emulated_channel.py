@@ -13,7 +13,8 @@ turn, one frame or some small ones at a time. A buffer that is full stops the se
 
 Simplified: a frame of the modelled world is read as a whole, so that the other channel waits for all of it.
 
-Where hazards belong: `send` (hold, duplicate), `_came` (cut at a byte, corrupt), `link.cable` (slow, reorder).
+Whoever wants something to go wrong is told of all that arrives (`Tamper`) before the service is, and decides what
+becomes of it: it hands over (`deliver`) what came, or less, or something else, at once or later.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ _WINDOW_PARTS: Final = 4
 
 #: Told of each message as it is delivered: its channel, it, and the frame with its times.
 Observe = Callable[["EmulatedChannel", Message, Frame], None]
+#: What the service does with a frame when it reads it.
+Read = Callable[[Frame], None]
+#: Told of each frame that has arrived, and how it is read; what it delivers is read. `sim.injection` is one.
+Tamper = Callable[["EmulatedChannel", Read, Frame], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -58,9 +63,10 @@ class Parcel:
 
     def __call__(self, frame: Frame) -> None:
         """It has arrived."""
-        self.receiver._arrived(self._read, frame)
+        self.receiver._arrived(self.read, frame)
 
-    def _read(self, frame: Frame) -> None:
+    def read(self, frame: Frame) -> None:
+        """The service takes it in."""
         self.receiver._came(self, frame)
 
 
@@ -69,10 +75,15 @@ class EmulatedChannel:
 
     def __init__(self, network: EmulatedNetwork, peer: str) -> None:
         self.peer = peer
+        #: Which node this is an end of.
+        self.node = network.name
         #: What its Hello says, once one has passed.
         self.role: ChannelRole | None = None
         self._loop = network.loop
         self._observe = network.observe
+        self._tamper = network.tamper
+        network.channels[self] = None
+        self._network = network
         self._out = network.out
         buffers = [size for size in (network.net.send_buffer, network.net.receive_buffer) if size]
         self.flow = network.out.flow(peer, min(buffers, default=0), network.net.receive_buffer)
@@ -88,7 +99,7 @@ class EmulatedChannel:
         self._closing = self._lost = self._over = False
         self._first: Frame | None = None  # the first part of a frame that has not come as a whole
         self._linger: Timer | None = None
-        self._unread: deque[tuple[Callable[[Frame], None], Frame]] = deque()
+        self._unread: deque[tuple[Read, Frame]] = deque()
         self._read_bytes = 0  # which the sender has not been told of
         self._drainers: list[asyncio.Future[None]] = []
         self._sent_bytes = self._received_bytes = 0
@@ -117,7 +128,14 @@ class EmulatedChannel:
 
     # --- what comes ---
 
-    def _arrived(self, read: Callable[[Frame], None], frame: Frame) -> None:
+    def _arrived(self, read: Read, frame: Frame) -> None:
+        """It has come out of the link."""
+        if self._tamper is None:
+            self.deliver(read, frame)
+        else:
+            self._tamper(self, read, frame)
+
+    def deliver(self, read: Read, frame: Frame) -> None:
         """The kernel has something for the service, which it will `read`."""
         self._unread.append((read, frame))
         if len(self._unread) == 1:
@@ -159,7 +177,7 @@ class EmulatedChannel:
             if parcel.end == payload_bytes and self._first is not None:
                 self._ends(parcel, frame, self._first, self._handler)
         except PeerError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _begins(self, parcel: Parcel, handler: ChannelHandler) -> None:
         """The limits that the decoder checks, and the handler's own judgement."""
@@ -207,14 +225,14 @@ class EmulatedChannel:
         self.flow.name = role.value
         self.flow.urgent = role is ChannelRole.PREEMPT
 
-    def _refuse(self, error: PeerError) -> None:
+    def refuse(self, error: PeerError) -> None:
         """The peer broke the protocol: tell it, close, report."""
         if not self._closing:
             self.send(Failed(one_line(error)))
         self._report(error)
         self._shut()
 
-    def _came_end(self, mid_frame: bool) -> None:
+    def came_end(self, mid_frame: bool) -> None:
         """The peer sends nothing more."""
         if self._over:
             return
@@ -230,6 +248,7 @@ class EmulatedChannel:
 
     def _finish(self) -> None:
         self._closing = self._over = True
+        self._network.channels.pop(self, None)
         if self._linger is not None:
             self._linger.cancel()
         self._wake_drainers()
@@ -314,7 +333,7 @@ class EmulatedChannel:
 
     def _say_end(self, mid_frame: bool) -> None:
         far = self.far
-        self._out.send(self.flow, 0, lambda frame: far._arrived(lambda _: far._came_end(mid_frame), frame))
+        self._out.send(self.flow, 0, lambda frame: far._arrived(lambda _: far.came_end(mid_frame), frame))
 
     def _lingered(self, waiting_bytes: int) -> None:
         left = self.flow.waiting_bytes

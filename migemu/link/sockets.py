@@ -1,7 +1,8 @@
-"""Socket options of the scenario, and what an error of a socket says in words."""
+"""Addresses of hosts, socket options of the scenario, and what an error of a socket says in words."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -22,6 +23,14 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of `host`, as numbers; of nothing, those that listening there would take. OSError, UnicodeError."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return [str(address[0]) for *_, address in found]
 
 
 def tune(sock: Any, net: Net) -> None:

@@ -17,7 +17,7 @@ import attrs
 from migemu.errors import BrokenError, ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
-from migemu.outcome import Outcome
+from migemu.outcome import Certificate, Outcome
 from migemu.scenario import Scenario, from_mapping
 from migemu.units import SECOND
 
@@ -25,7 +25,7 @@ SCHEMA_VERSION: Final = 1
 #: Sections, and settings of others, that are the source's to say.
 _OF_SOURCE: Final = {
     "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "device": None, "link": None,
-    "pull": ("preempt", "resend", "sender"),
+    "pull": ("preempt", "resend", "sender"), "integrity": None,
 }  # fmt: skip
 
 
@@ -92,11 +92,19 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "refused": receiver.collapse_refused if receiver else 0,
             "failed": receiver.collapse_failed if receiver else 0,
         },
+        "recovery": outcome.recovery._asdict(),
+        "integrity": {"corrupt": outcome.corrupt},
+        "certificate": _certificate(outcome.certificate),
         "modelled": {
             "collapse_ns": outcome.collapse_ns,
             "collapse_stall_ns_max": outcome.collapse_stall_ns_max,
         },
     }  # fmt: skip
+
+
+def _certificate(certificate: Certificate | None) -> dict[str, Any]:
+    names = ("pages", "digest", "source_digest", "guest_writes", "countersigned")
+    return {name: getattr(certificate, name) if certificate else None for name in names}
 
 
 def _fault(blocktime: BlocktimeStatistics | None, histogram: dict[int, int], requests: int) -> dict[str, Any]:

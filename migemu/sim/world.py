@@ -4,18 +4,19 @@ Determinism: the seed, the scenario and the code decide everything. Each node ru
 processor in it; frames are read in the context of the node they are for. With `costs.threads` of three, what comes on
 the preempt channel and what faults are handled by threads of their own. vCPUs have processors of their own.
 
-The nodes come as arguments, so that nobody below the composition root knows them.
+The nodes come as arguments, so that nobody below the composition root knows them. What goes wrong comes as hazards
+(`sim.hazards`), which both nodes meet unchanged; a node that a hazard kills is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from migemu.errors import GaveUpError, InputError
 from migemu.link.cable import Direction
@@ -29,6 +30,9 @@ from migemu.outcome import Outcome
 from migemu.ports import Clock, GuestMemory, Network, SourceMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.sim.clock import VirtualClock
+from migemu.sim.hazards import Hazard
+from migemu.sim.injection import Injection
+from migemu.sim.life import Life
 from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
 from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
@@ -37,8 +41,6 @@ from migemu.store.model import ModelledSource
 from migemu.trace.events import Event, Happening, Wire
 from migemu.units import SECOND
 from migemu.wire.messages import Page, Request, Zero
-
-T = TypeVar("T")
 
 #: Time begins here, so that no time of a run is 0, which stands for "never".
 START_NS: Final = 1 * SECOND
@@ -90,12 +92,21 @@ class WorldStatistics:
 class World:
     """One migration. `run` plays it to its end."""
 
-    def __init__(self, scenario: Scenario, nodes: Nodes, tracer: Tracer | None, pace: Pace | None = None) -> None:
-        """InputError: a setting that a world without bytes cannot follow."""
+    def __init__(
+        self, scenario: Scenario, nodes: Nodes, tracer: Tracer | None, pace: Pace | None = None,
+        hazards: Sequence[Hazard] = (), time_max_ns: int = 0, make_memory: Callable[..., TimedMemory] = TimedMemory,
+    ) -> None:  # fmt: skip
+        """InputError: a setting that a world without bytes cannot follow. A `time_max_ns` of 0 is no limit.
+
+        `make_memory` makes the guest's memory; another one is for those who watch it.
+        """
         _check(scenario)
         self.scenario = scenario
-        self.loop = VirtualLoop(start_ns=START_NS, pace=pace)  # type: ignore[abstract]  # what it lacks it refuses
+        self.loop = VirtualLoop(start_ns=START_NS, pace=pace, time_max_ns=time_max_ns and START_NS + time_max_ns)  # type: ignore[abstract]  # what it lacks it refuses
         self._nodes = nodes
+        self._make_memory = make_memory
+        #: The guest's memory at the destination, once it is there.
+        self.memory: TimedMemory | None = None
         pages = scenario.memory.size // scenario.geometry.page_bytes
         self.watch = Watch(self.loop, scenario.geometry, pages, tracer)
         names = ("source", "destination", "preempt", "faults")[: 4 if scenario.costs.threads == "three" else 2]
@@ -116,7 +127,12 @@ class World:
             self.loop, scenario.return_link, scenario.link.delay, Random(f"{seed} return link"),
             arrivals=self._contexts[0], carried=self._carried,
         )  # fmt: skip
-        self._networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back)
+        #: What goes wrong; None if nothing is to.
+        self.injection = Injection(self.loop, hazards, self._crash) if hazards else None
+        networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back, tamper=self.injection)
+        self._lives = {network.name: Life(network.name, network, self.watch, self._entered) for network in networks}
+        self._over: dict[str, asyncio.Future[None]] = {}
+        self._failed: list[BaseException] = []
         self.destination: Listening | None = None
 
     @staticmethod
@@ -136,42 +152,59 @@ class World:
         return outcome
 
     async def _play(self) -> Outcome:
-        scenario, clock = self.scenario, VirtualClock(self.loop)
-        source_net, destination_net = self._networks
-        migration = f"{Random(f'{scenario.scenario.seed} migration').getrandbits(128):032x}"
-        at_source, at_destination = self._contexts[:2]
-
-        async def serve() -> Outcome:
-            self.destination = self._nodes.destination(scenario, destination_net, clock, self._allocate, self.watch)
-            await self.destination.listen("destination", _PORT)
-            return await self.destination.serve()
-
-        async def send() -> None:
-            source = self._nodes.source(scenario, source_net, clock, self._source_memory, migration, self.watch)
-            await source.run("destination", _PORT)
-
-        tasks = [self._start(serve(), at_destination, "destination"), self._start(send(), at_source, "source")]
-        failed: list[BaseException] = []
-        for task in tasks:
-            task.add_done_callback(lambda done: self._one_is_done(done, tasks, failed))
-        outcome, _ = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in sorted(failed, key=lambda error: isinstance(error, _ECHOES)):  # the first that is no echo
+        works = {"destination": self._serve, "source": self._send}
+        self._over = {name: self.loop.create_future() for name in works}
+        for name, work in works.items():
+            self._begin(self._lives[name], work)
+        await asyncio.gather(*self._over.values())
+        for error in sorted(self._failed, key=lambda error: isinstance(error, _ECHOES)):  # the first that is no echo
             raise error
+        task = self._lives["destination"].task
+        assert task is not None
+        outcome = task.result()
         assert isinstance(outcome, Outcome)
         return outcome
 
-    def _one_is_done(
-        self, done: asyncio.Task[Any], tasks: list[asyncio.Task[Any]], failed: list[BaseException]
-    ) -> None:  # fmt: skip
+    async def _serve(self, life: Life) -> Outcome:
+        clock = VirtualClock(self.loop)
+        self.destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
+        await self.destination.listen("destination", _PORT)
+        outcome = await self.destination.serve()
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    async def _send(self, life: Life) -> None:
+        migration = f"{Random(f'{self.scenario.scenario.seed} migration').getrandbits(128):032x}"
+        clock = VirtualClock(self.loop)
+        source = self._nodes.source(self.scenario, life.network, clock, self._source_memory, migration, life)
+        await source.run("destination", _PORT)
+
+    def _begin(self, life: Life, work: Callable[[Life], Coroutine[Any, Any, Any]]) -> None:
+        context = self._contexts[0 if life.name == "source" else 1].copy()
+        life.task = self.loop.create_task(work(life), name=life.name, context=context)
+        life.task.add_done_callback(lambda done: self._is_done(life, done))
+
+    def _is_done(self, life: Life, done: asyncio.Task[Any]) -> None:
         """Of a node that has failed the other one learns by itself, unless it has never heard of it."""
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if life.killed:
+            error = GaveUpError(f"the {life.name} was killed")
         if error is not None:
-            failed.append(error)
-            for task in tasks:
-                self.loop.call_at_ns(self.loop.now_ns + 2 * self.scenario.net.idle_timeout, task.cancel)
+            self._failed.append(error)
+            for other in self._lives.values():
+                if other.task is not None:
+                    self.loop.call_at_ns(self.loop.now_ns + 2 * self.scenario.net.idle_timeout, other.task.cancel)
+        if not self._over[life.name].done():
+            self._over[life.name].set_result(None)
 
-    def _start(self, work: Coroutine[Any, Any, T], context: Context, name: str) -> asyncio.Task[T]:
-        return self.loop.create_task(work, name=name, context=context.copy())
+    def _entered(self, node: str, stage: str) -> None:
+        if self.injection is not None:
+            self.injection.entered(node, stage)
+
+    def _crash(self, node: str, _down_ns: int) -> None:
+        """SIGKILL."""
+        if not self._over[node].done():
+            self._lives[node].kill()
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
         vcpus = self.scenario.guest.vcpus
@@ -179,9 +212,10 @@ class World:
         faults = FaultCosts(settings.handler)  # type: ignore[arg-type]
         costs = MemoryCosts(faults, settings.model(geometry, vcpus), place=settings.place)  # type: ignore[arg-type]
         handler = self._contexts[3] if len(self._contexts) > 3 else None
-        return TimedMemory(
+        self.memory = self._make_memory(
             geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler
         )
+        return self.memory
 
     def _carried(self, frame: Frame) -> None:
         """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""

@@ -14,7 +14,8 @@ Rules
        modelled memories exactly as they compare real ones.
 
 Words
-    contents  a stretch of the source's pages, on its way: it knows its length, and where it came from
+    contents  a stretch of the source's pages, on its way: it knows its length, where it came from, and which of its
+              pages were damaged on the way; of a damaged page every word differs from the source's
     landing   a place in the guest's memory that takes contents, where real memory would lend bytes
 """
 
@@ -39,6 +40,8 @@ _MIX_1: Final = 0xBF58476D1CE4E5B9
 _MIX_2: Final = 0x94D049BB133111EB
 _MASK: Final = (1 << 64) - 1
 _ZERO_DIGEST: Final = 0
+#: What damage does to a word, and to a digest (assumed: any bits will do).
+_DAMAGE: Final = 1 << 40
 
 _Words = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -61,11 +64,12 @@ def mix_all(values: _Words) -> _Words:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What `pages` of the source's base pages from `first` on hold."""
+    """What `pages` of the source's base pages from `first` on hold; the `damaged` ones of them hold something else."""
 
     first: PageIndex
     pages: int
     page_bytes: int
+    damaged: range = range(0)
 
     def __len__(self) -> int:
         return self.pages * self.page_bytes
@@ -169,6 +173,7 @@ class ModelledMemory(Primary):
         self._all_landed = (1 << self._per_pmd) - 1
         self._landed = [0] * (pages // self._per_pmd)  # one bit a base page
         self._misplaced: dict[PageIndex, PageIndex] = {}
+        self._damaged: dict[PageIndex, None] = {}
         self._written: dict[int, int] = {}  # byte address -> what the guest wrote there
         self._written_in: dict[int, set[int]] = {}  # 2M -> the addresses above that lie in it
 
@@ -187,6 +192,11 @@ class ModelledMemory(Primary):
                 self._misplaced.pop(page, None)
                 if came_from != first:
                     self._misplaced[page] = came_from + page - first
+        if contents.damaged or self._damaged:
+            for page in range(first, last):
+                self._damaged.pop(page, None)
+                if came_from + page - first in contents.damaged:
+                    self._damaged[page] = None
         while first < last:
             pmd, within = divmod(first, self._per_pmd)
             count = min(last - first, self._per_pmd - within)
@@ -212,6 +222,9 @@ class ModelledMemory(Primary):
             for page in range(first, first + count):
                 if page in self._misplaced:
                     digests[page - first] = self._content.digests(np.array([self._misplaced[page]], np.uint64))[0]
+        for page in self._damaged:
+            if first <= page < first + count:
+                digests[page - first] ^= np.uint64(_DAMAGE)
         found = [self._held(word.page, word.offset) for word in words]
         originals = {(word.page, word.offset): word.original for word in words}
         for pmd in range(first // self._per_pmd, (first + count - 1) // self._per_pmd + 1):
@@ -238,7 +251,8 @@ class ModelledMemory(Primary):
         """The word without what the guest has written: 0 where nothing has landed."""
         if not self._landed[page >> self._pmd_shift] >> (page & self._pmd_mask) & 1:
             return 0
-        return self._content.word(self._misplaced.get(page, page) if self._misplaced else page, offset)
+        word = self._content.word(self._misplaced.get(page, page) if self._misplaced else page, offset)
+        return word ^ _DAMAGE if page in self._damaged else word
 
     def _held(self, page: PageIndex, offset: int) -> int:
         word = self._written.get(page * self._page_bytes + offset)

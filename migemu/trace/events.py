@@ -42,6 +42,7 @@ class Happening(Enum):
     MEMORY = "memory"  # what this trace is about: `count` base pages; detail: the geometry's name
     STATE = "state"  # detail: the stage that begins
     LOST = "lost"  # detail: a connection ended, and why
+    RECOVERED = "recovered"  # the source knows what has arrived: `count` base pages, not to be sent again
     POLICY = "policy"  # detail: the collapse policy, then its promises ("steps", "collapses") as words
     ASKED = "asked"  # the source has read a request
     SENT = "sent"  # detail "zero" without payload
@@ -77,6 +78,7 @@ FIELDS: Final[dict[Happening, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     Happening.MEMORY: (("count", "detail"), ()),
     Happening.STATE: (("detail",), ()),
     Happening.LOST: (("detail",), ()),
+    Happening.RECOVERED: (("count",), ()),
     Happening.POLICY: (("detail",), ()),
     Happening.ASKED: (("first", "count", "level"), ()),
     Happening.SENT: (("first", "count", "level", "urgent"), ("detail",)),
@@ -108,7 +110,7 @@ FIELDS: Final[dict[Happening, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 
 #: What both nodes tell, what the source alone, what a modelled link; all else is the destination's.
 OF_BOTH: Final = (Happening.MEMORY, Happening.STATE, Happening.LOST)
-OF_SOURCE: Final = (Happening.ASKED, Happening.SENT)
+OF_SOURCE: Final = (Happening.ASKED, Happening.SENT, Happening.RECOVERED)
 OF_LINK: Final = (Happening.CARRIED,)
 
 

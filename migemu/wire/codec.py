@@ -5,7 +5,8 @@ a stranger or another version is recognised before anything else is read. Then f
 
     u32 payload length | u16 header length | header | payload            (big endian)
 
-The header is a msgpack array: the message's tag, then its fields in order. The payload is raw bytes.
+The header is a msgpack array: the message's tag, then its fields in order. The payload is raw bytes. The
+parts of this module: `header` (messages as bytes), `limits` (what a peer may send), and here the stream itself.
 
 Rules of this file
     1. `encode` passes the payload through untouched: the very object that was given comes back in the list, so it can
@@ -24,50 +25,40 @@ copy of everything 2.6 us; hence the direct landing above `DIRECT_BYTES_MIN`.
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgpack
-
 from migemu.errors import PeerError, VersionError
-from migemu.mm.pages import GEOMETRIES, Geometry, Level
-from migemu.wire.messages import (
-    PROTOCOL_VERSION,
-    TAGS,
-    Advise,
-    Alive,
-    ChannelRole,
-    Complete,
-    DeviceState,
-    Digests,
-    End,
-    Failed,
-    Hello,
-    Listen,
-    Message,
-    Page,
-    Ready,
-    Request,
-    Run,
-    Running,
-    Zero,
+from migemu.wire.header import (
+    DIGESTED_PAGES_MAX,
+    HEADER_BYTES_MAX,
+    PREFIX,
+    TEXT_BYTES_MAX,
+    decode_header,
+    encode_head,
 )  # fmt: skip
+from migemu.wire.limits import Limits
+from migemu.wire.messages import PROTOCOL_VERSION, Message, Page
+
+__all__ = [
+    "DIGESTED_PAGES_MAX", "DIRECT_BYTES_MIN", "HEADER_BYTES_MAX", "MAGIC", "PREAMBLE_BYTES", "STAGING_BYTES",
+    "TEXT_BYTES_MAX", "Frame", "FrameDecoder", "Limits", "Sized", "decode_header", "encode", "encode_head", "frames_of",
+    "preamble",
+]  # fmt: skip
 
 MAGIC: Final = b"MIGEMU"
 PREAMBLE_BYTES: Final = 8
-_PREFIX = struct.Struct(">IH")
 #: What one receive may bring through the staging buffer. Small, because what it holds is copied once more.
 STAGING_BYTES: Final = 32 * 1024
 #: A payload of at least this size is received in place; smaller ones are copied out of the staging buffer.
 DIRECT_BYTES_MIN: Final = 16 * 1024
-#: The longest text in a header (a reason, a scenario).
-TEXT_BYTES_MAX: Final = 8 * 1024
-#: The longest header. With its prefix it must fit the staging buffer.
-HEADER_BYTES_MAX: Final = 2 * TEXT_BYTES_MAX + 1024
-_U63_MAX: Final = (1 << 63) - 1
+
+#: How those begin who might be ours all the same (a record of TLS; a pre-shared key's opening), and what to do.
+_STRANGERS: Final = {
+    b"\x15\x03": "; it speaks TLS: set security.certificate and security.authority here too",
+    b"\x16\x03": "; it speaks TLS: set security.certificate and security.authority here too",
+    b"MIGEPSK": "; it wants a pre-shared key: set security.psk_file here too",
+}
 
 
 class Sized(Protocol):
@@ -91,144 +82,6 @@ def preamble(version: int = PROTOCOL_VERSION) -> bytes:
 def encode(message: Message, payload: Sized | None = None) -> list[Any]:
     """The buffers of one frame, in order: its head, and the payload object itself if there is one."""
     return [encode_head(message, 0 if payload is None else len(payload))] + ([] if payload is None else [payload])
-
-
-def encode_head(message: Message, payload_bytes: int) -> bytes:
-    """Prefix and header of a frame whose payload has `payload_bytes` bytes."""
-    kind = type(message)
-    header = _pack(
-        [TAGS[kind], *(field.value if isinstance(field, ChannelRole) else field for field in message)]
-        if kind is Hello
-        else [TAGS[kind], *message]
-    )
-    return _PREFIX.pack(payload_bytes, len(header)) + header
-
-
-_pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True).pack
-
-
-# --- fields ----------------------------------------------------------------------------------------------------------
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _U63_MAX:
-        raise ValueError("is not an integer from 0 to 2**63-1")
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError("is not a boolean")
-    return value
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str or len(value) > TEXT_BYTES_MAX:
-        raise ValueError("is not a text of reasonable length")
-    return value
-
-
-def _level(value: Any) -> Level:
-    if type(value) is int and value in (Level.PTE, Level.PMD):
-        return Level(value)
-    raise ValueError("is not a piece size (0 for PTE, 2 for PMD)")
-
-
-def _migration(value: Any) -> str:
-    if type(value) is not str or re.fullmatch(r"[0-9a-f]{32}", value) is None:
-        raise ValueError("is not 32 hexadecimal digits")
-    return value
-
-
-def _geometry(value: Any) -> str:
-    if type(value) is not str or value not in GEOMETRIES:
-        raise ValueError(f"is not one of {', '.join(GEOMETRIES)}")
-    return value
-
-
-def _channel(value: Any) -> ChannelRole:
-    if type(value) is not str:
-        raise ValueError("is not a channel role")
-    return ChannelRole(value)
-
-
-_RUN = (_integer, _integer, _level)
-_FIELDS: Final[dict[type[Message], tuple[Callable[[Any], Any], ...]]] = {
-    Hello: (_channel, _migration),
-    Advise: (_geometry, _integer, _integer, _integer, _boolean, _text),
-    Ready: (),
-    Listen: (),
-    DeviceState: (_integer,),
-    Run: (),
-    Running: (),
-    Request: _RUN,
-    Page: (*_RUN, _boolean),
-    Zero: (*_RUN, _boolean),
-    End: (_integer, _integer, _integer),
-    Digests: (_integer,),
-    Complete: (_boolean, _text, _text),
-    Alive: (),
-    Failed: (_text,),
-}
-_KINDS: Final = {tag: kind for kind, tag in TAGS.items()}
-_WITH_PAYLOAD: Final = frozenset({DeviceState, Page, Digests})
-
-
-def decode_header(header: bytes | bytearray | memoryview) -> Message:
-    """The message of a header; PeerError names the message and the field that is wrong."""
-    try:
-        values = msgpack.unpackb(header, strict_map_key=True)
-    except Exception as error:  # msgpack raises half a dozen kinds, UnicodeDecodeError and RecursionError among them
-        raise PeerError(f"a header of {len(header)} bytes is not msgpack ({type(error).__name__})") from None
-    if type(values) is not list or not values or type(values[0]) is not int or values[0] not in _KINDS:
-        raise PeerError("a header does not begin with the tag of a known message")
-    kind = _KINDS[values[0]]
-    checks = _FIELDS[kind]
-    if len(values) != len(checks) + 1:
-        raise PeerError(f"{kind.__name__} has {len(values) - 1} fields instead of {len(checks)}")
-    fields = []
-    for name, check, value in zip(kind._fields, checks, values[1:], strict=True):
-        try:
-            fields.append(check(value))
-        except ValueError as error:
-            raise PeerError(f"{kind.__name__}.{name} {error}") from None
-    return kind(*fields)
-
-
-# --- the decoder -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Limits:
-    """What a peer may make this side hold. `memory_pages` is 0 until the memory is known (Advise)."""
-
-    payload_bytes_max: int
-    header_bytes_max: int = HEADER_BYTES_MAX
-    geometry: Geometry = GEOMETRIES["x86_64"]
-    memory_pages: int = 0
-
-    def check(self, message: Message, payload_bytes: int) -> None:
-        """PeerError when a frame is larger than allowed, or names pages outside the memory."""
-        kind = type(message)
-        if payload_bytes and kind not in _WITH_PAYLOAD:
-            raise PeerError(f"{kind.__name__} carries {payload_bytes} bytes of payload; it has none")
-        if isinstance(message, Page | Zero | Request):
-            self._check_run(message, payload_bytes)
-        elif isinstance(message, Digests):
-            pages = self.geometry.pages(Level.PUD)
-            if message.first % pages or message.first >= self.memory_pages or payload_bytes != 8 * pages:
-                raise PeerError(f"Digests at page {message.first} do not fit a hugetlb page of this memory")
-
-    def _check_run(self, message: Page | Zero | Request, payload_bytes: int) -> None:
-        each = self.geometry.pages(message.level)
-        end = message.first + message.count * each
-        if message.count == 0 or message.first % each or end > self.memory_pages:
-            raise PeerError(
-                f"{type(message).__name__} of {message.count} x {self.geometry.size(message.level)} bytes at page "
-                f"{message.first} is empty, not aligned, or outside the memory of {self.memory_pages} pages"
-            )
-        if isinstance(message, Page) and payload_bytes != (end - message.first) * self.geometry.page_bytes:
-            raise PeerError(f"Page at page {message.first} carries {payload_bytes} bytes, not its pieces' size")
 
 
 class FrameDecoder:
@@ -300,22 +153,22 @@ class FrameDecoder:
             return
         while self._page is None and self._message is None:
             available = self._end - self._begin
-            if available < _PREFIX.size:
+            if available < PREFIX.size:
                 break
-            payload_bytes, header_bytes = _PREFIX.unpack_from(self._staging, self._begin)
+            payload_bytes, header_bytes = PREFIX.unpack_from(self._staging, self._begin)
             if payload_bytes > self.limits.payload_bytes_max or header_bytes > self.limits.header_bytes_max:
                 raise PeerError(
                     f"a frame of {header_bytes}+{payload_bytes} bytes is larger than the limit of "
                     f"{self.limits.header_bytes_max}+{self.limits.payload_bytes_max}; "
                     "limits.frame_bytes_max on this side must not be below the other side's push.run"
                 )
-            start = self._begin + _PREFIX.size + header_bytes
-            if available < _PREFIX.size + header_bytes:
+            start = self._begin + PREFIX.size + header_bytes
+            if available < PREFIX.size + header_bytes:
                 break
-            frame_bytes = _PREFIX.size + header_bytes + payload_bytes
+            frame_bytes = PREFIX.size + header_bytes + payload_bytes
             if payload_bytes < DIRECT_BYTES_MIN and available < frame_bytes <= STAGING_BYTES:
                 break  # small enough to wait for here; one receive can then bring many such frames
-            message = decode_header(self._staging[self._begin + _PREFIX.size : start])
+            message = decode_header(self._staging[self._begin + PREFIX.size : start])
             self.limits.check(message, payload_bytes)
             self._announced(message, payload_bytes)
             self._begin = start
@@ -331,7 +184,8 @@ class FrameDecoder:
         """Check the preamble as far as it is there; True once it is complete."""
         seen = bytes(self._staging[: min(self._end, PREAMBLE_BYTES)])
         if not MAGIC.startswith(seen[: len(MAGIC)]):
-            raise PeerError(f"the peer does not speak migemu (its first bytes are {seen!r})")
+            hint = next((hint for start, hint in _STRANGERS.items() if seen.startswith(start)), "")
+            raise PeerError(f"the peer does not speak migemu (its first bytes are {seen!r}){hint}")
         if len(seen) < PREAMBLE_BYTES:
             return False
         version = int.from_bytes(seen[len(MAGIC) :], "big")

@@ -8,6 +8,10 @@ Rule 3  A role moves by its own messages only (two role tables). What one role m
 Rule 4  The preempt channel has a table of its own: it can overtake and be overtaken by the main channel, so nothing
         about the order between the two may be assumed, except that urgent pieces are only ever asked for by a guest
         that runs.
+Rule 5  A main channel that is lost after the switch pauses the migration (`LOST`), and a new one recovers it. What was
+        said last may not have been heard: whether the switch was made the source knows by having said Run, and a
+        destination that has said Ready has to reckon with it. One that has not heard Run answers Recover with Ready,
+        and the switch is made again from Listen on; else with its bitmap.
 
 WARNING: the diagram in the README is printed by `python -m migemu.wire.states`; a test compares the two.
 """
@@ -20,6 +24,7 @@ from typing import Final
 from migemu.errors import PeerError
 from migemu.wire.messages import (
     Advise,
+    Agreed,
     Alive,
     ChannelRole,
     Complete,
@@ -32,7 +37,11 @@ from migemu.wire.messages import (
     Message,
     Page,
     Ready,
+    ReceivedBitmap,
+    Recover,
     Request,
+    Resume,
+    Resumed,
     Run,
     Running,
     Zero,
@@ -49,20 +58,20 @@ class Role(Enum):
 
 
 class State(Enum):
-    """How far a role has come, in QEMU's words; ordered by `_ORDER`."""
+    """How far a role has come, in QEMU's words."""
 
     NONE = "none"
     SETUP = "setup"
     ADVISE = "advise"
     LISTEN = "listen"
+    PAUSED = "paused"
+    RECOVER = "recover"
     RUNNING = "running"
     END = "end"
     FAILED = "failed"
 
     __hash__ = object.__hash__
 
-
-_ORDER: Final = {state: position for position, state in enumerate(State)}
 
 #: (role, its state, what it says) -> its next state. What is not listed is illegal.
 TRANSITIONS: Final[dict[tuple[Role, State, type[Message]], State]] = {
@@ -74,19 +83,59 @@ TRANSITIONS: Final[dict[tuple[Role, State, type[Message]], State]] = {
     (Role.SOURCE, State.RUNNING, Page): State.RUNNING,
     (Role.SOURCE, State.RUNNING, Zero): State.RUNNING,
     (Role.SOURCE, State.RUNNING, End): State.END,
+    (Role.SOURCE, State.RUNNING, Recover): State.RUNNING,  # the preempt channel was lost alone
+    (Role.SOURCE, State.END, Page): State.END,  # what was lost with a preempt channel, or came corrupt
+    (Role.SOURCE, State.END, Zero): State.END,
+    (Role.SOURCE, State.END, Recover): State.END,
     (Role.SOURCE, State.END, Digests): State.END,
+    (Role.SOURCE, State.END, Agreed): State.END,
+    (Role.SOURCE, State.PAUSED, Hello): State.RECOVER,
+    (Role.SOURCE, State.RECOVER, Recover): State.RECOVER,
+    (Role.SOURCE, State.RECOVER, Listen): State.LISTEN,
+    (Role.SOURCE, State.RECOVER, Resume): State.RUNNING,
     (Role.DESTINATION, State.NONE, Ready): State.ADVISE,
+    (Role.DESTINATION, State.ADVISE, Ready): State.ADVISE,
     (Role.DESTINATION, State.ADVISE, Running): State.RUNNING,
+    (Role.DESTINATION, State.ADVISE, ReceivedBitmap): State.RECOVER,
     (Role.DESTINATION, State.RUNNING, Request): State.RUNNING,
+    (Role.DESTINATION, State.RUNNING, ReceivedBitmap): State.RUNNING,
     (Role.DESTINATION, State.RUNNING, Complete): State.END,
+    (Role.DESTINATION, State.END, ReceivedBitmap): State.END,
+    (Role.DESTINATION, State.PAUSED, ReceivedBitmap): State.RECOVER,
+    (Role.DESTINATION, State.RECOVER, ReceivedBitmap): State.RECOVER,
+    (Role.DESTINATION, State.RECOVER, Resumed): State.RUNNING,
 }
 
-#: What a role says -> the state that the *other* role must have reached.
-JOINT: Final[dict[type[Message], State]] = {
-    Listen: State.ADVISE,  # memory must be there before faults can be caught
-    Ready: State.ADVISE,
-    Running: State.RUNNING,
-    Complete: State.END,
+_RUNS: Final = (State.RUNNING, State.END)
+
+#: (the speaker's state, what it says) -> where the *other* role must be. What is not listed may always be said.
+JOINT: Final[dict[tuple[State, type[Message]], tuple[State, ...]]] = {
+    (State.ADVISE, Listen): (State.ADVISE,),  # memory must be there before faults can be caught
+    (State.RECOVER, Listen): (State.ADVISE,),  # a guest that runs is not started again
+    (State.NONE, Ready): (State.ADVISE,),
+    (State.ADVISE, Ready): (State.RECOVER,),
+    (State.ADVISE, Running): _RUNS,
+    (State.RUNNING, Complete): (State.END,),
+    (State.ADVISE, ReceivedBitmap): (State.RECOVER,),
+    (State.PAUSED, ReceivedBitmap): (State.RECOVER,),
+    (State.RECOVER, ReceivedBitmap): (State.RECOVER,),
+    (State.RECOVER, Resume): (State.RECOVER,),
+    (State.RECOVER, Resumed): _RUNS,
+    (State.END, Agreed): (State.END,),
+}
+_JOINED: Final = frozenset(kind for _, kind in JOINT)
+
+#: What a role becomes when the main channel is lost, once the destination has said Ready; before that nothing is lost
+#: but the attempt.
+LOST: Final[dict[tuple[Role, State], State]] = {
+    (Role.SOURCE, State.ADVISE): State.PAUSED,
+    (Role.SOURCE, State.LISTEN): State.PAUSED,
+    (Role.SOURCE, State.RUNNING): State.PAUSED,
+    (Role.SOURCE, State.END): State.PAUSED,
+    (Role.SOURCE, State.RECOVER): State.PAUSED,
+    (Role.DESTINATION, State.RUNNING): State.PAUSED,
+    (Role.DESTINATION, State.END): State.PAUSED,
+    (Role.DESTINATION, State.RECOVER): State.PAUSED,
 }
 
 #: On the preempt channel: (its state, what the source says) -> its next state.
@@ -98,7 +147,7 @@ PREEMPT_TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
     (State.RUNNING, Zero): State.RUNNING,
 }
 
-#: On any channel, in any state but FAILED, from either role. Failed ends the role's part.
+#: On any channel, in any state but FAILED, from either role. Failed ends the role's part, if it is about that.
 ALWAYS: Final = (Alive, Failed)
 
 
@@ -120,22 +169,48 @@ class Legality:
             return
         state = self.states[role]
         if kind in ALWAYS and state is not State.FAILED:
-            if kind is Failed:
+            if isinstance(message, Failed) and message.over:
                 self.states[role] = State.FAILED
             return
         following = TRANSITIONS.get((role, state, kind))
         if following is None:
             raise PeerError(f"{kind.__name__} is not allowed from the {role.value} in state {state.value}")
-        if following is state:
-            return  # the hot path: a page after a page
-        needed = JOINT.get(kind)
-        other = self.states[Role.DESTINATION if role is Role.SOURCE else Role.SOURCE]
-        if needed is not None and _ORDER[other] < _ORDER[needed]:
-            raise PeerError(
-                f"{kind.__name__} from the {role.value} came before the other side reached {needed.value} "
-                f"(it is in {other.value})"
-            )
+        if kind in _JOINED:
+            self._judge_jointly(role, state, kind)
         self.states[role] = following
+
+    def _judge_jointly(self, role: Role, state: State, kind: type[Message]) -> None:
+        needed = JOINT.get((state, kind))
+        other = self.states[Role.DESTINATION if role is Role.SOURCE else Role.SOURCE]
+        if needed is not None and other not in needed:
+            expected = " or ".join(each.value for each in needed)
+            raise PeerError(
+                f"{kind.__name__} from the {role.value} needs the other side in state {expected}; "
+                f"it is in state {other.value}"
+            )
+
+    def lost(self) -> bool:
+        """The main channel is gone, and with it the preempt channel; whether there is something to recover."""
+        if self.states[Role.DESTINATION] in (State.NONE, State.FAILED) or self.states[Role.SOURCE] is State.FAILED:
+            return False
+        for role, state in self.states.items():
+            self.states[role] = LOST.get((role, state), state)
+        self.preempt = State.NONE
+        return True
+
+    def preempt_lost(self) -> None:
+        """The preempt channel is gone alone; there may be a new one."""
+        self.preempt = State.NONE
+
+    @classmethod
+    def resumed(cls, running: bool) -> Legality:
+        """That of a migration which goes on after its node was started again; `running`: its guest is known to run."""
+        legality = cls()
+        legality.states = {
+            Role.SOURCE: State.PAUSED,
+            Role.DESTINATION: State.PAUSED if running else State.ADVISE,
+        }
+        return legality
 
     def _said_on_preempt(self, role: Role, kind: type[Message]) -> None:
         if kind in ALWAYS:
@@ -146,7 +221,7 @@ class Legality:
                 f"{kind.__name__} is not allowed from the {role.value} on the preempt channel in state "
                 f"{self.preempt.value}"
             )
-        if following is State.RUNNING and _ORDER[self.states[Role.DESTINATION]] < _ORDER[State.RUNNING]:
+        if following is State.RUNNING and self.states[Role.DESTINATION] not in _RUNS:
             raise PeerError(f"{kind.__name__} came on the preempt channel before the guest ran")
         self.preempt = following
 
@@ -164,6 +239,9 @@ def diagram() -> str:
         for (owner, state, kind), following in TRANSITIONS.items():
             if owner is role:
                 edges.setdefault((state, following), []).append(kind.__name__)
+        for (owner, state), following in LOST.items():
+            if owner is role:
+                edges.setdefault((state, following), []).append("(lost)")
         prefix = role.value[0]
         first = next(iter(edges))[0]
         lines.append(f"        [*] --> {prefix}_{first.value}")

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from migemu.errors import MigemuError
 from migemu.scenario import load
+from tests import certificates
 from tests.bench import figures, quiet, simulated, table
 from tests.bench.nodes import MEMORY_BYTES, Pair
 
@@ -27,11 +28,15 @@ _LONE_HOLD: Final = "1200ms"
 _ONE_VCPU: Final = ("guest.vcpus=1", "guest.workload=uniform", "guest.rate=0")
 _LONE: Final = (*_ONE_VCPU, f"push.hold={_LONE_HOLD}", f"guest.accesses_max={LONE_FAULTS}")
 _NO_GUEST: Final = ("guest.vcpus=0",)
+_TLS: Final = tuple(f"security.{key}={value}" for key, value in certificates.security().items())
+#: What A is set to where it is migemu too.
+_OF_A: Final = {"push_tls": (*_NO_GUEST, "push.piece=4K")}
 
 #: name of a measurement -> the pairs (A, B) of one round; B with its scenario.
 _PAIRS: Final[dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]]] = {
     "push_4k": (("bare_bulk", "push", "push_4k", (*_NO_GUEST, "push.piece=4K")),),
     "push_2m": (("bare_bulk", "push", "push_2m", (*_NO_GUEST, "push.piece=2M")),),
+    "push_tls": (("push", "push", "push_tls", (*_NO_GUEST, "push.piece=4K", *_TLS)),),
     "fault_rtt": (
         ("bare_rtt", "fault", "fault_rtt", _LONE),
     ),
@@ -66,7 +71,7 @@ def _collect(pair: Pair, names: list[str], runs: int, extra: tuple[str, ...], co
                         patient = number > 0 and time.monotonic() < deadline
                         if patient:
                             quiet.settle(pair.pids, _PATIENCE_S)
-                        a = pair.measure(bare, extra, LONE_FAULTS)
+                        a = pair.measure(bare, (*_OF_A.get(key, ()), *extra), LONE_FAULTS)
                         b = pair.measure(served, (*assignments, *extra))
                         if not patient or max(a["foreign"], b["foreign"]) <= quiet.FOREIGN_MAX:
                             break
@@ -80,7 +85,7 @@ def _ratios(results: Results) -> list[figures.Ratio]:
     ratios = []
     for key, (a, b) in results.items():
         if key.startswith("push"):
-            ratios.append(figures.throughput(f"{key}_ratio", _TARGETS[key], a, b, MEMORY_BYTES))
+            ratios.append(figures.throughput(f"{key}_ratio", _TARGETS.get(key), a, b, MEMORY_BYTES))
         elif key == "fault_rtt":
             ratios.append(figures.latency(f"{key}_ratio", _TARGETS[key], 500, a, b))
             ratios.append(figures.latency(f"{key}_ratio_p99", None, 990, a, b))
@@ -94,7 +99,7 @@ def _ratios(results: Results) -> list[figures.Ratio]:
 
 def _cpus(results: Results) -> dict[str, dict[str, figures.Series]]:
     cpus = {}
-    bare = [run for key, (a, _) in results.items() if key.startswith("push") for run in a]
+    bare = [run for key, (a, _) in results.items() if key.startswith("push") and key not in _OF_A for run in a]
     if bare:
         cpus["bare"] = figures.cpu(bare, MEMORY_BYTES)
     for key, (_, b) in results.items():
@@ -130,7 +135,7 @@ def main(runs: int, only: tuple[str, ...], path: Path, extra: tuple[str, ...]) -
         console.print(f"failed: {error}", markup=False)
         sys.exit(1)
     for a, _ in results.values():
-        congestion = a[0]["source_congestion"]
+        congestion = a[0].get("source_congestion", congestion)
     machine = figures.machine(len(os.sched_getaffinity(0)), pinned, congestion)
     pairs = [both for runs_of in results.values() for both in zip(*runs_of, strict=True)]
     machine["disturbed_runs"] = sum(max(a["foreign"], b["foreign"]) > quiet.FOREIGN_MAX for a, b in pairs)

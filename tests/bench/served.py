@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from dest_node.service import Destination
 from migemu.link.clock import MonotonicClock
+from migemu.link.credentials import load as load_security
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
 from migemu.ports import Collapsed, OnFault, Stalled
@@ -78,6 +79,11 @@ def _scenario(seat: Seat) -> Scenario:
     return load(None, ("memory.size=1G", "memory.zero_share=0", "device.state=0", *seat.command.assignments))
 
 
+def _network(scenario: Scenario, clock: MonotonicClock) -> TcpNetwork:
+    credentials, _ = load_security(scenario.security, {})
+    return TcpNetwork(scenario.net, clock, None, credentials)
+
+
 async def _incoming(seat: Seat) -> dict[str, Any]:
     scenario, clock = _scenario(seat), MonotonicClock()
     memories: list[TimedMemory] = []
@@ -87,7 +93,7 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
         return memories[-1]
 
     destination = Destination(
-        scenario, TcpNetwork(scenario.net, clock), clock, memory_of, read_text=lambda path: Path(path).read_text(),
+        scenario, _network(scenario, clock), clock, memory_of, read_text=lambda path: Path(path).read_text(),
         notice=print,
     )  # fmt: skip
     listener = await destination.listen("127.0.0.1", 0)
@@ -109,7 +115,7 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
 
 async def _outgoing(seat: Seat) -> dict[str, Any]:
     scenario, clock = _scenario(seat), MonotonicClock()
-    source = TimedSource(scenario, TcpNetwork(scenario.net, clock), clock, seat.pool.image, secrets.token_hex(16))
+    source = TimedSource(scenario, _network(scenario, clock), clock, seat.pool.image, secrets.token_hex(16))
     await source.run("127.0.0.1", seat.command.ports[0])
     return {"cpu_ns": source.cpu_at_ns["end"] - source.cpu_at_ns["run"]}  # type: ignore[attr-defined]
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
@@ -21,8 +24,12 @@ from migemu.sim.loop import VirtualLoop
 from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import Processor
 from migemu.store.allocate import allocate
+from migemu.store.checkpoint import Identity
+from migemu.store.kept import KeptMemory
 from migemu.store.mapped import MappedMemory
 from migemu.store.model import Contents, ModelledMemory, ModelledSource, PageContent
+from migemu.store.restore import begin
+from tests.unit.store.crashes import UnsyncedDisk
 
 
 class Image(Protocol):
@@ -104,6 +111,15 @@ def over_nothing_yet(geometry: Geometry, size: int) -> GuestMemory:
     return MappedMemory(geometry, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+def kept(geometry: Geometry, size: int) -> GuestMemory:
+    """In files, which have lost their names at once: nobody comes back to them."""
+    identity = Identity("0" * 32, geometry.name, size, size, 0, False, "{}", "{}")
+    with tempfile.TemporaryDirectory() as directory:
+        memory = KeptMemory(begin(UnsyncedDisk(), Path(directory), identity, 1 << 20))
+    weakref.finalize(memory, memory.checkpoint.close)
+    return memory
+
+
 def modelled(geometry: Geometry, size: int) -> GuestMemory:
     return ModelledMemory(geometry, size, content_of(geometry, size))
 
@@ -122,6 +138,7 @@ def timed(geometry: Geometry, size: int) -> GuestMemory:
 BYTE_STORES = (
     Store("anonymous", TINY, 2, backed_by("anonymous")),
     Store("memfd", TINY, 2, backed_by("memfd")),
+    Store("kept", TINY, 2, kept),
     Store("real 1G page", X86_64, 1, over_nothing_yet),
 )
 STORES = (

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ import uvloop
 
 from migemu.link.cable import Direction
 from migemu.link.clock import MonotonicClock
+from migemu.link.credentials import Credentials
 from migemu.link.emulated import EmulatedNetwork
 from migemu.link.shaper import Shaper
 from migemu.link.tcp import TcpNetwork
@@ -29,10 +30,12 @@ from migemu.scenario import Link, Net
 from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import VirtualLoop
 from migemu.units import MS
+from tests.certificates import PSK, TLS
 from tests.conformance.ear import Ear
 
 #: A test that takes longer hangs. In virtual time this costs nothing.
 _HANG_S = 10
+ANYWHERE = Credentials(insecure=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +150,16 @@ class World:
         self.loop.run(main())
 
 
-def tcp(link: Link | None) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
+def tcp(
+    link: Link | None, credentials: Credentials = ANYWHERE
+) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
     """Two nodes on TCP; with a link, each has a shaper of its own in front of what leaves it."""
 
     @asynccontextmanager
     async def make(net: Net, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
         shapers = [Shaper(link, clock, Random(node), net.high_water) for node in (1, 2)] if link else [None, None]
         try:
-            yield TcpNetwork(net, clock, shapers[0]), TcpNetwork(net, clock, shapers[1])
+            yield TcpNetwork(net, clock, shapers[0], credentials), TcpNetwork(net, clock, shapers[1], credentials)
         finally:
             for shaper in shapers:
                 if shaper is not None:
@@ -183,6 +188,10 @@ SHAPED = Link(rate="1Gbit", delay="1ms")
 BARE_WORLDS = tuple(World(f"tcp-{loop.name}", loop, tcp(None)) for loop in LOOPS)
 SHAPED_WORLDS = tuple(World(f"shaped-{loop.name}", loop, tcp(SHAPED)) for loop in LOOPS)
 TCP_WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
+SECURE_WORLDS = (
+    *(World(f"{name}-{loop.name}", loop, tcp(None, of)) for name, of in (("tls", TLS), ("psk", PSK)) for loop in LOOPS),
+    World("shaped-tls-psk", LOOPS[1], tcp(SHAPED, replace(TLS, key=PSK.key))),
+)
 EMULATED_WORLDS = (
     World("emulated", VIRTUAL, emulated(SHAPED, SHAPED)),
     World("emulated-fast", VIRTUAL, emulated(Link(rate="32Gbit", delay="6us"), Link(rate="32Gbit", delay="6us"))),
@@ -198,7 +207,7 @@ EMULATED_WORLDS = (
     ),
 )  # fmt: skip
 #: Every world of the network suite.
-WORLDS = (*TCP_WORLDS, *EMULATED_WORLDS)
+WORLDS = (*TCP_WORLDS, *SECURE_WORLDS, *EMULATED_WORLDS)
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
 

@@ -4,9 +4,9 @@ A capture is a text file: `#` lines tell what it is, every other line is a name 
 holds the preamble and one instance of every message (tests/samples.py), heads only where a payload follows: payloads
 are passed through untouched. A change of the protocol is a new version with a capture of its own, written by
 
-    python -m tests.golden.test_protocol > tests/golden/protocol_2.txt
+    python -m tests.golden.test_protocol > tests/golden/protocol_3.txt
 
-and never an edit of an old one.
+and never an edit of an old one. An old version is refused by its name.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Final
 
 import pytest
 
-from migemu.wire.codec import decode_header, encode_head, preamble
+from migemu.errors import VersionError
+from migemu.wire.codec import decode_header, encode_head, frames_of, preamble
 from migemu.wire.messages import PROTOCOL_VERSION, TAGS
 from tests.samples import SAMPLES
+from tests.unit.wire.stream import Receiver
 
 FOLDER: Final = Path(__file__).parent
 
@@ -56,6 +58,13 @@ def test_every_version_has_a_capture_of_all_its_messages(version: int) -> None:
     assert bytes.fromhex(capture(version)[0][1]) == preamble(version)
     if version == PROTOCOL_VERSION:
         assert set(names[1:]) == {kind.__name__ for kind in TAGS}
+
+
+@pytest.mark.parametrize("version", range(1, PROTOCOL_VERSION))
+def test_an_old_version_is_refused_by_its_name_whatever_it_says(version: int) -> None:
+    said = b"".join(bytes.fromhex(digits) for _, digits in capture(version)[:2])
+    with pytest.raises(VersionError, match=f"version {version} there, version {PROTOCOL_VERSION} here"):
+        list(frames_of(Receiver().decoder, said))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import (
     PROTOCOL_VERSION,
     Advise,
+    Agreed,
     ChannelRole,
     Complete,
     DeviceState,
@@ -25,6 +26,7 @@ from migemu.wire.messages import (
     Page,
     Ready,
     Request,
+    Resume,
     Run,
     Running,
     Zero,
@@ -102,6 +104,7 @@ def ruin(peer: Peer, wrong: Callable[[Peer], None]) -> str:
 
 
 BYTES = bytes(4096)
+ONCE = ("--set", "recovery.timeout=0")
 SLOW = ("--set", "pull.preempt=off", "--set", "push.hold=20s", "--set", "memory.zero_share=0")
 LIES: list[tuple[str, Callable[[Peer], None], str]] = [
     (
@@ -121,10 +124,11 @@ LIES: list[tuple[str, Callable[[Peer], None], str]] = [
     ("digests before the end", lambda peer: peer.say(Digests(0), payload=bytes(128)), "Digests is not allowed"),
     ("end with a wrong count", lambda peer: peer.say(End(PAGES + 1, 0, 0)), "ends after"),
     (
-        "page after the end",
-        lambda peer: peer.say(End(PAGES, 0, 0), Zero(0, 1, Level.PTE, False)),
-        "Zero is not allowed",
+        "agreed before the verdict",
+        lambda peer: peer.say(End(PAGES, 0, 0), Agreed(PAGES, "", 0)),
+        "needs the other side",
     ),
+    ("resume unasked", lambda peer: peer.say(Resume()), "Resume is not allowed"),
     ("oversize frame", lambda peer: peer.say_bytes(struct.pack(">IH", 1 << 31, 4)), "larger than the limit"),
     ("junk", lambda peer: peer.say_bytes(b"\0\0\0\0\0\1\xff"), "tag of a known message"),
 ]
@@ -133,7 +137,7 @@ LIES: list[tuple[str, Callable[[Peer], None], str]] = [
 @pytest.mark.parametrize(("wrong", "says"), [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES])
 def test_a_lying_source_is_refused_with_the_reason(wrong: Callable[[Peer], None], says: str, tmp_path: Path) -> None:
     """Both sides learn it, the exit code is not 0, and the result of what had arrived is written."""
-    with destination("--out", str(tmp_path), "--set", "guest.vcpus=0") as dest:
+    with destination("--out", str(tmp_path), "--set", "guest.vcpus=0", *ONCE) as dest:
         with connected(dest.port) as peer:
             begin(peer)
             assert says in ruin(peer, wrong)
@@ -168,7 +172,7 @@ def test_device_state_has_to_be_complete_and_in_order() -> None:
         ((DeviceState(5),), "does not follow"),
         ((Run(),), "0 of 10 bytes of device state"),
     ):
-        with destination() as dest:
+        with destination(*ONCE) as dest:
             with connected(dest.port) as peer:
                 peer.greet()
                 peer.say(advise()._replace(device_state_bytes=10))
@@ -199,7 +203,7 @@ def test_a_flipped_byte_is_found_and_the_first_bad_piece_named() -> None:
 
 @pytest.mark.parametrize("stage", ["hello", "advise", "run", "pages", "mid-page", "end"])
 def test_a_source_that_leaves_is_noticed_in_every_stage(stage: str, tmp_path: Path) -> None:
-    with destination("--out", str(tmp_path), "--set", "guest.vcpus=0") as dest:
+    with destination("--out", str(tmp_path), "--set", "guest.vcpus=0", *ONCE) as dest:
         with connected(dest.port) as peer:
             peer.greet()
             if stage != "hello":
@@ -222,7 +226,7 @@ def test_a_source_that_leaves_is_noticed_in_every_stage(stage: str, tmp_path: Pa
 
 
 def test_a_source_that_falls_silent_is_given_up_after_the_idle_timeout() -> None:
-    with destination("--set", "net.idle_timeout=300ms") as dest:
+    with destination("--set", "net.idle_timeout=300ms", *ONCE) as dest:
         with connected(dest.port) as peer:
             begin(peer)
             failed = peer.hear(Failed)
@@ -258,7 +262,7 @@ def test_a_strange_destination_is_told_apart(script: Callable[[Peer], None], cod
 
 
 def test_a_request_outside_memory_is_refused() -> None:
-    with listening() as (server, port), source(port, *SLOW) as sender:
+    with listening() as (server, port), source(port, *SLOW, *ONCE) as sender:
         connection, _ = server.accept()
         with connection:
             peer = Peer(connection)

@@ -14,6 +14,7 @@ import pytest
 from tests.real.processes import TINY, destination, source
 
 HOLD = ("--set", "push.hold=60s")
+ONCE = ("--set", "recovery.timeout=0")
 
 
 def children(pid: int) -> list[int]:
@@ -47,7 +48,7 @@ def test_an_interrupted_node_tells_the_other_and_the_result_is_written(
 
 @pytest.mark.parametrize("who", ["source", "destination"])
 def test_a_killed_node_is_noticed_by_the_other(who: str) -> None:
-    with destination() as dest, source(dest.port, *HOLD) as sender:
+    with destination(*ONCE) as dest, source(dest.port, *HOLD, *ONCE) as sender:
         dest.wait_for_stage("run")
         (sender if who == "source" else dest).signal(signal.SIGKILL)
         assert (sender if who == "source" else dest).wait() == -signal.SIGKILL
@@ -57,7 +58,7 @@ def test_a_killed_node_is_noticed_by_the_other(who: str) -> None:
 
 
 def test_a_stopped_source_is_given_up_after_the_idle_timeout() -> None:
-    with destination("--set", "net.idle_timeout=400ms") as dest, source(dest.port, *HOLD) as sender:
+    with destination("--set", "net.idle_timeout=400ms", *ONCE) as dest, source(dest.port, *HOLD, *ONCE) as sender:
         dest.wait_for_stage("run")
         sender.signal(signal.SIGSTOP)
         assert dest.wait() == 3

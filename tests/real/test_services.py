@@ -21,7 +21,8 @@ from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
 from migemu.trace.events import Event, Happening
 from migemu.trace.recorder import MemoryRecorder
-from source_node.service import Source, SourceOutcome
+from source_node.ending import SourceOutcome
+from source_node.service import Source
 
 
 async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Event]]:

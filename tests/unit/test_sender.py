@@ -227,8 +227,8 @@ def test_on_one_channel_nothing_is_resent() -> None:
 steps = st.lists(
     st.one_of(
         st.sampled_from([MAIN, PREEMPT]),
-        st.builds(Request, st.integers(0, 31), st.integers(1, 9), st.just(PTE)),
-        st.builds(Request, st.integers(0, 7).map(lambda pmd: pmd * 4), st.integers(1, 2), st.just(PMD)),
+        st.builds(Request, st.integers(0, 31), st.integers(1, 9), st.just(PTE), st.just(False)),
+        st.builds(Request, st.integers(0, 7).map(lambda pmd: pmd * 4), st.integers(1, 2), st.just(PMD), st.just(False)),
     ),
     max_size=40,
 )

@@ -125,7 +125,7 @@ def test_a_right_receiver_and_a_right_policy_break_none() -> None:
 
 
 def test_a_run_that_fails_half_way_has_a_result() -> None:
-    simulation = Simulation(scenario(LIVELY, {"link.outages": "10ms-60s"}))
+    simulation = Simulation(scenario(LIVELY, {"link.outages": "10ms-60s", "recovery.timeout": 0}))
     result = simulation.run()
     assert isinstance(simulation.error, BrokenError)
     assert result["status"] == "failed"

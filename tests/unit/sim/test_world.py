@@ -137,9 +137,13 @@ def test_every_rule_watches_and_finds_something_to_judge() -> None:
         ({"limits.memory_max": "64K", "memory.size": "128K"}, InputError, "limits.memory_max of this destination"),
         ({"guest.vcpus": 1, "guest.workload": "replay:path=/no/such"}, InputError, "guest.workload=.*No such file"),
         ({"link.outages": "0s-60s"}, BrokenError, "nobody answers at .*tried for 10s"),
-        ({"link.outages": "3ms-60s", "link.delay": "1ms"}, BrokenError, "source has been silent for 10s"),
         (
-            {"return_link.outages": "1500us-60s", "return_link.delay": "1ms"},
+            {"link.outages": "3ms-60s", "link.delay": "1ms", "recovery.timeout": 0},
+            BrokenError,
+            "source has been silent for 10s",
+        ),
+        (
+            {"return_link.outages": "1500us-60s", "return_link.delay": "1ms", "recovery.timeout": 0},
             BrokenError,
             "destination has been silent",
         ),

@@ -21,6 +21,7 @@ from migemu.wire.codec import (
 from migemu.wire.messages import (
     TAGS,
     Advise,
+    Agreed,
     ChannelRole,
     Complete,
     DeviceState,
@@ -30,6 +31,7 @@ from migemu.wire.messages import (
     Hello,
     Message,
     Page,
+    ReceivedBitmap,
     Request,
     Zero,
 )  # fmt: skip
@@ -54,7 +56,7 @@ def test_a_header_that_is_not_msgpack(header: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, 14, "Alive", None, [], [0], [16], [-1], [True], [14.0], ["14"], [[14]], [None, 14]], ids=repr
+    "values", [{}, 14, "Alive", None, [], [0], [21], [-1], [True], [14.0], ["14"], [[14]], [None, 14]], ids=repr
 )
 def test_a_header_without_the_tag_of_a_known_message(values: Any) -> None:
     assert "does not begin with the tag of a known message" in refused(raw(values))
@@ -73,23 +75,29 @@ def test_a_field_too_few_or_too_many(kind: type[Message], extra: int) -> None:
 NOT_INTEGERS: list[Any] = [-1, 2**63, True, False, 1.0, "1", b"1", None, [1], {}, msgpack.Timestamp(1)]
 NOT_BOOLEANS: list[Any] = [0, 1, "true", None, 1.0, []]
 NOT_LEVELS: list[Any] = [1, 3, 4, 5, -2, 2.0, 0.0, False, True, "PTE", None, [0]]
+NOT_DIGESTS: list[Any] = [b"1234567", b"123456789", "12345678", None, 0, [b"12345678"]]
 NOT_TEXTS: list[Any] = [b"text", 1, None, ["text"], "x" * (TEXT_BYTES_MAX + 1)]
 WRONG: list[tuple[type[Message], str, list[Any]]] = [
     (Hello, "channel", ["", "MAIN", "third", 1, None, b"main", ["main"]]),
     (Hello, "migration", ["", "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 32 + "\n", 1, None, b"0" * 32]),
+    (Hello, "again", NOT_BOOLEANS),
     (Advise, "geometry", ["", "X86_64", "riscv", 1, None, ["x86_64"]]),
     (Advise, "memory_bytes", NOT_INTEGERS), (Advise, "image_bytes", NOT_INTEGERS),
     (Advise, "device_state_bytes", NOT_INTEGERS), (Advise, "preempt", NOT_BOOLEANS), (Advise, "scenario", NOT_TEXTS),
     (DeviceState, "offset", NOT_INTEGERS),
     (Request, "first", NOT_INTEGERS), (Request, "count", NOT_INTEGERS), (Request, "level", NOT_LEVELS),
+    (Request, "again", NOT_BOOLEANS),
     (Page, "first", NOT_INTEGERS), (Page, "count", NOT_INTEGERS), (Page, "level", NOT_LEVELS),
-    (Page, "urgent", NOT_BOOLEANS),
+    (Page, "urgent", NOT_BOOLEANS), (Page, "digests", NOT_DIGESTS),
     (Zero, "first", NOT_INTEGERS), (Zero, "count", NOT_INTEGERS), (Zero, "level", NOT_LEVELS),
-    (Zero, "urgent", NOT_BOOLEANS),
+    (Zero, "urgent", NOT_BOOLEANS), (Zero, "digests", NOT_DIGESTS),
     (End, "pages", NOT_INTEGERS), (End, "wire_bytes", NOT_INTEGERS), (End, "downtime_ns", NOT_INTEGERS),
-    (Digests, "first", NOT_INTEGERS),
+    (Digests, "first", NOT_INTEGERS), (Digests, "seal", NOT_DIGESTS),
     (Complete, "verified", NOT_BOOLEANS), (Complete, "digest", NOT_TEXTS), (Complete, "reason", NOT_TEXTS),
-    (Failed, "reason", NOT_TEXTS),
+    (Failed, "reason", NOT_TEXTS), (Failed, "over", NOT_BOOLEANS),
+    (ReceivedBitmap, "first", NOT_INTEGERS), (ReceivedBitmap, "count", NOT_INTEGERS),
+    (ReceivedBitmap, "full", NOT_BOOLEANS),
+    (Agreed, "pages", NOT_INTEGERS), (Agreed, "digest", NOT_TEXTS), (Agreed, "pages_lost", NOT_INTEGERS),
 ]  # fmt: skip
 
 
@@ -111,10 +119,59 @@ def test_a_field_of_the_wrong_type_or_range_is_named(kind: type[Message], name: 
     assert str(error.value).startswith(f"{kind.__name__}.{name} ")
 
 
-# --- limits ---
+# --- fields that this version does not know ---
+
+
+def with_extra(message: Message, extra: dict[Any, Any]) -> bytes:
+    return raw([*msgpack.unpackb(encode_head(message, 0)[6:]), extra])
 
 
 @pytest.mark.parametrize("message", [m for m, payload in SAMPLES if not payload], ids=lambda m: type(m).__name__)
+def test_extra_fields_are_passed_over(message: Message) -> None:
+    receiver = Receiver()
+    (frame,) = receiver.feed(preamble(), with_extra(message, {"colour": "blue", "sizes": [1, {"a": 2}]}))
+    assert frame.message == message
+
+
+@pytest.mark.parametrize("message", [m for m, payload in SAMPLES if not payload], ids=lambda m: type(m).__name__)
+def test_an_extra_field_that_must_be_known_is_refused_by_name(message: Message) -> None:
+    answer = refused(with_extra(message, {"colour": 1, "sparse!": True}))
+    assert f"{type(message).__name__} has the field 'sparse!', which this side must know" in answer
+
+
+def test_extra_fields_have_names_and_there_are_few() -> None:
+    assert "is not msgpack" in refused(with_extra(Agreed(1, "", 0), {1: 2}))
+    assert "without a name" in refused(with_extra(Agreed(1, "", 0), {b"x": 2}))
+    assert "17 extra fields" in refused(with_extra(Agreed(1, "", 0), {str(each): 0 for each in range(17)}))
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "full", "payload_bytes"),
+    [
+        (0, 0, True, 0), (0, 15, True, 0), (8, 16, True, 0), (32, 16, True, 0), (16, 32, False, 0), (0, 2**62, True, 0),
+        (0, 16, True, 1), (0, 16, False, 67),
+    ],
+)  # fmt: skip
+def test_a_bitmap_that_does_not_fit_the_memory(first: int, count: int, full: bool, payload_bytes: int) -> None:
+    answer = refused(raw(encode_head(ReceivedBitmap(first, count, full), 0)[6:], payload_bytes) + bytes(payload_bytes))
+    assert f"ReceivedBitmap of {count} pages from {first} on with {payload_bytes} bytes does not fit" in answer
+
+
+@pytest.mark.parametrize("digests", [8, 24, 32])
+def test_digests_that_are_not_one_a_page_and_the_seal(digests: int) -> None:
+    message = Page(0, 1, Level.PTE, False, bytes(digests))
+    answer = refused(raw(encode_head(message, 0)[6:], PAGE) + bytes(PAGE))
+    assert answer == "Page at page 0 has not one digest a base page"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [m for m, payload in SAMPLES if not payload and type(m) is not ReceivedBitmap],
+    ids=lambda m: type(m).__name__,
+)
 def test_a_payload_where_none_belongs(message: Message) -> None:
     answer = refused(raw(encode_head(message, 0)[6:], 5) + b"bytes")
     assert answer == f"{type(message).__name__} carries 5 bytes of payload; it has none"
@@ -132,7 +189,7 @@ def test_a_payload_where_none_belongs(message: Message) -> None:
 def test_pieces_that_are_empty_or_not_aligned_or_outside(
     kind: type[Request | Page | Zero], first: int, count: int, level: Level
 ) -> None:
-    head = msgpack.packb([TAGS[kind], first, count, level, *([False] if kind is not Request else [])])
+    head = msgpack.packb([TAGS[kind], first, count, level, False, *([b""] if kind is not Request else [])])
     payload = bytes(PAGE) if kind is Page else b""
     answer = refused(raw(head, len(payload)) + payload)
     problem = f"{kind.__name__} of {count} x {TINY.size(level)} bytes at page {first} is empty, not aligned, or outside"
@@ -141,7 +198,7 @@ def test_pieces_that_are_empty_or_not_aligned_or_outside(
 
 @pytest.mark.parametrize("kind", [Request, Page, Zero], ids=lambda kind: kind.__name__)
 def test_no_piece_is_inside_a_memory_that_is_not_known_yet(kind: type[Request | Page | Zero]) -> None:
-    head = msgpack.packb([TAGS[kind], 0, 1, 0, *([False] if kind is not Request else [])])
+    head = msgpack.packb([TAGS[kind], 0, 1, 0, False, *([b""] if kind is not Request else [])])
     payload = bytes(PAGE) if kind is Page else b""
     answer = refused(raw(head, len(payload)) + payload, Limits(1 << 20))
     assert "outside the memory of 0 pages" in answer

@@ -11,6 +11,7 @@ from migemu.mm.pages import Level
 from migemu.wire.messages import (
     TAGS,
     Advise,
+    Agreed,
     Alive,
     ChannelRole,
     Complete,
@@ -23,20 +24,24 @@ from migemu.wire.messages import (
     Message,
     Page,
     Ready,
+    ReceivedBitmap,
+    Recover,
     Request,
+    Resume,
+    Resumed,
     Run,
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import JOINT, PREEMPT_TRANSITIONS, TRANSITIONS, Legality, Role, State, diagram
+from migemu.wire.states import JOINT, LOST, PREEMPT_TRANSITIONS, TRANSITIONS, Legality, Role, State, diagram
 from tests.samples import MIGRATION, SAMPLES
 
 SOURCE, DESTINATION = Role.SOURCE, Role.DESTINATION
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
-ONE = {type(message): message for message, _ in SAMPLES}
+ONE = {type(message): message for message, _ in SAMPLES} | {Failed: Failed("the disk is full", True)}
 MESSAGES = [ONE[kind] for kind in TAGS]
 
-#: Protocol version 1 as a reader would write it down: who may say what where, and where that leads.
+#: Protocol version 2 as a reader would write it down: who may say what where, and where that leads.
 #: A change here is another version of the protocol.
 SPOKEN = """
 source       none     Hello        setup
@@ -47,13 +52,53 @@ source       listen   Run          running
 source       running  Page         running
 source       running  Zero         running
 source       running  End          end
+source       running  Recover      running
+source       end      Page         end
+source       end      Zero         end
+source       end      Recover      end
 source       end      Digests      end
+source       end      Agreed       end
+source       paused   Hello        recover
+source       recover  Recover      recover
+source       recover  Listen       listen
+source       recover  Resume       running
 destination  none     Ready        advise
+destination  advise   Ready        advise
 destination  advise   Running      running
+destination  advise   ReceivedBitmap recover
 destination  running  Request      running
+destination  running  ReceivedBitmap running
 destination  running  Complete     end
+destination  end      ReceivedBitmap end
+destination  paused   ReceivedBitmap recover
+destination  recover  ReceivedBitmap recover
+destination  recover  Resumed      running
 """
-NEEDS = {Listen: State.ADVISE, Ready: State.ADVISE, Running: State.RUNNING, Complete: State.END}
+#: What the other side must be in: said in, message, the other's states.
+NEEDS = """
+advise       Listen          advise
+recover      Listen          advise
+none         Ready           advise
+advise       Ready           recover
+advise       Running         running end
+running      Complete        end
+advise       ReceivedBitmap  recover
+paused       ReceivedBitmap  recover
+recover      ReceivedBitmap  recover
+recover      Resume          recover
+recover      Resumed         running end
+end          Agreed          end
+"""
+GONE = """
+source       advise   paused
+source       listen   paused
+source       running  paused
+source       end      paused
+source       recover  paused
+destination  running  paused
+destination  end      paused
+destination  recover  paused
+"""
 
 
 def hello(channel: ChannelRole = MAIN) -> Hello:
@@ -86,6 +131,16 @@ CONVERSATION: list[tuple[Role, Message, ChannelRole]] = [
     (SOURCE, Digests(0), MAIN),
     (SOURCE, Digests(16), MAIN),
     (DESTINATION, ONE[Complete], MAIN),
+    (SOURCE, ONE[Agreed], MAIN),
+]
+#: How a migration goes on over a new connection.
+RECOVERY: list[tuple[Role, Message]] = [
+    (SOURCE, Hello(MAIN, MIGRATION, True)),
+    (SOURCE, Recover()),
+    (DESTINATION, ReceivedBitmap(0, 16, True)),
+    (DESTINATION, ReceivedBitmap(16, 16, False)),
+    (SOURCE, Resume()),
+    (DESTINATION, Resumed()),
 ]
 
 
@@ -106,11 +161,6 @@ def legal(made: Legality, role: Role, message: Message, channel: ChannelRole = M
     return True
 
 
-def at_least(state: State, needed: State) -> bool:
-    order = list(State)
-    return order.index(state) >= order.index(needed)
-
-
 # --- the tables ---
 
 
@@ -118,7 +168,10 @@ def test_the_tables_are_what_the_protocol_says() -> None:
     rows = [line.split() for line in SPOKEN.split("\n") if line]
     kinds = {kind.__name__: kind for kind in TAGS}
     assert {(Role(role), State(at), kinds[kind]): State(to) for role, at, kind, to in rows} == TRANSITIONS
-    assert NEEDS == JOINT
+    needs = [line.split() for line in NEEDS.split("\n") if line]
+    assert {(State(at), kinds[kind]): tuple(map(State, others)) for at, kind, *others in needs} == JOINT
+    gone = [line.split() for line in GONE.split("\n") if line]
+    assert {(Role(role), State(at)): State(to) for role, at, to in gone} == LOST
     assert {kind for _, kind in PREEMPT_TRANSITIONS} == {Hello, Page, Zero}
 
 
@@ -132,7 +185,7 @@ def test_on_the_main_channel_exactly_the_table_is_legal(role: Role, state: State
             expected = None if state is State.FAILED else State.FAILED if kind is Failed else state
         else:
             expected = TRANSITIONS.get((role, state, kind))
-            if kind in JOINT and not at_least(other, JOINT[kind]):
+            if other not in JOINT.get((state, kind), tuple(State)):
                 expected = None
         assert legal(made, role, message) == (expected is not None), f"{kind.__name__}, other side {other.value}"
         assert made.states[role] is (expected or state)
@@ -150,7 +203,7 @@ def test_on_the_preempt_channel_exactly_its_table_is_legal(role: Role, state: St
         if role is SOURCE and kind is Hello and state is State.NONE:
             expected = State.SETUP
         elif role is SOURCE and kind in (Page, Zero) and state in (State.SETUP, State.RUNNING):
-            expected = State.RUNNING if at_least(destination, State.RUNNING) else None
+            expected = State.RUNNING if destination in (State.RUNNING, State.END) else None
         assert legal(made, role, message, PREEMPT) == (expected is not None), f"{kind.__name__}, {made!r}"
         assert made.preempt is (expected or state)
         assert made.states == {SOURCE: source, DESTINATION: destination}
@@ -161,6 +214,7 @@ def test_every_state_is_reached_by_what_may_be_said() -> None:
         reached = {State.NONE}
         for _ in State:
             reached |= {to for (who, at, _), to in TRANSITIONS.items() if who is role and at in reached}
+            reached |= {to for (who, at), to in LOST.items() if who is role and at in reached}
         assert {at for who, at, _ in TRANSITIONS if who is role} <= reached
         assert State.END in reached
 
@@ -188,7 +242,9 @@ def test_either_side_may_say_alive_or_give_up_at_any_point() -> None:
             for said in CONVERSATION[:length]:
                 made.said(*said)
             made.said(role, Alive(), channel)
-            made.said(role, Failed("no more"), channel)
+            made.said(role, Failed("this connection"), channel)
+            assert made.states[role] is not State.FAILED
+            made.said(role, Failed("no more", True), channel)
             assert (made.states[role] is State.FAILED) == (channel is MAIN)
 
 
@@ -196,7 +252,7 @@ def test_either_side_may_say_alive_or_give_up_at_any_point() -> None:
 def test_nothing_may_be_left_out(index: int) -> None:
     """But for what may come any number of times, zero included; a preempt channel without pieces among it."""
     _, message, channel = CONVERSATION[index]
-    optional = type(message) in (DeviceState, Page, Zero, Request, Digests)
+    optional = type(message) in (DeviceState, Page, Zero, Request, Digests, Agreed)
     rest = CONVERSATION[:index] + CONVERSATION[index + 1 :]
     if isinstance(message, Hello) and channel is PREEMPT:
         rest = [said for said in rest if said[2] is MAIN]
@@ -210,7 +266,7 @@ def test_nothing_but_data_may_be_repeated(index: int) -> None:
     made = Legality()
     for said in CONVERSATION[: index + 1]:
         made.said(*said)
-    repeatable = type(CONVERSATION[index][1]) in (DeviceState, Page, Zero, Request, Digests)
+    repeatable = type(CONVERSATION[index][1]) in (DeviceState, Page, Zero, Request, Digests, Agreed)
     assert legal(made, *CONVERSATION[index]) == repeatable
 
 
@@ -238,14 +294,86 @@ def test_what_comes_before_its_time_is_refused(earlier: type[Message], later: ty
 def test_urgent_pieces_may_arrive_after_the_end_was_announced() -> None:
     made = legality(State.END, State.RUNNING, State.SETUP)
     assert legal(made, SOURCE, page(urgent=True), PREEMPT)
-    assert not legal(made, SOURCE, page(), MAIN)
+    assert legal(made, SOURCE, page(urgent=True), MAIN), "or what was lost with the preempt channel"
 
 
 def test_who_gave_up_says_nothing_more() -> None:
     made = legality(State.RUNNING, State.RUNNING)
-    made.said(SOURCE, Failed("the disk is full"))
+    made.said(SOURCE, Failed("the disk is full", True))
     assert not any(legal(made, SOURCE, message) for message in MESSAGES)
     assert legal(made, DESTINATION, ONE[Request])
+
+
+@pytest.mark.parametrize("length", range(len(CONVERSATION) + 1))
+def test_a_lost_channel_is_recovered_again_and_again(length: int) -> None:
+    """Cut wherever it is, and recover; also when the recovery itself is cut."""
+    made = Legality()
+    for said in CONVERSATION[:length]:
+        made.said(*said)
+    ready = made.states[DESTINATION] is not State.NONE
+    runs = made.states[DESTINATION] in (State.RUNNING, State.END)
+    assert made.lost() == ready
+    if not ready:
+        return
+    for cut in range(len(RECOVERY) + 1):
+        assert made.states[SOURCE] is State.PAUSED
+        for role, message in RECOVERY[:cut]:
+            made.said(role, message)
+        assert made.lost()
+        assert made.preempt is State.NONE
+    for role, message in RECOVERY:
+        made.said(role, message)
+    assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
+    assert runs or length < 11
+    for said in CONVERSATION[10:]:
+        if not isinstance(said[1], Hello) and said[2] is MAIN:
+            made.said(*said)
+    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
+
+
+def test_a_destination_that_has_not_heard_run_makes_the_switch_again() -> None:
+    made = Legality()
+    for said in CONVERSATION[:8]:
+        made.said(*said)
+    made.lost()
+    for again in ((SOURCE, Hello(MAIN, MIGRATION, True)), (SOURCE, Recover()), (DESTINATION, Ready())):
+        made.said(*again)
+    for said in CONVERSATION[4:]:
+        if said[2] is MAIN:
+            made.said(*said)
+    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
+
+
+def test_a_guest_that_runs_is_not_started_again() -> None:
+    made = legality(State.RUNNING, State.RUNNING)
+    made.lost()
+    made.said(*RECOVERY[0])
+    made.said(*RECOVERY[1])
+    assert not legal(made, DESTINATION, Ready())
+    assert not legal(made, SOURCE, Listen())
+    made.said(*RECOVERY[2])
+    assert not legal(made, SOURCE, Listen())
+
+
+def test_a_preempt_channel_that_is_lost_alone_is_asked_about_while_all_goes_on() -> None:
+    made = legality(State.RUNNING, State.RUNNING, State.RUNNING)
+    made.preempt_lost()
+    assert not legal(made, SOURCE, page(urgent=True), PREEMPT)
+    for role, message in (*RECOVERY[1:4], (SOURCE, page())):
+        made.said(role, message)
+    made.said(SOURCE, hello(PREEMPT), PREEMPT)
+    assert legal(made, SOURCE, page(urgent=True), PREEMPT)
+
+
+def test_a_node_that_was_started_again_begins_where_the_migration_stopped() -> None:
+    for running in (False, True):
+        made = Legality.resumed(running)
+        for role, message in RECOVERY:
+            made.said(role, message)
+        assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
+    made = Legality.resumed(running=True)
+    made.said(*RECOVERY[0])
+    assert not legal(made, DESTINATION, Ready())
 
 
 def test_a_refusal_names_message_speaker_and_state() -> None:
@@ -254,7 +382,7 @@ def test_a_refusal_names_message_speaker_and_state() -> None:
         made.said(SOURCE, page())
     with pytest.raises(PeerError, match="Advise is not allowed from the destination in state none"):
         made.said(DESTINATION, ONE[Advise])
-    with pytest.raises(PeerError, match="Ready from the destination came before the other side reached advise"):
+    with pytest.raises(PeerError, match="Ready from the destination needs the other side in state advise; it is in"):
         made.said(DESTINATION, Ready())
     with pytest.raises(PeerError, match="Run is not allowed from the source on the preempt channel in state none"):
         made.said(SOURCE, Run(), PREEMPT)

@@ -1,0 +1,61 @@
+"""What a destination is made of, once the source has announced its memory: memory, receiver and its hands, guest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+from dest_node.announced import Announced
+from dest_node.effects import NODE, Effects
+from dest_node.guest import Guest
+from dest_node.integrity import Integrity
+from dest_node.receiver import Receiver
+from dest_node.verify import Verification
+from migemu.errors import InputError
+from migemu.mm.pages import Geometry, PieceRun
+from migemu.policy.collapse import collapse_policies, promises
+from migemu.ports import Clock, GuestMemory, Tracer
+from migemu.scenario import Scenario
+from migemu.trace.events import Event, Happening
+
+Allocate = Callable[[Geometry, int], Awaitable[GuestMemory]]
+
+
+class Parts(NamedTuple):
+    """All of them."""
+
+    memory: GuestMemory
+    receiver: Receiver
+    effects: Effects
+    guest: Guest
+    verification: Verification
+    integrity: Integrity
+
+
+async def assemble(
+    scenario: Scenario, announced: Announced, clock: Clock, tracer: Tracer | None, *,
+    allocate: Allocate, read_text: Callable[[str], str], make_receiver: Callable[..., Receiver],
+    ask: Callable[[PieceRun], None], finish: Callable[[], None],
+    spawn: Callable[[Coroutine[Any, Any, None]], object],
+) -> Parts:  # fmt: skip
+    """Make them. InputError when the workload refuses this memory; what `allocate` raises.
+
+    `ask`, `finish` and `spawn` are those of `Effects`.
+    """
+    geometry = announced.geometry
+    memory = await allocate(geometry, announced.advise.memory_bytes)
+    try:
+        guest = Guest(scenario, memory, clock, read_text, tracer)
+    except (ValueError, OSError) as error:
+        raise InputError(f"guest.workload={scenario.guest.workload}: {error}") from None
+    policy = collapse_policies.create(scenario.collapse.policy, geometry)
+    if tracer is not None:
+        detail = " ".join((scenario.collapse.policy, *promises(policy)))
+        tracer.emit(Event(clock.now_ns(), NODE, Happening.POLICY, detail=detail))
+    costs = scenario.costs.model(geometry, scenario.guest.vcpus)
+    receiver = make_receiver(
+        geometry, announced.pages, policy, urgent_piece=scenario.pull.piece, collapse_ns=costs.collapse_ns
+    )
+    effects = Effects(receiver, memory, costs, clock, tracer, ask, finish, spawn)
+    integrity = Integrity(memory, receiver.received, scenario.recovery.errors_max)
+    return Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger), integrity)

@@ -1,0 +1,129 @@
+"""The source is lost, and found again: what a destination does meanwhile.
+
+    pause     nobody can be asked; vCPUs run on where their pages are here, faults wait, and so does this side
+    asked     a source has come back and asks (Recover): it is told what has arrived, or that Run was not heard
+    resume    the source knows: all that faults wait for is asked for, again
+
+With the preempt channel alone lost there is no pause: `asked` is all that happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dest_node.lines import Lines
+from dest_node.parts import Parts
+from dest_node.standing import Standing
+from migemu.errors import BrokenError, MigemuError, PeerError, one_line
+from migemu.outcome import Stage
+from migemu.patience import Patience
+from migemu.ports import Clock
+from migemu.wire.bitmap import parts as bitmap_parts
+from migemu.wire.messages import ChannelRole, Message, Ready, Recover, Resume, Resumed
+from migemu.wire.states import Legality, Role, State
+
+
+class Recovery:
+    """That of one migration.
+
+    `enter` begins a stage; `say` says something to the source; `spawn` runs a task, whose failure is the migration's;
+    `done` ends a migration that needs no source any more.
+    """
+
+    def __init__(
+        self, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience, *,
+        enter: Callable[[Stage], None], say: Callable[[Message, bytes | None], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], done: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._clock = clock
+        self._legality = legality
+        self._lines = lines
+        self._standing = standing
+        self._patience = patience
+        self._enter = enter
+        self._say = say
+        self._spawn = spawn
+        self._done = done
+        self._task: asyncio.Task[None] | None = None  # waits for a source, or tells it what is here
+
+    def pause(self, error: MigemuError) -> None:
+        """The source is gone, because of `error`; it may come back."""
+        now = self._clock.now_ns()
+        self._stop()
+        for role in ChannelRole:
+            self._lines.cut(role)
+        self._standing.last_error = one_line(error)
+        receiver = self._parts().receiver
+        receiver.paused(now)
+        self._patience.arrived(receiver.received.set_pages)
+        self._patience.lost(now, broken=isinstance(error, PeerError))
+        self._enter(Stage.PAUSED)
+        self._task = self._spawn(self._wait(error))
+
+    def replace(self) -> None:
+        """A source has come, over another connection than the one that there may still seem to be."""
+        self._legality.lost()
+        if not self._patience.paused:
+            self.pause(BrokenError("the source came again over another connection"))
+        self._stop()
+
+    async def _wait(self, error: MigemuError) -> None:
+        while not (reason := self._patience.over(self._clock.now_ns())):
+            await self._clock.sleep_until(self._patience.deadline_ns)
+        if self._standing.complete is None:
+            raise BrokenError(f"{one_line(error)}; {reason}. {self._standing.waiting}")
+        self._done()
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def asked(self, _recover: Recover) -> None:
+        """What has arrived? All that was said before on this channel has; over the other one nothing more may."""
+        self._lines.cut(ChannelRole.PREEMPT)
+        self._legality.preempt_lost()
+        if self._legality.states[Role.SOURCE] is not State.RECOVER:
+            self._standing.preempt_lost += 1
+        else:
+            self._enter(Stage.RECOVER)
+            if not self._standing.times.run:
+                self._say(Ready(), None)
+                return
+        self._task = self._spawn(self._tell())
+
+    async def _tell(self) -> None:
+        """The bitmap, part by part; then, if the guest's faults may be asked for, what they wait for."""
+        parts, main = self._parts(), self._lines.get(ChannelRole.MAIN)
+        for part, payload in bitmap_parts(parts.receiver.received):
+            if self._lines.get(ChannelRole.MAIN) is not main:
+                return
+            self._standing.bitmap_bytes += len(payload)
+            self._say(part, payload or None)
+            await asyncio.sleep(0)
+        if self._legality.states[Role.DESTINATION] is State.RUNNING:
+            parts.effects.carry(parts.receiver.recovered(self._clock.now_ns()))
+
+    def listens(self) -> None:
+        """The switch is made, perhaps for the second time."""
+        if self._patience.paused:
+            now = self._clock.now_ns()
+            self._patience.resumed(now)
+            self._parts().receiver.recovered(now)  # no guest has run: nobody waits
+
+    def resume(self, _resume: Resume) -> None:
+        """The source knows what is missing."""
+        parts, now = self._parts(), self._clock.now_ns()
+        self._patience.resumed(now)
+        self._enter(Stage.RUN)
+        self._say(Resumed(), None)
+        parts.effects.carry(parts.receiver.recovered(now))
+
+    def _parts(self) -> Parts:
+        assert self._standing.parts is not None, "before the memory is there nothing can be recovered"
+        return self._standing.parts
+
+    def __repr__(self) -> str:
+        return f"<Recovery: {self._patience!r}>"

@@ -1,0 +1,135 @@
+"""How an incoming migration stands: its stage, its times, its counts; what displays and results are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dest_node.announced import Announced
+from dest_node.lines import Lines
+from dest_node.parts import Parts
+from migemu.outcome import Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times
+from migemu.patience import Patience
+from migemu.ports import Clock
+from migemu.wire.codec import Limits
+from migemu.wire.messages import Agreed, Complete
+
+_MAP_CELLS = 512
+
+
+class Standing:
+    """Of one migration. Whoever runs it writes here; times in ns of the node's clock."""
+
+    def __init__(self, clock: Clock, lines: Lines, patience: Patience, limits: Limits) -> None:
+        self.stage = Stage.SETUP
+        self.times = Times()
+        self.announced: Announced | None = None
+        self.parts: Parts | None = None
+        self.complete: Complete | None = None
+        self.agreed: Agreed | None = None
+        self.payload_bytes = self.downtime_ns = self.bitmap_bytes = self.preempt_lost = 0
+        self.last_error = ""
+        self._first_piece_ns = self._last_piece_ns = 0
+        self._clock = clock
+        self._lines = lines
+        self._patience = patience
+        self._limits = limits
+
+    def began(self, **times: int) -> None:
+        """Something began, at these times (`Times`)."""
+        self.times = self.times._replace(**times)
+
+    def arrived(self, now: int) -> None:
+        """A piece has come."""
+        self._last_piece_ns = now
+        if not self._first_piece_ns:
+            self._first_piece_ns = now
+
+    @property
+    def progress(self) -> str:
+        """How much is here, in words."""
+        if self.parts is None:
+            return "nothing received"
+        received = self.parts.receiver.received
+        return f"{received.set_pages} of {received.total} base pages received"
+
+    @property
+    def waiting(self) -> str:
+        """Who waits for the source, in a sentence."""
+        if self.parts is None or not self.times.run:
+            return "The guest has not run here: it is at the source"
+        receiver = self.parts.receiver
+        return (
+            f"The guest is lost: {receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
+            f"that have not arrived ({self.progress})"
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The migration as it stands."""
+        parts = self.parts
+        return Snapshot(
+            now_ns=self._clock.now_ns(),
+            stage=self.stage,
+            geometry=self._limits.geometry,
+            memory_bytes=self.announced.advise.memory_bytes if self.announced else 0,
+            payload_bytes=self.payload_bytes,
+            wire_bytes=self._lines.received_bytes,
+            receiver=parts.receiver.statistics() if parts else None,
+            leaves=parts.memory.leaves() if parts else {},
+            table_bytes=parts.effects.look_at_tables() if parts else 0,
+            table_bytes_max=parts.effects.table_bytes_max if parts else 0,
+            times=self.times._replace(first_piece=self._first_piece_ns, last_piece=self._last_piece_ns),
+            cells=parts.receiver.overview(_MAP_CELLS) if parts else "",
+            recoveries=self._patience.count,
+            last_error=self.last_error,
+        )
+
+    def outcome(self) -> Outcome:
+        """Everything known now."""
+        parts, complete = self.parts, self.complete
+        advise = self.announced.advise if self.announced else None
+        blocktime = parts.guest.blocktime if parts else None
+        seen: dict[str, Any] = {}
+        if parts is not None:
+            ledger, effects = parts.guest.ledger, parts.effects
+            seen = {
+                "collapse_ns": effects.collapse_ns,
+                "collapse_stall_ns_max": effects.collapse_stall_ns_max,
+                "stalls": parts.guest.stalls.statistics() if parts.guest.stalls else None,
+                "corrupt": parts.integrity.corrupt,
+            }
+        return Outcome(
+            snapshot=self.snapshot(),
+            verified=bool(complete and complete.verified),
+            digest=complete.digest if complete else "",
+            downtime_ns=self.downtime_ns,
+            source_scenario=advise.scenario if advise else "{}",
+            image_bytes=advise.image_bytes if advise else 0,
+            blocktime=blocktime.statistics() if blocktime else None,
+            histogram=blocktime.latency.histogram() if blocktime else {},
+            reads=ledger.reads if parts else 0,
+            writes=ledger.writes if parts else 0,
+            unchecked=ledger.unrecorded if parts else 0,
+            recovery=self._recovery(),
+            certificate=self._certificate(),
+            **seen,
+        )
+
+    def _recovery(self) -> RecoveryStatistics:
+        patience = self._patience
+        return RecoveryStatistics(
+            patience.count, patience.paused_ns(self._clock.now_ns()), patience.errors, self.bitmap_bytes,
+            self.agreed.pages_lost if self.agreed else 0, self.preempt_lost,
+        )  # fmt: skip
+
+    def _certificate(self) -> Certificate | None:
+        """Once every byte was compared, and found to be the source's."""
+        complete, parts, agreed = self.complete, self.parts, self.agreed
+        if complete is None or not complete.verified or parts is None:
+            return None
+        return Certificate(
+            parts.receiver.received.total, complete.digest, agreed.digest if agreed else "",
+            parts.guest.ledger.writes, agreed is not None,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Standing {self.stage.value}, {self.progress}>"

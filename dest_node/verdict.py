@@ -1,0 +1,71 @@
+"""The verdict on one migration: the source's digests as they come, what they say of the memory here, and who signs.
+
+Rules
+    1. Digests come in order, one hugetlb page at a time; after a recovery they come from the start again.
+    2. The guest is stopped first: from then on nothing changes the memory.
+    3. The source signs what it has counted and hashed itself, or nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from dest_node.parts import Parts
+from migemu.errors import PeerError, VerificationError
+from migemu.mm.pages import Level, PageIndex
+from migemu.wire.codec import Limits
+from migemu.wire.messages import Agreed, Complete, Digests
+from migemu.wire.seal import seal_of
+
+
+class Verdict:
+    """Pronounced by `reach`."""
+
+    def __init__(self, limits: Limits) -> None:
+        """`limits` know the memory as soon as somebody does."""
+        self._limits = limits
+        self._came: dict[PageIndex, bytes] = {}
+        self._due = 0
+        self._news = asyncio.Event()
+        self._pronounced = Complete(False, "", "")
+
+    def digests_come(self) -> None:
+        """From the start."""
+        self._due = 0
+
+    def take(self, digests: Digests, payload: bytes) -> None:
+        """Those of one hugetlb page. PeerError when others were due."""
+        first = digests.first
+        if first != self._due:
+            raise PeerError(f"digests of page {first} came where those of page {self._due} were due")
+        if digests.seal and digests.seal != seal_of(first, payload):
+            raise PeerError(f"the digests of page {first} came corrupt")
+        self._due += self._limits.geometry.pages(Level.PUD)
+        self._came[first] = payload
+        self._news.set()
+
+    async def reach(self, parts: Parts) -> Complete:
+        """Compare every byte, when everything has arrived. What a vCPU died of is raised."""
+        await parts.guest.stop()
+        if (error := parts.guest.error) is not None:
+            raise error
+        for first in range(0, parts.receiver.received.total, self._limits.geometry.pages(Level.PUD)):
+            while first not in self._came:
+                self._news.clear()
+                await self._news.wait()
+            await parts.verification.compare(first, self._came[first])
+        problem = parts.verification.problem
+        self._pronounced = Complete(problem is None, parts.verification.digest, problem or "")
+        return self._pronounced
+
+    def countersigned(self, agreed: Agreed) -> None:
+        """The source has signed. VerificationError when its figures are others."""
+        ours = (self._limits.memory_pages, self._pronounced.digest)
+        if (agreed.pages, agreed.digest) != ours:
+            raise VerificationError(
+                f"the source signs for {agreed.pages} base pages with digest {agreed.digest}; here are {ours[0]} with "
+                f"{ours[1]}"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self._pronounced}, digests of page {self._due} are due>"

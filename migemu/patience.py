@@ -1,0 +1,126 @@
+"""How long a paused migration is worth waiting for, and when to try again: the same for both nodes. Pure.
+
+Rules
+    1. A node gives up when `recovery.timeout` has passed without progress since a connection was lost. Progress is a
+       base page that has arrived, or a connection that has lasted for as long.
+    2. Whoever breaks the protocol, or brings corrupt bytes, gets `recovery.errors_max` more connections between two
+       pieces of progress.
+    3. Tries come after `recovery.backoff_min`, then twice as long each, up to `recovery.backoff_max`, each shortened by
+       up to a half at random, so that many sources do not come at once.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import attrs
+
+from migemu import fields
+from migemu.units import format_time
+
+
+@attrs.frozen
+class Recovery:
+    """[recovery] - what becomes of a migration whose connections are lost after the switch."""
+
+    timeout: int = fields.time(
+        "60s", "how long to wait and try without progress before giving up; 0: a lost connection is the end"
+    )
+    backoff_min: int = fields.time("100ms", "how long the source waits before it connects again; doubles", least="1ms")
+    backoff_max: int = fields.time("5s", "the longest of these waits", least="1ms")
+    errors_max: int = fields.number(
+        int, 8, "how often the peer may break the protocol, or a piece come corrupt, without progress", 0, 1_000_000
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """The rules between settings."""
+        if self.backoff_max < self.backoff_min:
+            raise ValueError("backoff_max: it is shorter than backoff_min")
+
+
+class Backoff:
+    """When to try again."""
+
+    def __init__(self, settings: Recovery, rng: Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._tries = 0
+
+    def next_ns(self) -> int:
+        """How long to wait before the next try."""
+        wait = min(self._settings.backoff_max, self._settings.backoff_min << min(self._tries, 32))
+        self._tries += 1
+        return round(wait * (1 - self._rng.random() / 2))
+
+    def reset(self) -> None:
+        """The last try was worth it."""
+        self._tries = 0
+
+    def __repr__(self) -> str:
+        return f"<Backoff after {self._tries} tries>"
+
+
+class Patience:
+    """One node's."""
+
+    def __init__(self, settings: Recovery) -> None:
+        self.count = self.errors = 0
+        self._settings = settings
+        self._paused_ns = 0
+        self._pages = -1
+        self._since_ns: int | None = None  # the first loss without progress
+        self._paused_at: int | None = None
+        self._resumed_at: int | None = None
+        self._row = 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether the migration stands still."""
+        return self._paused_at is not None
+
+    def arrived(self, pages: int) -> bool:
+        """So many base pages are known to have arrived; whether that is progress."""
+        if pages <= self._pages:
+            return False
+        self._pages = pages
+        self._since_ns, self._row = None, 0
+        return True
+
+    def lost(self, now: int, broken: bool) -> None:
+        """The main connection was lost; `broken`: because somebody broke the protocol."""
+        if self._resumed_at is not None and now - self._resumed_at >= self._settings.timeout:
+            self._since_ns, self._row = None, 0
+        self._resumed_at = None
+        if self._since_ns is None:
+            self._since_ns = now
+        if self._paused_at is None:
+            self._paused_at = now
+        self.errors += broken
+        self._row += broken
+
+    def resumed(self, now: int) -> None:
+        """The migration goes on."""
+        self._paused_ns = self.paused_ns(now)
+        self._paused_at, self._resumed_at = None, now
+        self.count += 1
+
+    def paused_ns(self, now: int) -> int:
+        """The time spent in `paused` so far."""
+        return self._paused_ns + (now - self._paused_at if self._paused_at is not None else 0)
+
+    @property
+    def deadline_ns(self) -> int:
+        """Until when it is worth waiting; only after a loss."""
+        assert self._since_ns is not None
+        return self._since_ns + self._settings.timeout
+
+    def over(self, now: int) -> str:
+        """Why it is not worth waiting any longer; empty if it is."""
+        if self._row > self._settings.errors_max:
+            return f"{self._row} connections ended in errors without progress (recovery.errors_max)"
+        if self._since_ns is not None and now >= self.deadline_ns:
+            return f"no progress for {format_time(self._settings.timeout)} (recovery.timeout)"
+        return ""
+
+    def __repr__(self) -> str:
+        return f"<Patience after {self.count} recoveries, {self._row} errors in a row>"

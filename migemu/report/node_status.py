@@ -1,0 +1,180 @@
+"""How a node stands, for whoever asks: one JSON line over a local socket, and who may ask.
+
+    connect, read a line, closed
+
+Rules
+    1. The socket is `DIR/destination.sock` or `DIR/source.sock` where the node has an --out DIR; else it lies in the
+       user's runtime directory ($XDG_RUNTIME_DIR/migemu, or /tmp/migemu-UID), with the node's pid in its name.
+    2. Only the user may connect: mode 0600, set before anybody can.
+    3. Whoever asks gets one line and is shown out; nothing that a peer says is read. At most `ASKERS_MAX` at once.
+    4. A socket that nobody listens on any more is left from a node that was killed: the next node takes its place.
+    5. A node that cannot be asked (a directory that is read-only) says so once and runs all the same.
+
+A path of a socket has 107 bytes (unix(7)); longer ones are reached through the descriptor of their directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from migemu.errors import BrokenError, InputError
+from migemu.store.keeper import Protection
+
+SUFFIX: Final = ".sock"
+ASKERS_MAX: Final = 16
+LINE_BYTES_MAX: Final = 64 << 10
+_PATIENCE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """How a node stands. `sent_bytes` are a source's, `received_bytes` and what follows a destination's.
+
+    Bytes are of memory; `faults_waiting` are faults that are not resolved, `vcpus_waiting` who sleeps on them.
+    """
+
+    role: str
+    pid: int
+    migration: str
+    stage: str
+    memory_bytes: int
+    recoveries: int
+    last_error: str
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    mapped_bytes: int = 0
+    faults_waiting: int = 0
+    vcpus_waiting: int = 0
+    checkpoint: Protection | None = None
+
+    def line(self) -> str:
+        """One line of JSON."""
+        checkpoint = self.checkpoint._asdict() if self.checkpoint else None
+        return json.dumps(asdict(self) | {"checkpoint": checkpoint}, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, line: str | bytes) -> NodeStatus:
+        """What `line` tells. ValueError when it is no status of this version."""
+        fields: dict[str, Any] = json.loads(line)
+        try:
+            if fields.get("checkpoint"):
+                fields["checkpoint"] = Protection(**fields["checkpoint"])
+            return cls(**fields)
+        except (TypeError, AttributeError):
+            raise ValueError("it is no status of this version of migemu") from None
+
+
+def runtime_directory() -> Path:
+    """Where the sockets of nodes without --out lie. InputError when it is somebody else's."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    path = Path(base) / "migemu" if base else Path(f"/tmp/migemu-{os.getuid()}")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be used: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InputError(f"{path}: is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR")
+    return path
+
+
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """An address of `path` that is short enough."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+class StatusSocket:
+    """The door of one node. `status` is asked anew for each that asks."""
+
+    def __init__(self, path: Path, status: Callable[[], NodeStatus]) -> None:
+        self.path = path
+        self._status = status
+        self._askers = 0
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen. BrokenError when the socket cannot be made, or another node answers there."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            bound = self._bound()
+        except OSError as error:
+            raise BrokenError(f"{self.path}: no status can be asked there: {error.strerror}") from None
+        self._server = await asyncio.start_unix_server(self._asked, sock=bound)
+
+    def _bound(self) -> socket.socket:
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            with _address(self.path) as address:
+                try:
+                    bound.bind(address)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or not self._is_stale(address):
+                        raise
+                    self.path.unlink()
+                    bound.bind(address)
+                Path(address).chmod(0o600)  # before it listens: until then nobody can connect
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def _is_stale(self, address: str) -> bool:
+        if not stat.S_ISSOCK(self.path.lstat().st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_PATIENCE_S)
+            return probe.connect_ex(address) == errno.ECONNREFUSED
+
+    async def _asked(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._askers += 1
+        try:
+            if self._askers <= ASKERS_MAX:
+                writer.write((self._status().line() + "\n").encode())
+                async with asyncio.timeout(_PATIENCE_S):
+                    await writer.drain()
+        except (OSError, TimeoutError):
+            pass  # whoever asked has left, or does not read
+        finally:
+            self._askers -= 1
+            writer.close()
+
+    async def close(self) -> None:
+        """Stop listening, and take the socket away."""
+        if self._server is not None:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+
+
+def ask(path: Path) -> NodeStatus:
+    """The status of the node at the socket `path`. BrokenError tells in a line why there is none."""
+    received = b""
+    try:
+        with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_PATIENCE_S)
+            connection.connect(address)
+            while len(received) <= LINE_BYTES_MAX and (part := connection.recv(4096)):
+                received += part
+        return NodeStatus.parse(received)
+    except ConnectionRefusedError:
+        raise BrokenError(f"{path}: the node is gone; it was killed, and its socket was left behind") from None
+    except TimeoutError:
+        raise BrokenError(f"{path}: the node does not answer; is it stopped?") from None
+    except OSError as error:
+        raise BrokenError(f"{path}: no node can be asked there: {error.strerror}") from None
+    except ValueError:
+        raise BrokenError(f"{path}: what answers there is no node of this version of migemu") from None

@@ -1,0 +1,123 @@
+"""Which faults have hit which message in which state: what was reached of all that can be, as a table.
+
+What can be follows from the tables of `migemu.wire.states`: whatever a role may say in a state, on either channel, can
+be hit by every fault that acts on a message, on its connection, or on a node while it is on its way.
+
+Rules
+    1. The state is that of the speaker before it says the message, as told by what has arrived so far.
+    2. A fault at a byte counts by where that is: `between` two messages, in the `header`, in the `payload`.
+    3. Alive can be said in every state; it is counted in those that last (`running`). Failed is a connection's last
+       word, and is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from rich.table import Table
+
+from migemu.sim.hazards import Fault
+from migemu.wire.messages import (
+    Alive,
+    ChannelRole,
+    DeviceState,
+    Digests,
+    Message,
+    Page,
+    ReceivedBitmap,
+)
+from migemu.wire.states import PREEMPT_TRANSITIONS, TRANSITIONS, Role, State
+
+#: Those that may have a payload.
+_CARRIERS: Final = (DeviceState, Page, Digests, ReceivedBitmap)
+_PARTED: Final = {
+    Fault.CUT: ("between", "header", "payload"),
+    Fault.TRUNCATE: ("header", "payload"),
+    Fault.CORRUPT: ("header", "payload"),
+}
+#: They are not about a message: release undoes, fail_recovery cuts.
+_APART: Final = (Fault.RELEASE, Fault.FAIL_RECOVERY)
+
+
+class Said(NamedTuple):
+    """A message in a state."""
+
+    channel: ChannelRole
+    role: Role
+    state: State
+    kind: type[Message]
+
+    def __str__(self) -> str:
+        where = "" if self.channel is ChannelRole.MAIN else " (preempt)"
+        return f"{self.role.value} {self.state.value}: {self.kind.__name__}{where}"
+
+
+class Kind(NamedTuple):
+    """A fault, and in which part of a message, where that is told."""
+
+    fault: Fault
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fault.value} {self.part}".strip()
+
+
+def part_of(fault: Fault, byte: int, header_bytes: int) -> str:
+    """In which part of a message with so many bytes of prefix and header a fault at `byte` is."""
+    if fault not in _PARTED:
+        return ""
+    if fault is Fault.CUT and byte == 0:
+        return "between"
+    return "header" if byte < header_bytes else "payload"
+
+
+def can_be() -> dict[Said, tuple[Kind, ...]]:
+    """Every message in every state in which it may be said, with the faults that can hit it."""
+    rows = [Said(ChannelRole.MAIN, *key) for key in TRANSITIONS]
+    rows += [Said(ChannelRole.MAIN, role, State.RUNNING, Alive) for role in Role]
+    rows += [Said(ChannelRole.PREEMPT, Role.SOURCE, *key) for key in PREEMPT_TRANSITIONS]
+    kinds = [Kind(fault, part) for fault in Fault if fault not in _APART for part in _PARTED.get(fault, ("",))]
+    return {
+        said: tuple(kind for kind in kinds if kind.part != "payload" or said.kind in _CARRIERS) for said in rows
+    }  # fmt: skip
+
+
+class Coverage:
+    """What was reached, and how often."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[Said, Kind], int] = {}
+
+    def hit(self, said: Said, kind: Kind) -> None:
+        """`kind` has hit `said`."""
+        self.counts[said, kind] = self.counts.get((said, kind), 0) + 1
+
+    def add(self, other: Coverage) -> None:
+        """What another one has reached is reached here."""
+        for key, count in other.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + count
+
+    def missing(self) -> list[tuple[Said, Kind]]:
+        """What can be, and was not reached."""
+        return [(said, kind) for said, kinds in can_be().items() for kind in kinds if (said, kind) not in self.counts]
+
+    def table(self) -> Table:
+        """A row for each message in a state, a column for each fault: how often; `-` where it was not reached."""
+        rows = can_be()
+        columns = list(dict.fromkeys(kind for kinds in rows.values() for kind in kinds))
+        table = Table("state: message", title=str(self), title_justify="left", padding=(0, 1))
+        for kind in columns:
+            table.add_column(str(kind).replace(" ", "\n"), justify="right")
+        for said, kinds in rows.items():
+            table.add_row(str(said), *(self._cell(said, kind, kinds) for kind in columns))
+        return table
+
+    def _cell(self, said: Said, kind: Kind, kinds: Iterable[Kind]) -> str:
+        if kind not in kinds:
+            return ""
+        return str(self.counts.get((said, kind), "-"))
+
+    def __str__(self) -> str:
+        total = sum(len(kinds) for kinds in can_be().values())
+        return f"{total - len(self.missing())} of {total} combinations of state, message and fault reached"

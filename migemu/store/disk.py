@@ -1,0 +1,72 @@
+"""The file operations of a checkpoint, one by one: the seam at which a test can stop the world between any two.
+
+Rules
+    1. Everything that a checkpoint does to its directory goes through here, but for what is stored to mapped memory.
+    2. Each method is one step: done, or OSError. A `write` that the disk takes in part is an error (ENOSPC).
+    3. What is written is durable after `sync`; what is created, renamed or removed after `sync_directory` (fsync(2):
+       syncing a file does not sync the entry of the directory that names it).
+
+A file that is mapped is synced as any other: fdatasync writes back what was stored through a shared mapping too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+
+class Disk:
+    """The real one."""
+
+    def create(self, path: Path) -> int:
+        """An empty file of this user's alone; its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: Path) -> int:
+        """A file that exists, to read and write; its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Give a file `size` bytes of zeros, with room on the disk for all of them: a mapping cannot be told ENOSPC."""
+        os.posix_fallocate(descriptor, 0, size)
+
+    def lock(self, directory: Path) -> int | None:
+        """Take a directory for as long as the descriptor is open; None when somebody else has it."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Append `data`, all of it."""
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def sync(self, descriptor: int) -> None:
+        """What the file holds is durable."""
+        os.fdatasync(descriptor)
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Rename `old` to `new`, in the place of what was there: all at once, or not at all."""
+        old.replace(new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def sync_directory(self, path: Path) -> None:
+        """The names in a directory are durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """The descriptor is not used any more."""
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""DIR/migration.json: what a source has to know about its migration to go on with it after it was killed.
+
+Rules
+    1. `switched` is durable before the guest stops here: a source that finds it without knows that the guest never
+       left. With it, the destination knows: it asks for the switch again if it has not heard of it.
+    2. Replaced as a whole (write, fsync, rename, fsync of the directory): it is never half.
+    3. The image must be the same: size, time of change, and a digest over samples of it. It is not proof against
+       someone who means it; the final comparison of all bytes is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import xxhash
+
+from migemu.errors import BrokenError, InputError
+from migemu.scenario import Scenario, from_mapping
+from migemu.store.disk import Disk
+from migemu.units import KIB
+
+NAME: Final = "migration.json"
+_VERSION: Final = 1
+_SAMPLES: Final = 64
+_SAMPLE_BYTES: Final = 4 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One migration as its source knows it. `image` is empty where the memory is a seeded pattern."""
+
+    migration: str
+    host: str
+    port: int
+    image: dict[str, Any]
+    scenario: dict[str, Any]
+    switched: bool = False
+    downtime_ns: int = 0
+    completed: bool = False
+
+    @classmethod
+    def of(cls, migration: str, host: str, port: int, scenario: Scenario) -> Migration:
+        """One that begins. InputError when the image cannot be read."""
+        return cls(migration, host, port, _identity(scenario.memory.image), scenario.resolved())
+
+    def resumable(self) -> Scenario:
+        """Its scenario. InputError tells why it cannot go on: the guest never left, it is over, the image changed."""
+        if self.completed:
+            raise InputError("that migration was completed; there is nothing to recover")
+        if not self.switched:
+            raise InputError(
+                "the guest had not left when that source ended: it runs here; start a new migration without --recover"
+            )
+        scenario = from_mapping(self.scenario, NAME)
+        if _identity(scenario.memory.image) != self.image:
+            raise InputError(
+                f"{scenario.memory.image}: is not the image that the migration began with; the guest at the "
+                "destination needs that one"
+            )
+        return scenario
+
+
+class Record:
+    """The file in `directory`, kept as the migration goes on."""
+
+    def __init__(self, directory: Path, migration: Migration) -> None:
+        self._directory = directory
+        self._migration = migration
+
+    def save(self, **changes: Any) -> None:
+        """Make `changes` durable. BrokenError when the disk does not take it."""
+        self._migration = replace(self._migration, **changes)
+        disk, path = Disk(), self._directory / NAME
+        text = json.dumps({"version": _VERSION, **asdict(self._migration)}, indent=2) + "\n"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            descriptor = disk.create(new)
+            try:
+                disk.write(descriptor, text.encode())
+                disk.sync(descriptor)
+            finally:
+                disk.close(descriptor)
+            disk.replace(new, path)
+            disk.sync_directory(self._directory)
+        except OSError as error:
+            raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def load(directory: Path) -> Migration:
+    """What DIR/migration.json says. InputError when there is none, or it is none."""
+    path = directory / NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("version") != _VERSION:
+            raise InputError(f"{path}: is of another version of migemu")
+        return Migration(**values)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; give the DIR of the source's --out") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{path}: is not the record of a migration") from None
+
+
+def _identity(image: str) -> dict[str, Any]:
+    """Size, time of change and a digest of samples of a file; nothing of none."""
+    if not image:
+        return {}
+    try:
+        with Path(image).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            hashed = xxhash.xxh3_64()
+            for sample in range(_SAMPLES + 1):
+                file.seek(max(0, size - _SAMPLE_BYTES) * sample // _SAMPLES)
+                hashed.update(file.read(_SAMPLE_BYTES))
+            changed_ns = os.fstat(file.fileno()).st_mtime_ns
+    except OSError as error:
+        raise InputError(f"{image}: cannot be read: {error.strerror}") from None
+    return {"path": str(Path(image).absolute()), "bytes": size, "mtime_ns": changed_ns, "sample": hashed.hexdigest()}

@@ -1,0 +1,157 @@
+"""What is said to the destination and heard from it: judged, awaited, over whichever connections there are.
+
+Rules
+    1. Every message, in and out, is judged by the tables of the protocol before it counts.
+    2. What is heard is kept until somebody waits for it, once; a lost main connection takes it away (`forget`).
+    3. After the verdict, or once this side has given up, nothing is heard any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError
+from migemu.mm.pages import Geometry
+from migemu.ports import Channel, Clock, Network
+from migemu.scenario import Net
+from migemu.wire.bitmap import BitmapReader
+from migemu.wire.codec import Limits, Sized
+from migemu.wire.messages import (
+    ChannelRole,
+    Complete,
+    Failed,
+    Message,
+    Ready,
+    ReceivedBitmap,
+    Recover,
+    Request,
+    Resumed,
+    Running,
+)  # fmt: skip
+from migemu.wire.states import Legality, Role
+from source_node.lines import Lines
+
+MAIN = ChannelRole.MAIN
+
+
+class Speaker(Protocol):
+    """Who speaks with the destination."""
+
+    def requested(self, request: Request) -> None:
+        """A fault there asks for pieces."""
+
+    def gave_up(self, error: GaveUpError) -> None:
+        """The destination has given up the migration."""
+
+    def lost(self, role: ChannelRole, error: MigemuError | None) -> None:
+        """The connection of `role` is over, or of no use."""
+
+
+class Conversation:
+    """One migration's."""
+
+    def __init__(self, speaker: Speaker, network: Network, clock: Clock, net: Net, limits: Limits) -> None:
+        self.legality = Legality()
+        self.lines = Lines(self, network, clock, net, limits)
+        self.over = False
+        #: Whether Run has been said: from then on a connection that is refused may be followed by another.
+        self.run_said = False
+        self._speaker = speaker
+        self._limits = limits
+        self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
+        self._bitmap: BitmapReader | None = None
+
+    # --- out ---
+
+    def main(self) -> Channel:
+        """The main channel. BrokenError when it is lost."""
+        main = self.lines.get(MAIN)
+        if main is None:
+            raise BrokenError("the main connection was lost")
+        return main
+
+    def say(self, message: Message, role: ChannelRole = MAIN, payload: Sized | None = None) -> None:
+        """Say something. BrokenError when the connection is lost."""
+        channel = self.lines.get(role)
+        if channel is None:
+            raise BrokenError(f"the {role.value} connection was lost")
+        self.legality.said(Role.SOURCE, message, role)
+        channel.send(message, payload)
+
+    def give_up(self, reason: str) -> None:
+        """Tell the destination why, if it can still be told."""
+        main = self.lines.get(MAIN)
+        if main is not None and not self.over:
+            try:
+                main.send(Failed(reason, True))
+            except MigemuError:
+                pass
+        self.over = True
+
+    async def ask_what_is_there(self) -> BitmapReader | None:
+        """Recover: which pages have arrived. None: the destination has not heard Run."""
+        geometry: Geometry = self._limits.geometry
+        bitmap = self._bitmap = BitmapReader(geometry, self._limits.memory_pages)
+        self.say(Recover())
+        answer = await self.until(Recover)
+        self._bitmap = None
+        return None if isinstance(answer, Ready) else bitmap
+
+    async def until(self, kind: type[Message]) -> Message:
+        """Wait for a message of the destination."""
+        message = await self._awaits(kind)
+        del self._awaited[kind]
+        return message
+
+    def forget(self) -> None:
+        """The main connection is lost: close the others, and wait for nothing that was to come."""
+        self.lines.cut_all()
+        self._awaited.clear()
+        self._bitmap = None
+
+    # --- in ---
+
+    def announced(self, role: ChannelRole, message: Message) -> None:
+        """A message of the destination begins: may it say that now?"""
+        self.legality.said(Role.DESTINATION, message, role)
+
+    def received(self, message: Message, payload: bytes) -> None:
+        """A message of the destination, judged already."""
+        if self.over:
+            return
+        if isinstance(message, Request):
+            self._speaker.requested(message)
+        elif isinstance(message, Failed):
+            if message.over or not self.run_said:
+                self._speaker.gave_up(GaveUpError(f"the destination gave up: {message.reason}"))
+            else:
+                self.lines.cut(MAIN)
+                self._speaker.lost(MAIN, PeerError(f"the destination refused: {message.reason}"))
+        elif isinstance(message, ReceivedBitmap):
+            if self._bitmap is None:
+                raise PeerError("a bitmap came that nobody asked for")
+            self._bitmap.take(message, payload)
+            if self._bitmap.complete:
+                self._answered(Recover, message)
+        elif isinstance(message, Ready):
+            self._answered(Ready if self._bitmap is None else Recover, message)
+        elif isinstance(message, Complete | Running | Resumed):
+            self.over = isinstance(message, Complete)
+            self._answered(type(message), message)
+
+    def lost(self, role: ChannelRole, error: MigemuError | None) -> None:
+        """The connection of `role` is over."""
+        if not self.over:
+            self._speaker.lost(role, error)
+
+    def _awaits(self, kind: type[Message]) -> asyncio.Future[Message]:
+        return self._awaited.setdefault(kind, asyncio.get_running_loop().create_future())
+
+    def _answered(self, kind: type[Message], message: Message) -> None:
+        waiter = self._awaits(kind)
+        if not waiter.done():
+            waiter.set_result(message)
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self.legality!r}, {self.lines!r}>"

@@ -1,0 +1,41 @@
+"""How a migration ended, seen from its source: what it knows, and, where it failed, where the guest is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from migemu.errors import GaveUpError, MigemuError
+from source_node.sender import SenderStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOutcome:
+    """What the source knows at the end. Times in ns."""
+
+    verified: bool
+    digest: str
+    downtime_ns: int
+    wire_bytes: int
+    sender: SenderStatistics
+    recoveries: int = 0
+
+
+def explained(error: BaseException, run_said: bool, missing: int, pages: int) -> BaseException:
+    """The error, if it is one that is told, with where the guest is.
+
+    `missing` of `pages` base pages are not known to have arrived.
+    """
+    if isinstance(error, MigemuError):
+        error.args = (f"{error}. {_whereabouts(error, run_said, missing, pages)}",)
+    return error
+
+
+def _whereabouts(error: MigemuError, run_said: bool, missing: int, pages: int) -> str:
+    if not run_said:
+        return "The guest runs on at the source, whose image is unchanged"
+    if isinstance(error, GaveUpError):
+        return "The guest was at the destination; the source's image is unchanged"
+    return (
+        f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; the "
+        "source's image is unchanged: go on with migemu-source --recover DIR"
+    )

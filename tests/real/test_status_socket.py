@@ -1,0 +1,191 @@
+"""`migemu status`: real sockets, asked by real askers, patient and not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from migemu.cli import main
+from migemu.errors import BrokenError, InputError
+from migemu.report.node_status import ASKERS_MAX, NodeStatus, StatusSocket, ask, runtime_directory
+from migemu.store.keeper import Protection
+from migemu.units import GIB, SECOND
+
+DESTINATION = NodeStatus(
+    "destination", 4711, "0" * 32, "paused", GIB, 2, "the source has been silent for 10s", received_bytes=GIB // 2,
+    mapped_bytes=GIB // 4, faults_waiting=7, vcpus_waiting=4, checkpoint=Protection(9, 3 * SECOND, 5, 100, 200, ""),
+)  # fmt: skip
+SOURCE = NodeStatus("source", 4712, "0" * 32, "run", GIB, 0, "", sent_bytes=GIB // 3)
+
+
+async def opened(path: Path, status: NodeStatus = DESTINATION) -> StatusSocket:
+    door = StatusSocket(path, lambda: status)
+    await door.open()
+    return door
+
+
+async def run(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, ["status", *arguments], env={"COLUMNS": "140"})
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    (tmp_path / "runtime").mkdir()
+    return tmp_path
+
+
+async def test_whoever_asks_is_told_in_one_line_and_shown_out(tmp_path: Path) -> None:
+    path = tmp_path / "destination.sock"
+    door = await opened(path)
+    reader, writer = await asyncio.open_unix_connection(path)
+    text = await reader.read()
+    assert text.endswith(b"\n")
+    assert text.count(b"\n") == 1
+    assert json.loads(text)["checkpoint"]["age_ns"] == 3 * SECOND
+    assert NodeStatus.parse(text) == DESTINATION
+    writer.close()
+    assert await asyncio.to_thread(ask, path) == DESTINATION
+    await door.close()
+    assert not path.exists()
+
+
+async def test_only_the_user_may_ask(tmp_path: Path) -> None:
+    door = await opened(tmp_path / "destination.sock")
+    assert stat.S_IMODE(door.path.stat().st_mode) == 0o600
+    await door.close()
+
+
+async def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    door = await opened(tmp_path / ("d" * 100) / ("e" * 100) / "destination.sock")
+    assert await asyncio.to_thread(ask, door.path) == DESTINATION
+    await door.close()
+
+
+async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "source.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(BrokenError, match="the node is gone; it was killed"):
+        ask(path)
+    door = await opened(path, SOURCE)
+    assert await asyncio.to_thread(ask, path) == SOURCE
+    with pytest.raises(BrokenError, match="Address already in use"):
+        await StatusSocket(path, lambda: DESTINATION).open()
+    assert await asyncio.to_thread(ask, path) == SOURCE
+    await door.close()
+
+
+async def test_what_is_no_socket_is_not_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "source.sock"
+    path.write_text("precious")
+    with pytest.raises(BrokenError, match="no status can be asked there: Address already in use"):
+        await StatusSocket(path, lambda: DESTINATION).open()
+    assert path.read_text() == "precious"
+
+
+async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BrokenError, match="no status can be asked there"):
+        await StatusSocket(tmp_path / "file" / "source.sock", lambda: DESTINATION).open()
+
+
+async def test_many_who_ask_and_do_not_read_keep_nobody_from_asking(tmp_path: Path) -> None:
+    door = await opened(tmp_path / "destination.sock")
+    idle = [await asyncio.open_unix_connection(door.path) for _ in range(3 * ASKERS_MAX)]
+    assert await asyncio.to_thread(ask, door.path) == DESTINATION
+    for _, writer in idle:
+        writer.close()
+    await door.close()
+
+
+async def test_the_nodes_of_a_directory_are_shown_as_a_table(short: Path) -> None:
+    doors = [await opened(short / "out" / "destination.sock"), await opened(short / "out" / "source.sock", SOURCE)]
+    shown = await run(str(short / "out"))
+    assert shown.exit_code == 0
+    for text in ("destination 4711", "source 4712", "paused", "512M", "4 vCPUs, 7 faults", "9, 3s old", "been silent"):
+        assert text in shown.output
+    lines = (await run(str(short / "out"), "--json")).output.splitlines()
+    assert [NodeStatus.parse(line) for line in lines] == [DESTINATION, SOURCE]
+    one = await run(str(doors[1].path), "--json")
+    assert [NodeStatus.parse(line) for line in one.output.splitlines()] == [SOURCE]
+    for door in doors:
+        await door.close()
+
+
+async def test_without_a_directory_the_nodes_of_the_runtime_directory_are_asked(short: Path) -> None:
+    nobody = await run()
+    assert nobody.exit_code == 2
+    assert "no node of yours runs without --out" in nobody.output
+    door = await opened(runtime_directory() / "source-4712.sock", SOURCE)
+    assert "source 4712" in (await run()).output
+    await door.close()
+
+
+async def test_lost_protection_is_shown(short: Path) -> None:
+    lost = NodeStatus(
+        "destination", 1, "0" * 32, "run", GIB, 0, "", checkpoint=Protection(1, 1, 1, 1, 1, "No space left on device")
+    )
+    door = await opened(short / "destination.sock", lost)
+    assert "LOST: No space left on device" in (await run(str(short))).output
+    await door.close()
+
+
+async def answering(path: Path, text: bytes) -> asyncio.Server:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        writer.close()
+
+    return await asyncio.start_unix_server(answer, path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{}\n", b"[]\n", b"null\n", b"\xff\xff\n", b"x" * 200_000, b'{"checkpoint": 3}\n']
+)
+async def test_an_answer_that_is_no_status_is_told_in_one_line(text: bytes, short: Path) -> None:
+    server = await answering(short / "source.sock", text)
+    shown = await run(str(short))
+    assert shown.exit_code == 3
+    assert "is no node of this version of migemu" in shown.output
+    assert "Traceback" not in shown.output
+    server.close()
+    await server.wait_closed()
+
+
+def test_bad_input_is_told_in_one_line(short: Path) -> None:
+    (short / "file").write_text("")
+    for argument, told in (
+        ("nowhere", "No such file"),
+        ("file", "neither a directory nor"),
+        (".", "no node runs with"),
+    ):
+        shown = CliRunner().invoke(main, ["status", str(short / argument)])
+        assert shown.exit_code == 2
+        assert told in shown.output.replace("\n", " ")
+
+
+def test_a_runtime_directory_of_somebody_else_is_refused(short: Path) -> None:
+    runtime_directory().chmod(0o755)
+    with pytest.raises(InputError, match="not a directory of yours alone"):
+        runtime_directory()
+    runtime_directory_path = short / "runtime" / "migemu"
+    runtime_directory_path.rmdir()
+    os.symlink("/", runtime_directory_path)
+    with pytest.raises(InputError, match="not a directory of yours alone"):
+        runtime_directory()
+
+
+def test_a_node_that_is_stopped_does_not_hold_whoever_asks(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migemu.report.node_status._PATIENCE_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(short / "source.sock"))
+        stopped.listen()
+        with pytest.raises(BrokenError, match="does not answer; is it stopped"):
+            ask(short / "source.sock")

@@ -1,0 +1,36 @@
+"""Digests of pieces: changed bytes and a changed place both show."""
+
+from __future__ import annotations
+
+import pytest
+
+from migemu.mm.pages import Level, PieceRun
+from migemu.wire.seal import opened, sealed
+
+RUN = PieceRun(8, 2, Level.PTE)
+DIGESTS = bytes(range(16))
+
+
+def test_what_was_sealed_is_opened() -> None:
+    assert opened(RUN, False, sealed(RUN, False, DIGESTS)) == DIGESTS
+    assert opened(RUN, True, sealed(RUN, True)) == b""
+
+
+@pytest.mark.parametrize(
+    ("run", "urgent"),
+    [
+        (PieceRun(9, 2, Level.PTE), False),
+        (PieceRun(8, 1, Level.PTE), False),
+        (PieceRun(8, 2, Level.PMD), False),
+        (RUN, True),
+    ],
+)
+def test_another_place_is_another_seal(run: PieceRun, urgent: bool) -> None:
+    assert opened(run, urgent, sealed(RUN, False, DIGESTS)) is None
+
+
+@pytest.mark.parametrize("at", range(24))
+def test_every_flipped_byte_shows(at: int) -> None:
+    flipped = bytearray(sealed(RUN, False, DIGESTS))
+    flipped[at] ^= 1
+    assert opened(RUN, False, bytes(flipped)) is None
