@@ -25,7 +25,7 @@ class Verdict:
         """`limits` know the memory as soon as somebody does."""
         self._limits = limits
         self._came: dict[PageIndex, bytes] = {}
-        self._due = 0
+        self._due = self._compared = 0
         self._news = asyncio.Event()
         self._pronounced = Complete(False, "", "")
 
@@ -41,8 +41,9 @@ class Verdict:
         if digests.seal and digests.seal != seal_of(first, payload):
             raise PeerError(f"the digests of page {first} came corrupt")
         self._due += self._limits.geometry.pages(Level.PUD)
-        self._came[first] = payload
-        self._news.set()
+        if first >= self._compared:
+            self._came[first] = payload
+            self._news.set()
 
     async def reach(self, parts: Parts) -> Complete:
         """Compare every byte, when everything has arrived. What a vCPU died of is raised."""
@@ -53,7 +54,8 @@ class Verdict:
             while first not in self._came:
                 self._news.clear()
                 await self._news.wait()
-            await parts.verification.compare(first, self._came[first])
+            self._compared = first + 1  # what comes again of it is not needed
+            await parts.verification.compare(first, self._came.pop(first))
         problem = parts.verification.problem
         self._pronounced = Complete(problem is None, parts.verification.digest, problem or "")
         return self._pronounced

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
-from migemu.errors import BrokenError
+from migemu.errors import BrokenError, PeerError
 from migemu.patience import Backoff
 from migemu.ports import Clock
 from migemu.scenario import Scenario
@@ -54,11 +54,12 @@ class PreemptChannel:
                     await self._regain()
                 try:
                     await self._talk.lines.connect(PREEMPT, host, port, once=True)
-                except BrokenError:
+                except (BrokenError, PeerError):
                     await self._wait()
                     continue
                 self._talk.say(Hello(PREEMPT, self._migration, True), PREEMPT)
                 self._sender.preempt_back()
+                self._pusher.urgent()  # what was asked for meanwhile, and waited for room on the main channel
             self._gone.clear()
             await self._gone.wait()
 

@@ -100,6 +100,7 @@ class Pusher:
                     turn_bytes = 0
         finally:
             self.pushing = False
+        self.urgent()  # what was left to the loop
 
     def _send(self, run: PieceRun, role: ChannelRole, *, urgent: bool) -> int:
         """Send the pieces of a run, zero pieces without their bytes; the payload bytes sent."""

@@ -237,8 +237,12 @@ class Source:
             await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
             try:
                 return await self._talk.lines.connect(MAIN, *self._address, once=True)
-            except BrokenError as error:
+            except VersionError:
+                raise
+            except (BrokenError, PeerError) as error:
                 self._loss = error
+                if isinstance(error, PeerError):
+                    self._patience.lost(clock.now_ns(), broken=True)
 
     async def _transfer(self, answer: type[Message]) -> Complete:
         """Send all there is to send; the verdict."""

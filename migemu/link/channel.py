@@ -122,7 +122,9 @@ class TcpChannel(asyncio.BufferedProtocol):
         """Where the next bytes belong."""
         if self._closing:
             return memoryview(bytearray(_DISCARD_BYTES))  # whatever still comes is not wanted any more
-        return self._decoder.get_buffer() if self._gate is None else self._gate.get_buffer()
+        if self._gate is None:
+            return self._decoder.get_buffer()
+        return self._gate.get_buffer()[: self._net.read_hot if self._busy_poll.hot else None]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have been received where they belong."""

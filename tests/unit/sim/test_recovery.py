@@ -15,6 +15,7 @@ from migemu.sim.world import World
 from migemu.simulate import Services
 from migemu.trace.events import Event, Happening
 from migemu.trace.recorder import MemoryRecorder
+from migemu.units import SECOND
 from tests.unit.sim.played import LIVELY, scenario
 
 #: What a cut may hit: the way, the message, how many of them, at how many bytes.
@@ -62,7 +63,9 @@ class Told(Services):
 def play(settings: Scenario, *hazards: str) -> tuple[Outcome, list[Event], World]:
     """One world with hazards, every rule watching."""
     recorder = MemoryRecorder()
-    world = World(settings, Services(), recorder, hazards=[parse(hazard) for hazard in hazards])
+    world = World(
+        settings, Services(), recorder, hazards=[parse(hazard) for hazard in hazards], time_max_ns=200 * SECOND
+    )
     outcome = world.run()
     assert not world.watch.violations
     return outcome, recorder.events, world
@@ -168,6 +171,20 @@ def test_a_preempt_channel_that_is_lost_alone_stops_nothing() -> None:
     assert outcome.recovery.paused_ns == 0
     stages = [event.detail for event in events if event.event is Happening.STATE]
     assert "paused" not in stages
+
+
+def test_what_was_asked_for_before_the_preempt_channel_is_back_is_not_forgotten() -> None:
+    """The requests find the main channel full, and the preempt channel is back before it has room."""
+    settings = scenario(LIVELY, {"push.piece": "2M", "scenario.seed": 866})
+    outcome, events, _ = play(settings, "cut main->source Request 1 byte 9", "cut main->destination Hello 2 byte 0")
+    whole(outcome, events)
+
+
+def test_a_preempt_channel_that_looks_alive_is_found_out_by_its_silence() -> None:
+    settings = scenario(LIVELY, {"push.hold": "30s", "net.idle_timeout": "1s", "guest.workload": "sequential"})
+    outcome, events, _ = play(settings, "half_open preempt->destination Page 2")
+    whole(outcome, events)
+    assert (outcome.recovery.count, outcome.recovery.preempt_lost) == (0, 1)
 
 
 def test_vcpus_run_on_where_their_pages_are_here() -> None:
