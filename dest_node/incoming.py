@@ -169,8 +169,8 @@ class Incoming:
         self._emit(Happening.POLICY, detail=" ".join((self._scenario.collapse.policy, *promises(policy))))
         costs = self._scenario.costs.model(geometry, self._scenario.guest.vcpus)
         receiver = self._make_receiver(
-            geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece, collapse_ns=costs.collapse_ns
-        )
+            geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece,
+            hgm=self._scenario.memory.hgm, collapse_ns=costs.collapse_ns)  # fmt: skip
         effects = Effects(receiver, memory, costs, self._clock, self._tracer, self._ask, self._finish, self._spawn)
         self._parts = Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger))
         self._page_bytes = geometry.page_bytes

@@ -21,6 +21,8 @@ Rules:
    again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
 5. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
+6. Without HGM there is one size, the hugetlb page: it is continued when all of it has been received (Keep until then),
+   a fault asks for all of it, and no policy is asked.
 """
 
 from __future__ import annotations
@@ -30,12 +32,18 @@ from typing import NamedTuple
 
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
 from migemu.outcome import ReceiverStatistics
-from migemu.policy.collapse import CollapsePolicy, TimedCollapsePolicy
+from migemu.policy.collapse import CollapsePolicy, Never, TimedCollapsePolicy
 from migemu.ports import Collapsed
 
 
 class Continue(NamedTuple):
     """UFFDIO_CONTINUE each piece of the run; its waiters are woken by it."""
+
+    run: PieceRun
+
+
+class Keep(NamedTuple):
+    """The run is new, and stays unmapped until all of its hugetlb page is here. Nothing to carry out but to note it."""
 
     run: PieceRun
 
@@ -70,7 +78,7 @@ class Finish(NamedTuple):
     """Everything has arrived and is mapped as the policy wants it."""
 
 
-Effect = Continue | Collapse | Wake | Ask | Refuse | Finish
+Effect = Continue | Keep | Collapse | Wake | Ask | Refuse | Finish
 
 
 class Receiver:
@@ -83,9 +91,10 @@ class Receiver:
         policy: CollapsePolicy,
         *,
         urgent_piece: Level,
+        hgm: bool = True,
         collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
     ) -> None:
-        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`.
+        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`, without `hgm` for all of 1G in them.
 
         `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
         `level` in the place of `leaves` by level. Without it, every collapse is thought to be free.
@@ -94,7 +103,8 @@ class Receiver:
         self.now_ns = 0
         self.received_pages = PageBitmap(geometry, pages)
         self.mapped_pages = PageBitmap(geometry, pages)
-        self._policy = policy
+        self._hgm = hgm
+        self._policy = policy = policy if hgm else Never(geometry)
         self._timed = policy if isinstance(policy, TimedCollapsePolicy) else None
         self._collapse_ns = collapse_ns
         self._urgent_piece = urgent_piece
@@ -165,7 +175,19 @@ class Receiver:
         else:
             for fresh_run in fresh_runs:
                 self._pieces[fresh_run.level] += fresh_run.count
-        return [Continue(fresh_run) for fresh_run in fresh_runs]
+        if self._hgm:
+            return [Continue(fresh_run) for fresh_run in fresh_runs]
+        return [*map(Keep, fresh_runs), *map(Continue, self._whole(fresh_runs))]
+
+    def _whole(self, fresh_runs: Sequence[PieceRun]) -> list[PieceRun]:
+        """The hugetlb pages that these runs, which had been missing, have made whole."""
+        each = self.geometry.pages(Level.PUD)
+        touched = dict.fromkeys(
+            at - at % each
+            for run in fresh_runs
+            for at in range(run.first - run.first % each, run.first + run.count * self.geometry.pages(run.level), each)
+        )
+        return [PieceRun(at, 1, Level.PUD) for at in touched if self.received_pages.full(Span(at, Level.PUD))]
 
     def _fresh(self, run: PieceRun, pages: int) -> list[PieceRun]:
         """What of `run` has not been received, in order: pieces of 2M where all of them is new, else base pages."""
@@ -191,18 +213,19 @@ class Receiver:
         self.now_ns = now
         self._faults += 1
         self._pmd_faults[page // self._per_pmd] += 1
-        if self.mapped_pages.pages[page]:
-            return (Wake(page, 1),)
-        self._open[page] = self._open.get(page, 0) + 1
-        if self.received_pages.pages[page]:
-            return ()  # its Continue is on the way
-        pages = self.geometry.pages(self._urgent_piece)
+        each = self.geometry.pages(self._urgent_piece)
+        pages = each if self._hgm else self.geometry.pages(Level.PUD)
         first = page - page % pages
+        if self.mapped_pages.pages[page]:
+            return (Wake(page, 1) if self._hgm else Wake(first, pages),)  # without HGM the event names the hugetlb page
+        self._open[page] = self._open.get(page, 0) + 1
+        if self.received_pages.pages[page] if self._hgm else self.received_pages.full(Span(first, Level.PUD)):
+            return ()  # its Continue is on the way
         if first in self._asked:
             return ()
         self._asked.add(first)
         self._requests += 1
-        return (Ask(PieceRun(first, 1, self._urgent_piece)),)
+        return (Ask(PieceRun(first, pages // each, self._urgent_piece)),)
 
     def done(self, effect: Effect, now: int, result: int | Collapsed | None = None) -> Sequence[Effect]:
         """An effect was carried out. `result` of a Continue: how many of its pieces were mapped already (EEXIST)."""
@@ -243,6 +266,8 @@ class Receiver:
         if run.level == Level.PMD:
             for pmd in range(run.first // self._per_pmd, (run.first + pages) // self._per_pmd):
                 self._pmd_leaf[pmd] = 1
+        elif run.level == Level.PUD:
+            self._pud_leaf[run.first // pages] = 1
         proposed = self._policy.mapped(run.first, pages, self)
         if proposed:
             effects += self._propose(proposed)

@@ -131,6 +131,7 @@ class Source:
         self._error: MigemuError | None = None
         self._requested_ns = -_HOT_NS
         self._answers_itself = scenario.pull.sender == "push"
+        self._later: asyncio.Task[None] | None = None
         self._done = False
         self._downtime_ns = 0
         self._wire_bytes = 0
@@ -193,6 +194,8 @@ class Source:
             await push
         finally:
             push.cancel()
+            if self._later is not None:
+                self._later.cancel()
         self._stage("end")
         self._say(main, End(self._pages, self._sent_bytes(), self._downtime_ns))
         for first in range(0, self._pages, self._geometry.pages(Level.PUD)):
@@ -221,6 +224,9 @@ class Source:
                 self._send_urgent()
             answer = sender.next_urgent(ChannelRole.MAIN)
             run = answer or sender.next_run(ChannelRole.MAIN)
+            if run is None and self._later is not None:
+                await self._later
+                continue
             if run is None:
                 break
             sent_bytes = self._send_run(main, run, ChannelRole.MAIN, urgent=answer is not None)
@@ -237,14 +243,25 @@ class Source:
     def _send_urgent(self) -> None:
         """Answer requests at once, unless whoever does it waits for room on the main channel: then it is done first.
 
-        The push loop does it where there is one channel, or `pull.sender` says so.
+        The push loop does it where there is one channel, or `pull.sender` says so. What the preempt channel has no room
+        for goes when it has.
         """
         role = ChannelRole.MAIN if self._preempt is None else ChannelRole.PREEMPT
         channel = self._channel() if self._preempt is None else self._preempt
         if (role is ChannelRole.MAIN or self._answers_itself) and not self._channel().writable:
             return
-        while (run := self._sender.next_urgent(role)) is not None:
+        while self._later is None and (run := self._sender.next_urgent(role)) is not None:
             self._send_run(channel, run, role, urgent=True)
+            if role is ChannelRole.PREEMPT and not channel.writable:
+                self._later = asyncio.get_running_loop().create_task(self._send_later(channel))
+
+    async def _send_later(self, channel: Channel) -> None:
+        try:
+            await channel.drain()
+            self._later = None
+            self._send_urgent()
+        except MigemuError as error:
+            self._fail(error)
 
     def _send_run(self, channel: Channel, run: PieceRun, role: ChannelRole, urgent: bool = False) -> int:
         """Send the pieces of a run, zero pieces without their bytes; the payload bytes sent."""

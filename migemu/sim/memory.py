@@ -65,10 +65,10 @@ class TimedMemory(ModelledMemory):
 
     def __init__(
         self, geometry: Geometry, memory_bytes: int, content: PageContent, loop: VirtualLoop, processor: Processor,
-        costs: MemoryCosts, handler: Context | None = None,
+        costs: MemoryCosts, handler: Context | None = None, hgm: bool = True,
     ) -> None:  # fmt: skip
         """Faults are read in the context of `handler`; without one, in that in which this is made."""
-        super().__init__(geometry, memory_bytes, content)
+        super().__init__(geometry, memory_bytes, content, hgm)
         self._loop = loop
         self._processor = processor
         self._costs = costs

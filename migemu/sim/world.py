@@ -180,8 +180,9 @@ class World:
         costs = MemoryCosts(faults, settings.model(geometry, vcpus), place=settings.place)  # type: ignore[arg-type]
         handler = self._contexts[3] if len(self._contexts) > 3 else None
         return TimedMemory(
-            geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler
-        )
+            geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler,
+            self.scenario.memory.hgm,
+        )  # fmt: skip
 
     def _carried(self, frame: Frame) -> None:
         """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""

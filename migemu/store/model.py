@@ -160,8 +160,8 @@ class Landing:
 class ModelledMemory(Primary):
     """ports.GuestMemory without bytes. It is given the source's content, to know what it would hold."""
 
-    def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent) -> None:
-        super().__init__(geometry, memory_bytes)
+    def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent, hgm: bool = True) -> None:
+        super().__init__(geometry, memory_bytes, hgm)
         self._content = content
         self._per_pmd = geometry.pages(Level.PMD)
         self._pmd_shift, self._pmd_mask = self._per_pmd.bit_length() - 1, self._per_pmd - 1

@@ -30,15 +30,16 @@ def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
 class Primary:
     """What of ports.GuestMemory is about the page table. A store adds `_access`, `landing` and `digests`."""
 
-    def __init__(self, geometry: Geometry, memory_bytes: int) -> None:
-        """Nothing is mapped; everything is in the page cache."""
+    def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
+        """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
         self._space = AddressSpace(geometry, on_wake=self._woken, on_gather=self._gathered)
         self._start = self._space.mmap_hugetlb(memory_bytes, Level.PUD, shared=True)
         self._space.populate(self._start, memory_bytes)
-        self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
+        if hgm:
+            self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
         self._uffd = self._space.userfaultfd(UffdFeature.MINOR_HUGETLBFS | UffdFeature.THREAD_ID)
         self._uffd.register(self._start, memory_bytes, minor=True)
         self._steps: list[GatherStep] = []
