@@ -4,7 +4,7 @@
     faulted(page)    a vCPU waits for a base page    -> Ask for it, once; Wake if it has been mapped meanwhile
     done(effect)     an effect was carried out       -> Collapse what the policy proposes, Wake who still sleeps
     ended()          the source has sent everything  -> Collapse the rest, Finish
-    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time has put off
+    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time, or rule 6, put off
 
 Each is told the time, in ns of one clock that does not go back.
 
@@ -21,6 +21,8 @@ Rules:
    again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
 5. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
+6. A process_madvise holds the thread that makes it. One that would take longer than `call_ns_max` is made in parts, and
+   in between the shell gets its turn: it has to say that it is alive.
 """
 
 from __future__ import annotations
@@ -84,11 +86,13 @@ class Receiver:
         *,
         urgent_piece: Level,
         collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
+        call_ns_max: int = 0,
     ) -> None:
         """`pages` base pages of memory; faults ask for pieces of `urgent_piece`.
 
         `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
-        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free.
+        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free. `call_ns_max` of 0
+        is no limit; a single span is never cut.
         """
         self.geometry = geometry
         self.now_ns = 0
@@ -105,6 +109,8 @@ class Receiver:
         self._open: dict[PageIndex, int] = {}
         self._pmd_faults = [0] * len(self._pmd_leaf)
         self._collapsing = 0  # collapses decided on and not reported yet
+        self._call_ns_max = call_ns_max
+        self._put_off: list[Span] = []  # what was too long for the last call
         self._failed: list[Span] = []
         self._ended = self._winding_up = self._finished = False
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
@@ -223,14 +229,21 @@ class Receiver:
 
     def deadline(self) -> int | None:
         """When to call `timeout`; None while there is nothing to wait for. It may change with every other call."""
+        if self._put_off:
+            return self.now_ns
         return self._timed.deadline(self) if self._timed is not None else None
 
     def timeout(self, now: int) -> Sequence[Effect]:
         """The deadline has come."""
         self.now_ns = now
-        if self._timed is None:
+        if self._put_off:
+            put_off, self._put_off = self._put_off, []
+            effects = self._collapse([span for span in put_off if not self._objection(span)])
+        elif self._timed is not None:
+            effects = self._propose(self._timed.due(self))
+        else:
             return ()
-        return [*self._propose(self._timed.due(self)), *self._finish_if_complete()]
+        return [*effects, *self._finish_if_complete()]
 
     # How.
 
@@ -297,11 +310,17 @@ class Receiver:
         return "a leaf already" if self.is_leaf(span) else ""
 
     def _collapse(self, spans: Sequence[Span]) -> Sequence[Effect]:
-        """One call for `spans`, if there are any."""
+        """One call for `spans`, if there are any, or for the first of them (rule 6)."""
         if not spans:
             return ()
+        count = len(spans)
+        if self._call_ns_max and count > 1:
+            count, took_ns = 1, self.collapse_ns(spans[0])
+            while count < len(spans) and (took_ns := took_ns + self.collapse_ns(spans[count])) <= self._call_ns_max:
+                count += 1
+            self._put_off += spans[count:]
         self._collapsing += 1
-        return (Collapse(tuple(spans)),)
+        return (Collapse(tuple(spans[:count])),)
 
     def _close(self, first: PageIndex, pages: int) -> bool:
         """Forget the open faults of `pages` base pages; whether there were any."""
