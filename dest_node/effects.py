@@ -174,4 +174,4 @@ class Effects:
     ) -> None:  # fmt: skip
         if self._tracer is not None:
             now = self._clock.now_ns()
-            self._tracer.emit(Event(now, NODE, event, first, count, level, urgent=urgent, detail=detail))
+            self._tracer.emit(Event(now, NODE, event, first, count, level, None, None, urgent, detail))

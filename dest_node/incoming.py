@@ -75,10 +75,8 @@ class Incoming:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario = scenario
         self._clock, self._allocate = clock, allocate
-        self._make_receiver = make_receiver
-        self._read_text = read_text
-        self._limits = limits
-        self._main = main
+        self._make_receiver, self._read_text = make_receiver, read_text
+        self._limits, self._main = limits, main
         self._preempt: Channel | None = None
         self._tracer = tracer
         self._stage = Stage.SETUP
@@ -169,8 +167,8 @@ class Incoming:
         self._emit(Happening.POLICY, detail=" ".join((self._scenario.collapse.policy, *promises(policy))))
         costs = self._scenario.costs.model(geometry, self._scenario.guest.vcpus)
         receiver = self._make_receiver(
-            geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece,
-            hgm=self._scenario.memory.hgm, collapse_ns=costs.collapse_ns)  # fmt: skip
+            geometry, announced.pages, policy, urgent_piece=self._scenario.pull.piece, hgm=self._scenario.memory.hgm,
+            collapse_ns=costs.collapse_ns, call_ns_max=self._scenario.net.idle_timeout // 4)  # fmt: skip
         effects = Effects(receiver, memory, costs, self._clock, self._tracer, self._ask, self._finish, self._spawn)
         self._parts = Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger))
         self._page_bytes = geometry.page_bytes

@@ -4,7 +4,7 @@
     faulted(page)    a vCPU waits for a base page    -> Ask for it, once; Wake if it has been mapped meanwhile
     done(effect)     an effect was carried out       -> Collapse what the policy proposes, Wake who still sleeps
     ended()          the source has sent everything  -> Collapse the rest, Finish
-    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time has put off
+    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time, or rule 6, put off
 
 Each is told the time, in ns of one clock that does not go back.
 
@@ -23,6 +23,8 @@ Rules:
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
 6. Without HGM there is one size, the hugetlb page: it is continued when all of it has been received (Keep until then),
    a fault asks for all of it, and no policy is asked.
+7. A process_madvise holds the thread that makes it. One that would take longer than `call_ns_max` is made in parts, and
+   in between the shell gets its turn: it has to say that it is alive.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from dest_node.leaves import Leaves
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
 from migemu.outcome import ReceiverStatistics
 from migemu.policy.collapse import CollapsePolicy, Never, TimedCollapsePolicy
@@ -93,11 +96,13 @@ class Receiver:
         urgent_piece: Level,
         hgm: bool = True,
         collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
+        call_ns_max: int = 0,
     ) -> None:
         """`pages` base pages of memory; faults ask for pieces of `urgent_piece`, without `hgm` for all of 1G in them.
 
         `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
-        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free.
+        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free. `call_ns_max` of 0
+        is no limit; a single span is never cut.
         """
         self.geometry = geometry
         self.now_ns = 0
@@ -109,12 +114,13 @@ class Receiver:
         self._collapse_ns = collapse_ns
         self._urgent_piece = urgent_piece
         self._per_pmd = geometry.pages(Level.PMD)
-        self._pmd_leaf = bytearray(pages // self._per_pmd)
-        self._pud_leaf = bytearray(pages // geometry.pages(Level.PUD))
+        self._leaves = Leaves(geometry, pages)
         self._asked: set[PageIndex] = set()
         self._open: dict[PageIndex, int] = {}
-        self._pmd_faults = [0] * len(self._pmd_leaf)
+        self._pmd_faults = [0] * (pages // self._per_pmd)
         self._collapsing = 0  # collapses decided on and not reported yet
+        self._call_ns_max = call_ns_max
+        self._put_off: list[Span] = []  # what was too long for the last call
         self._failed: list[Span] = []
         self._ended = self._winding_up = self._finished = False
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
@@ -136,11 +142,9 @@ class Receiver:
 
     def is_leaf(self, span: Span) -> bool:
         """Whether `span` is mapped by one entry of its level or a larger one."""
-        if self._pud_leaf[span.first // self.geometry.pages(Level.PUD)]:
-            return True
         if span.level == Level.PTE and self.mapped_pages.pages[span.first]:
             return True
-        return span.level <= Level.PMD and bool(self._pmd_leaf[span.first // self._per_pmd])
+        return self._leaves.holds(span)
 
     def faults_in(self, span: Span) -> int:
         """How many faults there have been on the base pages of `span`, counted by 2M."""
@@ -151,9 +155,9 @@ class Receiver:
         """What a collapse of `span`, which is mapped, would take, as the cost model has it."""
         if self._collapse_ns is None:
             return 0
-        first, last = span.first // self._per_pmd, (span.first + self.geometry.pages(span.level)) // self._per_pmd
-        pmds = sum(self._pmd_leaf[first:last])
-        return self._collapse_ns({Level.PMD: pmds, Level.PTE: (last - first - pmds) * self._per_pmd}, span.level)
+        pages = self.geometry.pages(span.level)
+        pmds = self._leaves.pmds(span.first, pages)
+        return self._collapse_ns({Level.PMD: pmds, Level.PTE: pages - pmds * self._per_pmd}, span.level)
 
     # What the shell asks before bytes land.
 
@@ -246,14 +250,21 @@ class Receiver:
 
     def deadline(self) -> int | None:
         """When to call `timeout`; None while there is nothing to wait for. It may change with every other call."""
+        if self._put_off:
+            return self.now_ns
         return self._timed.deadline(self) if self._timed is not None else None
 
     def timeout(self, now: int) -> Sequence[Effect]:
         """The deadline has come."""
         self.now_ns = now
-        if self._timed is None:
+        if self._put_off:
+            put_off, self._put_off = self._put_off, []
+            effects = self._collapse([span for span in put_off if not self._objection(span)])
+        elif self._timed is not None:
+            effects = self._propose(self._timed.due(self))
+        else:
             return ()
-        return [*self._propose(self._timed.due(self)), *self._finish_if_complete()]
+        return [*effects, *self._finish_if_complete()]
 
     # How.
 
@@ -263,11 +274,8 @@ class Receiver:
         effects: list[Effect] = []
         if self._open and self._close(run.first, pages) and existing:
             effects.append(Wake(run.first, pages))
-        if run.level == Level.PMD:
-            for pmd in range(run.first // self._per_pmd, (run.first + pages) // self._per_pmd):
-                self._pmd_leaf[pmd] = 1
-        elif run.level == Level.PUD:
-            self._pud_leaf[run.first // pages] = 1
+        if run.level > Level.PTE:
+            self._leaves.put(run.first, pages, run.level)
         proposed = self._policy.mapped(run.first, pages, self)
         if proposed:
             effects += self._propose(proposed)
@@ -284,10 +292,7 @@ class Receiver:
             pages = self.geometry.pages(span.level)
             self._collapsed[span.level] += 1
             self.mapped_pages.add(span.first, pages)
-            if span.level == Level.PUD:
-                self._pud_leaf[span.first // pages] = 1
-            else:
-                self._pmd_leaf[span.first // pages] = 1
+            self._leaves.put(span.first, pages, span.level)
             if self._open and self._close(span.first, pages):
                 effects.append(Wake(span.first, pages))
         if rest and result.errno:  # the kernel tells why a range failed when it is the first of its call (6.1)
@@ -322,11 +327,17 @@ class Receiver:
         return "a leaf already" if self.is_leaf(span) else ""
 
     def _collapse(self, spans: Sequence[Span]) -> Sequence[Effect]:
-        """One call for `spans`, if there are any."""
+        """One call for `spans`, if there are any, or for the first of them (rule 6)."""
         if not spans:
             return ()
+        count = len(spans)
+        if self._call_ns_max and count > 1:
+            count, took_ns = 1, self.collapse_ns(spans[0])
+            while count < len(spans) and (took_ns := took_ns + self.collapse_ns(spans[count])) <= self._call_ns_max:
+                count += 1
+            self._put_off += spans[count:]
         self._collapsing += 1
-        return (Collapse(tuple(spans)),)
+        return (Collapse(tuple(spans[:count])),)
 
     def _close(self, first: PageIndex, pages: int) -> bool:
         """Forget the open faults of `pages` base pages; whether there were any."""
@@ -359,24 +370,8 @@ class Receiver:
         return self._duplicate
 
     def overview(self, cells_max: int) -> str:
-        """The memory as at most `cells_max` letters: `g` and `m` where entries of 1G and 2M map all of a cell.
-
-        Elsewhere a digit from 0 to 8, by the share of it that is mapped.
-        """
-        pmds = len(self._pmd_leaf)
-        width = -(-pmds // cells_max)
-        per_pud = self.geometry.pages(Level.PUD) // self._per_pmd
-        cells = []
-        for first in range(0, pmds, width):
-            last = min(first + width, pmds)
-            if all(self._pud_leaf[pmd // per_pud] for pmd in range(first, last)):
-                cells.append("g")
-            elif all(self._pmd_leaf[first:last]):
-                cells.append("m")
-            else:
-                pages = (last - first) * self._per_pmd
-                cells.append(str(self.mapped.count(first * self._per_pmd, pages) * 8 // pages))
-        return "".join(cells)
+        """The memory as at most `cells_max` letters (`Leaves.overview`)."""
+        return self._leaves.overview(self.mapped_pages, cells_max)
 
     def statistics(self) -> ReceiverStatistics:
         """A snapshot."""

@@ -33,7 +33,7 @@ RINGS: Final[dict[str, int]] = {
     # 3: the seams
     "migemu.ports": 3, "migemu.outcome": 3,
     # 4: the cores
-    "source_node.sender": 4, "dest_node.receiver": 4, "dest_node.ledger": 4,
+    "dest_node.leaves": 3, "source_node.sender": 4, "dest_node.receiver": 4, "dest_node.ledger": 4,
     # 5: the shells of the cores
     "migemu.keepalive": 5, "source_node.service": 5, "dest_node.service": 5, "dest_node.incoming": 5,
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,

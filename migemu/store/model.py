@@ -163,6 +163,7 @@ class ModelledMemory(Primary):
     def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent, hgm: bool = True) -> None:
         super().__init__(geometry, memory_bytes, hgm)
         self._content = content
+        self._word = content.word
         self._per_pmd = geometry.pages(Level.PMD)
         self._pmd_shift, self._pmd_mask = self._per_pmd.bit_length() - 1, self._per_pmd - 1
         pages = memory_bytes // geometry.page_bytes
@@ -238,7 +239,7 @@ class ModelledMemory(Primary):
         """The word without what the guest has written: 0 where nothing has landed."""
         if not self._landed[page >> self._pmd_shift] >> (page & self._pmd_mask) & 1:
             return 0
-        return self._content.word(self._misplaced.get(page, page) if self._misplaced else page, offset)
+        return self._word(self._misplaced.get(page, page) if self._misplaced else page, offset)
 
     def _held(self, page: PageIndex, offset: int) -> int:
         word = self._written.get(page * self._page_bytes + offset)

@@ -42,6 +42,7 @@ class Primary:
             self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
         self._uffd = self._space.userfaultfd(UffdFeature.MINOR_HUGETLBFS | UffdFeature.THREAD_ID)
         self._uffd.register(self._start, memory_bytes, minor=True)
+        self._reachable = self._space.is_mapped
         self._steps: list[GatherStep] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._slept: OnFault = _nobody
@@ -73,8 +74,7 @@ class Primary:
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
-        address = self._start + page * self._page_bytes
-        if not self._space.is_mapped(address):
+        if not self._reachable(address := self._start + page * self._page_bytes):
             outcome = self._space.fault(vcpu, address, stamp is not None)
             if outcome is FaultOutcome.WAITING:
                 waiter = asyncio.get_running_loop().create_future()
@@ -102,9 +102,6 @@ class Primary:
         while (event := self._uffd.read()) is not None:
             page = (event.address - self._start) // self._page_bytes
             self._read(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
-
-    def _is_mapped(self, page: PageIndex) -> bool:
-        return self._space.is_mapped(self._start + page * self._page_bytes)
 
     def _woken(self, vcpu: int, _address: int) -> None:
         waiter = self._waiting.pop(vcpu, None)
