@@ -112,7 +112,7 @@ async def _serve(
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
         memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
-        return MappedMemory(geometry, memory_bytes, memory)
+        return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
 
     with contextlib.ExitStack() as stack:
         shaper = None

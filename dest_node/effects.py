@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from errno import errorcode
 from typing import Any
 
-from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Receiver, Refuse, Wake
+from dest_node.effect import Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
+from dest_node.receiver import Receiver
 from migemu.mm.costs import CostModel
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.operations import calls_of, of_steps
@@ -53,6 +54,7 @@ class Effects:
         self._waiting = False  # for the receiver's deadline
         self._hands: dict[type[Effect], Callable[..., int | Collapsed | None]] = {
             Continue: self._continue,
+            Keep: self._keep,
             Collapse: self._collapse,
             Wake: self._wake,
             Ask: self._ask,
@@ -100,6 +102,9 @@ class Effects:
             self._emit(Happening.CONTINUED, run.first, self._pages(run), run.level)
         return existing
 
+    def _keep(self, _keep: Keep) -> None:
+        """Its bytes have landed."""
+
     def _collapse(self, effect: Collapse) -> Collapsed:
         self.look_at_tables()
         result = self._memory.madvise_collapse(effect.spans)
@@ -134,10 +139,10 @@ class Effects:
         self._finish_migration()
 
     def _trace_arrived(self, run: PieceRun, effects: Sequence[Effect], urgent: bool, detail: str | None) -> None:
-        """What of `run` was new, which is what gets mapped, and what had come before."""
+        """What of `run` was new, which is what gets mapped or kept, and what had come before."""
         at, end = run.first, run.first + self._pages(run)
         for effect in effects:
-            if type(effect) is Continue:
+            if isinstance(effect, Continue | Keep) and effect.run.level < Level.PUD:
                 first, pages = effect.run.first, self._pages(effect.run)
                 if at < first:
                     self._emit(Happening.DROPPED, at, first - at, detail="duplicate")
@@ -170,4 +175,4 @@ class Effects:
     ) -> None:  # fmt: skip
         if self._tracer is not None:
             now = self._clock.now_ns()
-            self._tracer.emit(Event(now, NODE, event, first, count, level, urgent=urgent, detail=detail))
+            self._tracer.emit(Event(now, NODE, event, first, count, level, None, None, urgent, detail))

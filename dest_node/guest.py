@@ -9,7 +9,7 @@ caused it, is what `Blocktime` keeps as silence.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from random import Random
 
@@ -107,62 +107,70 @@ class Guest:
     async def _vcpu(self, vcpu: int, workload: Workload, blocktime: Blocktime) -> None:
         clock, due = self._clock, self._due_ns
         interval_ns = SECOND // self.settings.rate if self.settings.rate else 0
+        tick_ns = self.settings.tick
         left = self.settings.accesses_max or -1
         due_ns = due[vcpu] or 0
         in_turn = 0
+        touch, ledger, tracer = self._memory.touch, self.ledger, self._tracer
+        offset = vcpu % SLOTS * SLOT_BYTES
+        now = clock.now_ns()
         while left:
-            now = clock.now_ns()
             if due_ns > now:
-                await clock.sleep_until(max(due_ns, now + self.settings.tick))
+                await clock.sleep_until(max(due_ns, now + tick_ns))
+                now = clock.now_ns()
                 in_turn = 0
                 continue
             access = workload.next_access()
             if access is None:
                 break
-            blocked = await self._access(vcpu, access.page, access.write, left, now, blocktime)
-            left -= 1
+            page, write = access
+            stamp = None
+            if write and ledger.may_write(vcpu, page):
+                stamp = (vcpu << 48 | left & 0xFFFF_FFFF_FFFF) ^ _STAMP_KEY
+            blocked = False
+            found = touch(vcpu, page, offset, stamp)
+            while not isinstance(found, int):
+                blocked |= await self._wait(vcpu, page, now, found, blocktime)
+                now = clock.now_ns()
+                found = touch(vcpu, page, offset, stamp)
+            ledger.accessed(vcpu, page, found, stamp)
             now = clock.now_ns()
+            if stamp is not None and tracer is not None:
+                tracer.emit(Event(now, NODE, Happening.WRITTEN, page, None, None, vcpu))
+            left -= 1
             blocktime.progressed(vcpu, due_ns, now)
-            due[vcpu] = due_ns = now + interval_ns if blocked else max(due_ns + interval_ns, now - _CATCH_UP_NS)
+            due_ns = now + interval_ns if blocked else due_ns + interval_ns
+            if due_ns < now - _CATCH_UP_NS:
+                due_ns = now - _CATCH_UP_NS
+            due[vcpu] = due_ns
             in_turn += 1
             if in_turn >= _ACCESSES_PER_TURN:
                 await asyncio.sleep(0)
+                now = clock.now_ns()
                 in_turn = 0
         due[vcpu] = None
 
-    async def _access(
-        self, vcpu: int, page: PageIndex, write: bool, serial: int, now: int, blocktime: Blocktime
+    async def _wait(
+        self, vcpu: int, page: PageIndex, now: int, cause: Stalled | Awaitable[None], blocktime: Blocktime
     ) -> bool:
-        """One access, tried again after each fault; whether it had to wait. `now` is when it begins."""
-        stamp = None
-        if write and self.ledger.may_write(vcpu, page):
-            stamp = (vcpu << 48 | serial & 0xFFFF_FFFF_FFFF) ^ _STAMP_KEY
-        offset = vcpu % SLOTS * SLOT_BYTES
-        blocked = False
-        while not isinstance(result := self._memory.touch(vcpu, page, offset, stamp), int):
-            if isinstance(result, Stalled):
-                now = await self._stall(vcpu, now, result.until_ns)
-                continue
-            blocked = True
-            blocktime.faulted(vcpu, page, now)
-            await result
-            now = self._clock.now_ns()
-            blocktime.woken(vcpu, now)
-            if self._tracer is not None:
-                self._tracer.emit(Event(now, NODE, Happening.WOKEN, page, vcpu=vcpu))
-        self.ledger.accessed(vcpu, page, result, stamp)
-        if self._tracer is not None and stamp is not None:
-            self._tracer.emit(Event(self._clock.now_ns(), NODE, Happening.WRITTEN, page, vcpu=vcpu))
-        return blocked
+        """Wait for what keeps an access, tried at `now`, from being done; whether that was a fault."""
+        if isinstance(cause, Stalled):
+            await self._stall(vcpu, now, cause.until_ns)
+            return False
+        blocktime.faulted(vcpu, page, now)
+        await cause
+        now = self._clock.now_ns()
+        blocktime.woken(vcpu, now)
+        if self._tracer is not None:
+            self._tracer.emit(Event(now, NODE, Happening.WOKEN, page, None, None, vcpu))
+        return True
 
-    async def _stall(self, vcpu: int, now: int, until_ns: int) -> int:
-        """Wait for a collapse; the time then."""
+    async def _stall(self, vcpu: int, now: int, until_ns: int) -> None:
+        """Wait for a collapse."""
         assert self.stalls is not None
         self.stalls.began(vcpu, now)
         await self._clock.sleep_until(until_ns)
-        now = self._clock.now_ns()
-        self.stalls.ended(vcpu, now)
-        return now
+        self.stalls.ended(vcpu, self._clock.now_ns())
 
     def __repr__(self) -> str:
         return f"<Guest of {self.settings.vcpus} vCPUs, {self.ledger!r}>"

@@ -45,7 +45,7 @@ class Ledger:
         self.unrecorded = 0
         self.mistakes = 0
         self.first_mistake: Mistake | None = None
-        self._original: dict[int, int] = {}
+        self._original: dict[int, int] = {}  # of words that were written; of others it is the current one
         self._current: dict[int, int] = {}
 
     def may_write(self, vcpu: int, page: PageIndex) -> bool:
@@ -61,7 +61,7 @@ class Ledger:
                 self.reads += 1
                 self.unrecorded += 1
                 return
-            self._original[key] = self._current[key] = found
+            self._current[key] = expected = found
         elif expected != found:
             self.mistakes += 1
             self.first_mistake = self.first_mistake or Mistake(vcpu, page, expected, found)
@@ -70,14 +70,16 @@ class Ledger:
         else:
             self.writes += 1
             self._current[key] = stamp
+            self._original.setdefault(key, expected)
 
     def words(self) -> Iterator[tuple[PageIndex, int, int, int]]:
         """Every word ever touched, in order of address: (page, slot, original, current)."""
-        for key in sorted(self._original):
-            yield key // SLOTS, key % SLOTS, self._original[key], self._current[key]
+        for key in sorted(self._current):
+            current = self._current[key]
+            yield key // SLOTS, key % SLOTS, self._original.get(key, current), current
 
     def __len__(self) -> int:
-        return len(self._original)
+        return len(self._current)
 
     def __repr__(self) -> str:
         return f"<Ledger {self.reads} reads, {self.writes} writes, {len(self)} words, {self.mistakes} mistakes>"

@@ -54,8 +54,9 @@ async def assemble(
         tracer.emit(Event(clock.now_ns(), NODE, Happening.POLICY, detail=detail))
     costs = scenario.costs.model(geometry, scenario.guest.vcpus)
     receiver = make_receiver(
-        geometry, announced.pages, policy, urgent_piece=scenario.pull.piece, collapse_ns=costs.collapse_ns
-    )
+        geometry, announced.pages, policy, urgent_piece=scenario.pull.piece, hgm=scenario.memory.hgm,
+        collapse_ns=costs.collapse_ns, call_ns_max=scenario.net.idle_timeout // 4,
+    )  # fmt: skip
     effects = Effects(receiver, memory, costs, clock, tracer, ask, finish, spawn)
     integrity = Integrity(memory, receiver.received, scenario.recovery.errors_max)
     return Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger), integrity)

@@ -4,7 +4,7 @@
     faulted(page)    a vCPU waits for a base page    -> Ask for it, once; Wake if it has been mapped meanwhile
     done(effect)     an effect was carried out       -> Collapse what the policy proposes, Wake who still sleeps
     ended()          the source has sent everything  -> Collapse the rest, Finish
-    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time has put off
+    timeout()        `deadline` has come             -> Collapse what a policy with a sense of time, or rule 6, put off
     paused()         the connections were lost       -> nothing is asked for until
     recovered()      there are others                -> Ask for all that faults wait for, again
 
@@ -23,56 +23,22 @@ Rules:
    again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
 5. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
    nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
+6. Without HGM there is one size, the hugetlb page: it is continued when all of it has been received (Keep until then),
+   a fault asks for all of it, and no policy is asked.
+7. A process_madvise holds the thread that makes it. One that would take longer than `call_ns_max` is made in parts, and
+   in between the shell gets its turn: it has to say that it is alive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from dest_node.effect import Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
+from dest_node.leaves import Leaves
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
 from migemu.outcome import ReceiverStatistics
-from migemu.policy.collapse import CollapsePolicy, TimedCollapsePolicy
+from migemu.policy.collapse import CollapsePolicy, Never, TimedCollapsePolicy
 from migemu.ports import Collapsed
-
-
-class Continue(NamedTuple):
-    """UFFDIO_CONTINUE each piece of the run; its waiters are woken by it."""
-
-    run: PieceRun
-
-
-class Collapse(NamedTuple):
-    """MADV_COLLAPSE each span, in order, by one process_madvise if there are several."""
-
-    spans: tuple[Span, ...]
-
-
-class Wake(NamedTuple):
-    """UFFDIO_WAKE `count` base pages from `first` on."""
-
-    first: PageIndex
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of a run
-
-
-class Ask(NamedTuple):
-    """Ask the source for a run, urgently."""
-
-    run: PieceRun
-
-
-class Refuse(NamedTuple):
-    """A policy proposed to collapse `span`, which is not done. Nothing to carry out but to note it."""
-
-    span: Span
-    reason: str
-
-
-class Finish(NamedTuple):
-    """Everything has arrived and is mapped as the policy wants it."""
-
-
-Effect = Continue | Collapse | Wake | Ask | Refuse | Finish
 
 
 class Receiver:
@@ -85,28 +51,33 @@ class Receiver:
         policy: CollapsePolicy,
         *,
         urgent_piece: Level,
+        hgm: bool = True,
         collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
+        call_ns_max: int = 0,
     ) -> None:
-        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`.
+        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`, without `hgm` for all of 1G in them.
 
         `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
-        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free.
+        `level` in the place of `leaves` by level. Without it, every collapse is thought to be free. `call_ns_max` of 0
+        is no limit; a single span is never cut.
         """
         self.geometry = geometry
         self.now_ns = 0
         self.received_pages = PageBitmap(geometry, pages)
         self.mapped_pages = PageBitmap(geometry, pages)
-        self._policy = policy
+        self._hgm = hgm
+        self._policy = policy = policy if hgm else Never(geometry)
         self._timed = policy if isinstance(policy, TimedCollapsePolicy) else None
         self._collapse_ns = collapse_ns
         self._urgent_piece = urgent_piece
         self._per_pmd = geometry.pages(Level.PMD)
-        self._pmd_leaf = bytearray(pages // self._per_pmd)
-        self._pud_leaf = bytearray(pages // geometry.pages(Level.PUD))
+        self._leaves = Leaves(geometry, pages)
         self._asked: set[PageIndex] = set()
         self._open: dict[PageIndex, int] = {}
-        self._pmd_faults = [0] * len(self._pmd_leaf)
+        self._pmd_faults = [0] * (pages // self._per_pmd)
         self._collapsing = 0  # collapses decided on and not reported yet
+        self._call_ns_max = call_ns_max
+        self._put_off: list[Span] = []  # what was too long for the last call
         self._failed: list[Span] = []
         self._ended = self._winding_up = self._finished = self._paused = False
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
@@ -128,11 +99,9 @@ class Receiver:
 
     def is_leaf(self, span: Span) -> bool:
         """Whether `span` is mapped by one entry of its level or a larger one."""
-        if self._pud_leaf[span.first // self.geometry.pages(Level.PUD)]:
-            return True
         if span.level == Level.PTE and self.mapped_pages.pages[span.first]:
             return True
-        return span.level <= Level.PMD and bool(self._pmd_leaf[span.first // self._per_pmd])
+        return self._leaves.holds(span)
 
     def faults_in(self, span: Span) -> int:
         """How many faults there have been on the base pages of `span`, counted by 2M."""
@@ -143,9 +112,9 @@ class Receiver:
         """What a collapse of `span`, which is mapped, would take, as the cost model has it."""
         if self._collapse_ns is None:
             return 0
-        first, last = span.first // self._per_pmd, (span.first + self.geometry.pages(span.level)) // self._per_pmd
-        pmds = sum(self._pmd_leaf[first:last])
-        return self._collapse_ns({Level.PMD: pmds, Level.PTE: (last - first - pmds) * self._per_pmd}, span.level)
+        pages = self.geometry.pages(span.level)
+        pmds = self._leaves.pmds(span.first, pages)
+        return self._collapse_ns({Level.PMD: pmds, Level.PTE: pages - pmds * self._per_pmd}, span.level)
 
     # What the shell asks before bytes land.
 
@@ -167,7 +136,19 @@ class Receiver:
         else:
             for fresh_run in fresh_runs:
                 self._pieces[fresh_run.level] += fresh_run.count
-        return [Continue(fresh_run) for fresh_run in fresh_runs]
+        if self._hgm:
+            return [Continue(fresh_run) for fresh_run in fresh_runs]
+        return [*map(Keep, fresh_runs), *map(Continue, self._whole(fresh_runs))]
+
+    def _whole(self, fresh_runs: Sequence[PieceRun]) -> list[PieceRun]:
+        """The hugetlb pages that these runs, which had been missing, have made whole."""
+        each = self.geometry.pages(Level.PUD)
+        touched = dict.fromkeys(
+            at - at % each
+            for run in fresh_runs
+            for at in range(run.first - run.first % each, run.first + run.count * self.geometry.pages(run.level), each)
+        )
+        return [PieceRun(at, 1, Level.PUD) for at in touched if self.received_pages.full(Span(at, Level.PUD))]
 
     def _fresh(self, run: PieceRun, pages: int) -> list[PieceRun]:
         """What of `run` has not been received, in order: pieces of 2M where all of them is new, else base pages."""
@@ -194,21 +175,32 @@ class Receiver:
         self._faults += 1
         self._pmd_faults[page // self._per_pmd] += 1
         if self.mapped_pages.pages[page]:
-            return (Wake(page, 1),)
+            return (Wake(page, 1) if self._hgm else Wake(*self._unit(page)),)  # without HGM events name hugetlb pages
         self._open[page] = self._open.get(page, 0) + 1
-        if self.received_pages.pages[page] or self._paused:
+        if self._is_here(page) or self._paused:
             return ()  # its Continue is on the way, or will be asked for
         return self._ask(page)
 
+    def _is_here(self, page: PageIndex) -> bool:
+        """Whether all is here of what will be continued for the sake of `page`."""
+        if self._hgm:
+            return bool(self.received_pages.pages[page])
+        return self.received_pages.full(Span(self._unit(page)[0], Level.PUD))
+
+    def _unit(self, page: PageIndex) -> tuple[PageIndex, int]:
+        """What a fault on `page` asks for, as its first base page and how many."""
+        pages = self.geometry.pages(self._urgent_piece if self._hgm else Level.PUD)
+        return page - page % pages, pages
+
     def _ask(self, page: PageIndex) -> Sequence[Effect]:
-        """Ask for the piece of `page`, once."""
-        pages = self.geometry.pages(self._urgent_piece)
-        first = page - page % pages
+        """Ask for what `page` needs, once."""
+        first, pages = self._unit(page)
         if first in self._asked:
             return ()
         self._asked.add(first)
         self._requests += 1
-        return (Ask(PieceRun(first, 1, self._urgent_piece)),)
+        count = pages // self.geometry.pages(self._urgent_piece)
+        return (Ask(PieceRun(first, count, self._urgent_piece)),)
 
     def done(self, effect: Effect, now: int, result: int | Collapsed | None = None) -> Sequence[Effect]:
         """An effect was carried out. `result` of a Continue: how many of its pieces were mapped already (EEXIST)."""
@@ -238,7 +230,7 @@ class Receiver:
         self.now_ns = now
         self._paused = False
         self._asked.clear()
-        return [ask for page in self._open if not self.received_pages.pages[page] for ask in self._ask(page)]
+        return [ask for page in self._open if not self._is_here(page) for ask in self._ask(page)]
 
     @property
     def pages_waited_for(self) -> int:
@@ -247,14 +239,21 @@ class Receiver:
 
     def deadline(self) -> int | None:
         """When to call `timeout`; None while there is nothing to wait for. It may change with every other call."""
+        if self._put_off:
+            return self.now_ns
         return self._timed.deadline(self) if self._timed is not None else None
 
     def timeout(self, now: int) -> Sequence[Effect]:
         """The deadline has come."""
         self.now_ns = now
-        if self._timed is None:
+        if self._put_off:
+            put_off, self._put_off = self._put_off, []
+            effects = self._collapse([span for span in put_off if not self._objection(span)])
+        elif self._timed is not None:
+            effects = self._propose(self._timed.due(self))
+        else:
             return ()
-        return [*self._propose(self._timed.due(self)), *self._finish_if_complete()]
+        return [*effects, *self._finish_if_complete()]
 
     # How.
 
@@ -264,9 +263,8 @@ class Receiver:
         effects: list[Effect] = []
         if self._open and self._close(run.first, pages) and existing:
             effects.append(Wake(run.first, pages))
-        if run.level == Level.PMD:
-            for pmd in range(run.first // self._per_pmd, (run.first + pages) // self._per_pmd):
-                self._pmd_leaf[pmd] = 1
+        if run.level > Level.PTE:
+            self._leaves.put(run.first, pages, run.level)
         proposed = self._policy.mapped(run.first, pages, self)
         if proposed:
             effects += self._propose(proposed)
@@ -283,10 +281,7 @@ class Receiver:
             pages = self.geometry.pages(span.level)
             self._collapsed[span.level] += 1
             self.mapped_pages.add(span.first, pages)
-            if span.level == Level.PUD:
-                self._pud_leaf[span.first // pages] = 1
-            else:
-                self._pmd_leaf[span.first // pages] = 1
+            self._leaves.put(span.first, pages, span.level)
             if self._open and self._close(span.first, pages):
                 effects.append(Wake(span.first, pages))
         if rest and result.errno:  # the kernel tells why a range failed when it is the first of its call (6.1)
@@ -321,11 +316,17 @@ class Receiver:
         return "a leaf already" if self.is_leaf(span) else ""
 
     def _collapse(self, spans: Sequence[Span]) -> Sequence[Effect]:
-        """One call for `spans`, if there are any."""
+        """One call for `spans`, if there are any, or for the first of them (rule 6)."""
         if not spans:
             return ()
+        count = len(spans)
+        if self._call_ns_max and count > 1:
+            count, took_ns = 1, self.collapse_ns(spans[0])
+            while count < len(spans) and (took_ns := took_ns + self.collapse_ns(spans[count])) <= self._call_ns_max:
+                count += 1
+            self._put_off += spans[count:]
         self._collapsing += 1
-        return (Collapse(tuple(spans)),)
+        return (Collapse(tuple(spans[:count])),)
 
     def _close(self, first: PageIndex, pages: int) -> bool:
         """Forget the open faults of `pages` base pages; whether there were any."""
@@ -358,24 +359,8 @@ class Receiver:
         return self._duplicate
 
     def overview(self, cells_max: int) -> str:
-        """The memory as at most `cells_max` letters: `g` and `m` where entries of 1G and 2M map all of a cell.
-
-        Elsewhere a digit from 0 to 8, by the share of it that is mapped.
-        """
-        pmds = len(self._pmd_leaf)
-        width = -(-pmds // cells_max)
-        per_pud = self.geometry.pages(Level.PUD) // self._per_pmd
-        cells = []
-        for first in range(0, pmds, width):
-            last = min(first + width, pmds)
-            if all(self._pud_leaf[pmd // per_pud] for pmd in range(first, last)):
-                cells.append("g")
-            elif all(self._pmd_leaf[first:last]):
-                cells.append("m")
-            else:
-                pages = (last - first) * self._per_pmd
-                cells.append(str(self.mapped.count(first * self._per_pmd, pages) * 8 // pages))
-        return "".join(cells)
+        """The memory as at most `cells_max` letters (`Leaves.overview`)."""
+        return self._leaves.overview(self.mapped_pages, cells_max)
 
     def statistics(self) -> ReceiverStatistics:
         """A snapshot."""

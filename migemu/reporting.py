@@ -117,7 +117,7 @@ def _sweep_file(path: Path) -> Path | None:
     """The results of a sweep that `path` means; None when it is something else."""
     if (path / SWEEP_FILE).is_file():
         return path / SWEEP_FILE
-    return path if path.is_file() else None
+    return path if path.is_file() and path.suffix == Path(SWEEP_FILE).suffix else None
 
 
 def write_sweep_report(voice: Voice, results: Path, quiet: bool) -> None:

@@ -73,6 +73,10 @@ class Memory:
         "anonymous", "where the destination's bytes live", ("anonymous", "memfd", "hugetlbfs")
     )  # fmt: skip
 
+    hgm: bool = fields.switch(
+        True, "HGM at the destination; off: a hugetlb page is mapped when all of it has come; a fault asks for it all"
+    )  # fmt: skip
+
     def __attrs_post_init__(self) -> None:
         """The rules between settings."""
         hugepage_bytes = GEOMETRIES[self.geometry].size(Level.PUD)

@@ -156,6 +156,8 @@ class Simulation:
 
     def _step(self, from_ns: int, to_ns: int) -> None:
         """The clock is about to move."""
+        if self._pace is None and self._progress is None and not self._interrupted:
+            return
         self._between = True
         try:
             if self._interrupted:

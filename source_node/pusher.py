@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from migemu.errors import BrokenError, MigemuError
 from migemu.mm.pages import PieceRun
 from migemu.ports import Channel, Clock, SourceMemory, Tracer
 from migemu.scenario import Scenario
@@ -49,6 +50,7 @@ class Pusher:
         self._answers_itself = scenario.pull.sender == "push"
         self._digests = scenario.integrity.digests
         self._requested_ns = -_HOT_NS
+        self._later: asyncio.Task[None] | None = None
 
     def requested(self) -> None:
         """A request has come: answer it, unless the push loop does."""
@@ -58,7 +60,8 @@ class Pusher:
     def urgent(self) -> None:
         """Answer requests at once, unless whoever does it waits for room on the main channel: then it is done first.
 
-        The push loop does it where there is one channel, or `pull.sender` says so.
+        The push loop does it where there is one channel, or `pull.sender` says so. What the preempt channel has no room
+        for goes when it has.
         """
         channel, role = self._channel(ChannelRole.PREEMPT), ChannelRole.PREEMPT
         if channel is None or self._sender.urgent_role is ChannelRole.MAIN:
@@ -69,8 +72,21 @@ class Pusher:
             main = self._channel(ChannelRole.MAIN)
             if main is None or not main.writable:
                 return
-        while (run := self._sender.next_urgent(role)) is not None:
+        while self._later is None and (run := self._sender.next_urgent(role)) is not None:
             self._send(run, role, urgent=True)
+            if role is ChannelRole.PREEMPT and not channel.writable:
+                self._later = asyncio.get_running_loop().create_task(self._when_there_is_room(channel))
+
+    async def _when_there_is_room(self, preempt: Channel) -> None:
+        try:
+            await preempt.drain()
+        except BrokenError:
+            pass  # who tends the channel knows of its end
+        self._later = None
+        try:
+            self.urgent()
+        except MigemuError:
+            pass  # as above
 
     async def push(self, main: Channel) -> None:
         """Background pieces (and urgent ones where there is no preempt channel) while there is room for them."""
@@ -86,6 +102,9 @@ class Pusher:
                     self.urgent()
                 answer = sender.next_urgent(ChannelRole.MAIN)
                 run = answer or sender.next_run(ChannelRole.MAIN)
+                if run is None and self._later is not None:
+                    await self._later
+                    continue
                 if run is None:
                     break
                 sent_bytes = self._send(run, ChannelRole.MAIN, urgent=answer is not None)
@@ -100,6 +119,9 @@ class Pusher:
                     turn_bytes = 0
         finally:
             self.pushing = False
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
         self.urgent()  # what was left to the loop
 
     def _send(self, run: PieceRun, role: ChannelRole, *, urgent: bool) -> int:

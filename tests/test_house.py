@@ -32,13 +32,13 @@ RINGS: Final[dict[str, int]] = {
     "migemu.link.jitter": 2, "migemu.link.congestion": 2,
     "migemu.link.stream": 2, "migemu.link.wire": 2, "migemu.link.presets": 2,
     # 3: the seams
-    "migemu.ports": 3, "migemu.outcome": 3,
+    "migemu.ports": 3, "migemu.outcome": 3, "dest_node.leaves": 3, "dest_node.effect": 3,
     # 4: the cores
     "source_node.sender": 4, "dest_node.receiver": 4, "dest_node.ledger": 4,
     # 5: the shells of the cores
     "migemu.keepalive": 5, "source_node.service": 5, "source_node.conversation": 5, "source_node.ending": 5,
-    "source_node.lines": 5,
-    "source_node.preempt": 5, "source_node.pusher": 5, "dest_node.service": 5, "dest_node.incoming": 5,
+    "source_node.lines": 5, "source_node.preempt": 5, "source_node.pusher": 5,
+    "dest_node.service": 5, "dest_node.incoming": 5,
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
     "dest_node.verify": 5, "dest_node.lines": 5, "dest_node.integrity": 5, "dest_node.standing": 5,
     "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.verdict": 5,

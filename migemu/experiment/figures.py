@@ -13,14 +13,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from migemu.units import format_size, format_time
+from migemu.units import US, format_size, format_time
 
-#: What a table shows unless it is told what to show: those of these that the results have.
+#: What a table shows unless it is told what to show: those of these that any result has.
 HEADLINES: Final = (
     "fault.count", "fault.mean_ns", "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "fault.max_ns",
     "blocktime_ns.overlapped", "guest.longest_silence_ns", "guest.accesses", "time_ns.downtime", "time_ns.postcopy",
-    "time_ns.total", "throughput_bytes_per_s", "bytes.wire", "pieces.duplicate", "page_table.table_bytes_max",
-    "modelled.collapse_ns", "modelled.collapse_stall_ns_max",
+    "time_ns.total", "throughput_bytes_per_s", "bytes.wire", "bytes.duplicate", "mapping.to_1G_ns",
+    "mapping.access_mean_ns", "page_table.table_bytes_max", "modelled.collapse_ns",
+    "modelled.collapse_stall_ns_max",
 )  # fmt: skip
 _LEFT_OUT: Final = ("scenario", "schema_version")
 
@@ -62,7 +63,7 @@ def show(key: str, value: float) -> str:
         return str(value)
     kind = unit(key)
     if kind == "time":
-        return format_time(round(value))
+        return format_time(round(value)) if abs(value) >= US or value == round(value) else f"{value:.3g}ns"
     if kind == "size":
         return format_size(round(value))
     if kind == "rate":

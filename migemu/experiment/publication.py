@@ -3,8 +3,8 @@
 Rules of this file
     1. Every setting says where its value is from. One that no source states is an `assumption`, with the reason; none
        is chosen so that a figure comes out right.
-    2. A figure is a number or a range as it was published, and a function of one result. Where this program has no way
-       to run what was measured, the variant says so, and its figures stand without a counterpart.
+    2. A figure is a number or a range as it was published, and a function of one result. Where a variant cannot
+       be run, the reason stands in the place of its figures' counterparts.
     3. Nothing here runs anything: `cells` gives what has to be run, `judge` takes the results.
 
 Words
@@ -67,16 +67,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One run: settings on top of the publication's. `histogram_us` is the published one: lower bound -> samples.
-
-    `impossible`: why this program cannot run it, or "".
-    """
+    """One run: settings on top of the publication's. `histogram_us` is the published one: lower bound -> samples."""
 
     name: str
     description: str
     settings: tuple[Setting, ...] = ()
     histogram_us: Mapping[int, int] = field(default_factory=dict)
-    impossible: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +88,12 @@ class Publication:
     references: tuple[str, ...] = ()
 
     def cells(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Cell]:
-        """Variant -> what to run for it; `changes` are a user's settings on top. Impossible ones say why."""
+        """Variant -> what to run for it; `changes` are a user's settings on top. Impossible cells say why."""
         made: dict[str, Cell] = {}
         for variant in self.variants:
             title = f"{name}: {variant.name}"
             wanted = {each.key: each.value for each in (*self.settings, *variant.settings)} | dict(changes or {})
-            cell = make_cell(variant.name, {"variant": variant.name}, overlay({}, wanted), name, title)
-            if variant.impossible:
-                cell = Cell(variant.name, cell.coordinates, None, variant.impossible)
-            made[variant.name] = cell
+            made[variant.name] = make_cell(variant.name, {"variant": variant.name}, overlay({}, wanted), name, title)
         return made
 
     def assumptions(self) -> list[tuple[str, str]]:

@@ -98,13 +98,8 @@ def doublemap() -> Publication:
         variants=(
             Variant(
                 before, "1G pages, each migrated whole",
-                (
-                    Setting("pull.piece", "1G", "[dmap]: without HGM a fault waits for the hugepage"),
-                    Setting("push.piece", "1G", "[dmap]: the same in the background"),
-                    Setting("push.run", "64M", "a hugepage exceeds any run"),
-                ),
+                (Setting("memory.hgm", False, "[dmap]: without HGM a fault waits for the hugepage"),),
                 {64: 3, 128: 84, 256: 10, 512: 1, 1 << 20: 17, 1 << 21: 21, 1 << 22: 8, 1 << 23: 4},
-                "pieces of 1G, which are mapped when all of one has come, cannot be set",
             ),
             Variant(
                 after, "1G pages in 4K pieces, with HGM",

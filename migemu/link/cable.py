@@ -20,7 +20,6 @@ from migemu.link.wire import Flow, Frame, Scheduling, Wire
 from migemu.scenario import Link
 from migemu.sim.handles import Timer
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.processor import here
 from migemu.units import MIB, SECOND
 
 Token = Callable[[Frame], None]
@@ -92,7 +91,7 @@ class Direction:
 
         A node that has work charged to its processor sends when that is done.
         """
-        processor = here()
+        processor = self._loop.processor
         if processor is not None and processor.free_ns > self._loop.now_ns:
             self._loop.call_at_ns(processor.free_ns, self._put, flow, size, token, context=self._context)
         else:

@@ -210,7 +210,7 @@ class EmulatedChannel:
         """The whole message is here."""
         self._first = None
         if self._observe is not None:
-            whole = frame if first is frame else replace(frame, started_ns=first.started_ns, ahead=first.ahead)
+            whole = frame if first is frame else replace(frame, started_ns=first.started_ns)
             self._observe(self, parcel.message, whole)
         payload = parcel.payload
         if payload is None or isinstance(parcel.message, Page):

@@ -83,6 +83,8 @@ class Stream:
 
     def stretch(self, most: int) -> int:
         """How many bytes are sent at once, at most `most`: a part of the window, and up to where a loss matters."""
+        if most <= MSS:
+            return most
         if self.congestion.window < UNLIMITED or self._buffer_bytes < UNLIMITED:
             window = min(self.congestion.window, self._buffer_bytes)
             most = min(most, max(MSS, window // _STRETCHES // MSS * MSS))

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from migemu.link.model import LinkModel
 from migemu.link.stream import Stream
@@ -44,13 +44,6 @@ class Scheduling(Enum):
     STRICT = "strict"
 
 
-class Ahead(NamedTuple):
-    """Bytes of a channel that stand in front of a frame."""
-
-    channel: str
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
-
-
 @dataclass(slots=True, eq=False)
 class Frame:
     """A frame on its way; -1 is a time that is not known yet. `token` is the owner's."""
@@ -59,8 +52,6 @@ class Frame:
     size: int
     token: Any
     enqueued_ns: int
-    #: What stood between it and the wire when it was sent: in the queue, then in the buffers that come first.
-    ahead: tuple[Ahead, ...]
     serial: int
     left: int
     started_ns: int = -1
@@ -112,7 +103,6 @@ class Wire:
         self._now_ns = 0
         self._serial = 0
         self._done: list[Frame] = []
-        self._queued: deque[tuple[int, Flow, int]] = deque()  # (departs at, whose, bytes)
         self._delivered_ns = 0
 
     def flow(self, name: str, stream: Stream | None = None) -> Flow:
@@ -137,7 +127,7 @@ class Wire:
         """A frame enters the send buffer of `flow`; `advance` is to be called next."""
         self._settle(now_ns)
         self._serial += 1
-        frame = Frame(flow.name, size, token, now_ns, self._in_front_of(flow, size, now_ns), self._serial, size)
+        frame = Frame(flow.name, size, token, now_ns, self._serial, size)
         if not flow.frames and not flow.shut:
             self._wake(flow, now_ns)
         flow.frames.append(frame)
@@ -158,25 +148,6 @@ class Wire:
         self._active.append(flow)
         if flow.stream is not None:
             flow.stream.woken(now_ns)
-
-    def _in_front_of(self, flow: Flow, size: int, now_ns: int) -> tuple[Ahead, ...]:
-        queued = self._queued
-        while queued and queued[0][0] <= now_ns:
-            queued.popleft()
-        front: dict[str, int] = {}
-        through_bytes = sum(count for _, _, count in queued) - self.model.queued_bytes(now_ns)
-        for _, whose, count in queued:
-            front[whose.name] = front.get(whose.name, 0) + max(0, count - max(0, through_bytes))
-            through_bytes -= count
-        for other in self._active:
-            count = other.waiting_bytes
-            if other is not flow and self.scheduling is Scheduling.FAIR:
-                count = min(count, flow.waiting_bytes + size)
-            elif self.scheduling is Scheduling.STRICT and flow.urgent and not other.urgent:
-                count = 0
-            if count:
-                front[other.name] = front.get(other.name, 0) + count
-        return tuple(Ahead(*each) for each in front.items())
 
     # --- out ---
 
@@ -205,16 +176,18 @@ class Wire:
 
     def _soonest(self, flow: Flow, count: int) -> int:
         """Before this time not all of `count` bytes of `flow` have been taken."""
-        segment = self.segment_bytes
-        before = max(0, (count - 1) // segment * segment)
-        if self.scheduling is Scheduling.FAIR:
-            others = max(0, before - segment)
+        segment, now_ns, stream = self.segment_bytes, self._now_ns, flow.stream
+        before = (count - 1) // segment * segment if count > segment else 0
+        if before > segment and len(self._active) > 1 and self.scheduling is Scheduling.FAIR:
+            others = before - segment
             before += sum(min(other.waiting_bytes, others) for other in self._active if other is not flow)
-        when_ns = max(self._now_ns, self.model.free_after(before, self._now_ns) - self.ahead_ns)
-        if flow.stream is None:
+        when_ns = self.model.free_after(before, now_ns) - self.ahead_ns
+        if when_ns < now_ns:
+            when_ns = now_ns
+        if stream is None:
             return when_ns
-        when_ns = max(when_ns, self._ready(flow, self._now_ns))
-        return when_ns if flow.stream.open else max(when_ns, flow.stream.soonest_ns(count, self._now_ns))
+        when_ns = max(when_ns, self._ready(flow, now_ns))
+        return when_ns if stream.open else max(when_ns, stream.soonest_ns(count, now_ns))
 
     # --- whose segment is next ---
 
@@ -227,8 +200,13 @@ class Wire:
 
     def _settle(self, now_ns: int) -> None:
         """Take every segment that is due by now, and let timers fire that are."""
-        while self._active or self._expiring():
-            at = max(self._now_ns, self.model.free_ns - self.ahead_ns)
+        model, lossy = self.model, self._lossy
+        while self._active or lossy:
+            at = model.free_ns - self.ahead_ns
+            if at < self._now_ns:
+                at = self._now_ns
+            if not lossy and at > now_ns:
+                break
             flow, at = self._next(at) if self._active else (None, _NEVER)
             expiring = self._expiring()
             if expiring is not None and expiring[0] <= min(at, now_ns):
@@ -239,10 +217,15 @@ class Wire:
                 self._now_ns = at
                 if flow is not None:
                     self._take(flow, at, now_ns)
-        self._now_ns = max(self._now_ns, now_ns)
+        if now_ns > self._now_ns:
+            self._now_ns = now_ns
 
     def _next(self, at: int) -> tuple[Flow | None, int]:
         """Who is next at `at`; or nobody, and when to look again."""
+        if len(self._active) == 1:
+            flow = self._active[0]
+            ready_ns = self._ready(flow, at)
+            return (flow, at) if ready_ns <= at else (None, ready_ns)
         able: list[Flow] = []
         later_ns = _NEVER
         for flow in self._active:
@@ -261,7 +244,7 @@ class Wire:
         if stream is None:
             return at
         if stream.open:
-            return max(at, stream.retry_ns)
+            return max(stream.retry_ns, at)
         return stream.ready_ns(stream.stretch(min(flow.frames[0].left, self.segment_bytes)), at)
 
     def _first(self, flows: list[Flow]) -> Flow:
@@ -334,8 +317,6 @@ class Wire:
             flow.stream.sent(count, at, departed_ns)
             if flow.held:
                 self._deliver(flow)  # the hole may be filled
-        before = self._queued.pop()[2] if self._queued and self._queued[-1][1] is flow else 0
-        self._queued.append((departed_ns, flow, before + count))
         if frame.left == 0:
             flow.frames.popleft()
             flow.unread_bytes += frame.size
@@ -347,7 +328,9 @@ class Wire:
         frame.departed_ns = departed_ns
         frame.arrived_ns = self.model.propagated(departed_ns)
         if not self._reorder:
-            self._delivered_ns = frame.arrived_ns = max(self._delivered_ns, frame.arrived_ns)
+            if frame.arrived_ns < self._delivered_ns:
+                frame.arrived_ns = self._delivered_ns
+            self._delivered_ns = frame.arrived_ns
         flow.held.append(frame)
         self._deliver(flow)
 
@@ -357,7 +340,7 @@ class Wire:
             arrived_ns = frame.arrived_ns
             if flow.stream is not None and (arrived_ns := flow.stream.delivered_ns(arrived_ns)) < 0:
                 return
-            flow.delivered_ns = frame.arrived_ns = max(flow.delivered_ns, arrived_ns)
+            flow.delivered_ns = frame.arrived_ns = max(arrived_ns, flow.delivered_ns)
             self._done.append(frame)
         flow.held.clear()
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from dest_node.receiver import Ask, Finish, Refuse
+from dest_node.effect import Ask, Finish, Refuse
 from migemu.mm.pages import Level, PageIndex, PieceRun
 from migemu.ordering import rules
 from migemu.ordering.halves import PAGES, Halves, bits, pages_of

@@ -16,7 +16,8 @@ from collections.abc import Callable, Hashable
 from traceback import extract_tb
 from typing import Any, Final, NamedTuple
 
-from dest_node.receiver import Collapse, Continue, Effect, Receiver, Wake
+from dest_node.effect import Collapse, Continue, Effect, Wake
+from dest_node.receiver import Receiver
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
 from migemu.ordering.broken import BrokenRuleError
 from migemu.ordering.frozen import freeze

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import errorcode
 
-from dest_node.receiver import Collapse, Continue, Effect, Refuse, Wake
+from dest_node.effect import Collapse, Effect, Refuse, Wake
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.pages import TINY, Level, PageIndex, Span
 from migemu.ordering.broken import BrokenRuleError
@@ -127,7 +127,7 @@ class Judge:
                 f"steps were promised, and {name} is collapsed while 4K entries map {pages_in_words(small)}",
             )
 
-    def collapsed(self, effect: Continue | Collapse | Wake, result: Collapsed) -> None:
+    def collapsed(self, effect: Effect, result: Collapsed) -> None:
         """The kernel takes the collapse, and frees tables after the flush that follows the clears."""
         assert isinstance(effect, Collapse)
         if result.errno:

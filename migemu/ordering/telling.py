@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Refuse, Wake
+from dest_node.effect import Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
 from migemu.mm.pages import Level, PieceRun
 from migemu.ordering.adversary import WOKEN, Adversary, State, Step
 from migemu.ordering.halves import bits, pages_of
@@ -49,6 +49,8 @@ def _step(adversary: Adversary, before: State, step: Step, after: State | None) 
 def _effect(effect: Effect) -> str:
     if isinstance(effect, Continue):
         return f"UFFDIO_CONTINUE of {_run(effect.run)}"
+    if isinstance(effect, Keep):
+        return f"the bytes of {_run(effect.run)} are kept"
     if isinstance(effect, Collapse):
         return f"MADV_COLLAPSE of {', '.join(span_in_words(span) for span in effect.spans)}"
     if isinstance(effect, Wake):

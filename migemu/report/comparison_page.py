@@ -12,10 +12,8 @@ from migemu.experiment.comparison import Comparison, Ruling
 from migemu.experiment.figures import show
 from migemu.experiment.tables import percent
 from migemu.report import document, tables
-from migemu.report.draw.forest import WORDS, forests, judged
+from migemu.report.draw.forest import LOOKS, WORDS, forests, judged
 from migemu.report.draw.style import Section
-
-_NAMES = {"better": "better", "worse": "worse", "unsure": "no difference shown"}
 
 
 def write(comparison: Comparison, base: str, new: str, path: Path) -> None:
@@ -31,7 +29,7 @@ def html(comparison: Comparison, base: str, new: str) -> str:
 def _page(comparison: Comparison, base: str, new: str) -> Iterator[str]:
     intro = (
         "Left is less, right is more. Full marks are settled by these pairs: a disc is better, a square is worse; an "
-        "open diamond where the interval holds zero."
+        "open diamond where the interval holds zero; an open circle is one pair, which settles nothing."
     )
     drawn = Section("forest", "How large are the differences, and how sure?", intro, forests(comparison))
     links = [("gates", "Gates")] if comparison.rulings else []
@@ -94,7 +92,7 @@ def _about(ruling: Ruling) -> tuple[str, str]:
 def _figures(comparison: Comparison) -> str:
     several = len({row.cell for row in comparison.rows}) > 1
     head = [*(["cell"] if several else []), "figure", "baseline", "new", "difference", "relative", "95 % interval",
-            "pairs", ""]  # fmt: skip
+            "pairs", "finding"]  # fmt: skip
     lines = [tables.sortable_head(head)]
     for row in comparison.rows:
         edges = row.relative_interval
@@ -107,7 +105,7 @@ def _figures(comparison: Comparison) -> str:
             tables.sortable_cell(repr(row.relative) if isfinite(row.relative) else "", percent(row.relative)),
             tables.sortable_cell("" if edges is None else repr(edges.low), _percents(edges)),
             tables.sortable_cell(str(row.pairs), str(row.pairs)),
-            tables.sortable_cell(*[_NAMES[judged(row.key, edges)]] * 2),
+            tables.sortable_cell(*[LOOKS[judged(row.key, edges)][0]] * 2),
         ]
         lines.append(f"<tr>{''.join(said)}</tr>")
     return "".join([*lines, "</tbody></table>"])

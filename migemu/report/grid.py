@@ -195,8 +195,8 @@ def _kept(directory: Path) -> dict[tuple[str, int], Path]:
 
 
 def _chosen(cells: Sequence[CellRuns], metrics: Sequence[str]) -> list[str]:
-    """The figures that every run has: the headlines, or those that are asked for."""
-    known = [key for key in cells[0].runs[min(cells[0].runs)] if all(cell.has(key) for cell in cells)]
+    """The figures that all runs of some cell have (others may never get there): the headlines, or those asked for."""
+    known = list(dict.fromkeys(key for cell in cells for key in cell.runs[min(cell.runs)] if cell.has(key)))
     if not metrics:
         return [key for key in HEADLINES if key in known]
     chosen: dict[str, None] = {}

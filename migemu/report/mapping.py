@@ -39,13 +39,18 @@ class MappingAt(NamedTuple):
 
 
 class Mapping:
-    """Leaves and tables of a memory of `pages` base pages. One byte a base page: 0, or its leaf's level and one."""
+    """Leaves and tables of a memory of `pages` base pages. One byte a base page: 0, or its leaf's level and one.
 
-    __slots__ = ("_below", "_levels", "geometry", "leaf_pages")
+    The bytes stand in rows, one a PMD slot; rows of one value are shared.
+    """
+
+    __slots__ = ("_alike", "_below", "_rows", "_width", "geometry", "leaf_pages")
 
     def __init__(self, geometry: Geometry, pages: int) -> None:
         self.geometry = geometry
-        self._levels = bytearray(pages)
+        self._width = geometry.pages(Level.PMD)
+        self._alike = [bytes((value,)) * self._width for value in range(Level.PUD + 2)]
+        self._rows: list[bytes | bytearray] = [self._alike[0]] * -(-pages // self._width)
         #: Base pages mapped by leaves of each level.
         self.leaf_pages = dict.fromkeys(geometry.levels, 0)
         # Per table of PTEs (a PMD slot) and of PMDs (a PUD slot): base pages mapped by leaves below that slot's level.
@@ -54,12 +59,12 @@ class Mapping:
     def map(self, first: PageIndex, count: int, level: Level) -> None:
         """Leaves of `level` over `count` pages; of those that would lie over something mapped, none."""
         end = first + count
-        if self._levels.count(0, first, end) == count:
+        if self._blank(first, end):
             self._set(first, end, level + 1)
             return
         size = self.geometry.pages(level)
         for at in range(first, end, size):
-            if self._levels.count(0, at, at + size) == size:
+            if self._blank(at, at + size):
                 self._set(at, at + size, level + 1)
 
     def collapse(self, first: PageIndex, level: Level) -> None:
@@ -82,26 +87,44 @@ class Mapping:
 
     def _set(self, first: PageIndex, end: PageIndex, value: int) -> None:
         """One PMD slot after the other, so that each table's pages are counted."""
-        width = self.geometry.pages(Level.PMD)
+        width = self._width
         while first < end:
-            until = min(end, (first // width + 1) * width)
-            self._count(first, until, -1)
-            self._levels[first:until] = bytes((value,)) * (until - first)
-            self._count(first, until, 1)
-            first = until
+            slot, at = divmod(first, width)
+            count = min(end - first, width - at)
+            self._count(slot, at, count, -1)
+            if count == width:
+                self._rows[slot] = self._alike[value]
+            else:
+                row = self._rows[slot] = bytearray(self._rows[slot])
+                row[at : at + count] = self._alike[value][:count]
+                if row.count(value) == width:
+                    self._rows[slot] = self._alike[value]
+            self._count(slot, at, count, 1)
+            first += count
 
-    def _count(self, first: PageIndex, end: PageIndex, sign: int) -> None:
-        """Add or take away the leaves of pages that lie in one PMD slot."""
-        left = end - first - self._levels.count(0, first, end)
+    def _blank(self, first: PageIndex, end: PageIndex) -> bool:
+        """Whether nothing maps any of these pages."""
+        while first < end:
+            slot, at = divmod(first, self._width)
+            count = min(end - first, self._width - at)
+            if self._rows[slot].count(0, at, at + count) != count:
+                return False
+            first += count
+        return True
+
+    def _count(self, slot: int, at: int, count: int, sign: int) -> None:
+        """Add or take away the leaves of `count` pages of a PMD slot from `at` on."""
+        row = self._rows[slot]
+        left = count - row.count(0, at, at + count)
         for level in self.leaf_pages:
             if not left:
                 return
-            pages = self._levels.count(level + 1, first, end)
+            pages = row.count(level + 1, at, at + count)
             left -= pages
             self.leaf_pages[level] += sign * pages
             for table, below in self._below.items():
                 if level < table:
-                    below[first // self.geometry.pages(table)] += sign * pages
+                    below[slot * self._width // self.geometry.pages(table)] += sign * pages
 
 
 class MappingOverTime:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from migemu.errors import InputError
-from migemu.guest.workload import workloads
-from migemu.mm.access import UNIFORM, Pattern, WorkloadName
-from migemu.report import document, tables
+from migemu.mm.access import Pattern
+from migemu.mm.pages import Level
+from migemu.report import document, regained, tables
 from migemu.report.directory import RunDirectory
 from migemu.report.draw import faults, memory
 from migemu.report.draw.style import Panel, Run, Section
@@ -48,6 +48,9 @@ def _read(
     if told.problem:
         lost = "the trace is damaged; shown is what stands before that, to about a thousand lines"
         directory = directory.lacking(f"{lost}: {told.problem}")
+    total = told.pages // told.geometry.pages(Level.PUD)
+    if absent := [str(each) for each in hugepages or () if each >= total]:
+        directory = directory.lacking(f"it has no hugetlb page {', '.join(absent)}: its memory is 0 to {total - 1}")
     if directory.kind and told.kind != directory.kind:
         return directory.lacking(f"the trace is of another run: it is {told.kind}, the result {directory.kind}"), None
     return directory, told
@@ -55,14 +58,7 @@ def _read(
 
 def pattern_of(scenario: dict[str, dict[str, Any]]) -> Pattern:
     """What the guest of a scenario does, for the cost model; uniform where that has no cost for its workload."""
-    try:
-        entry, settings = workloads.parse(str(scenario["guest"]["workload"]))
-    except (KeyError, ValueError, TypeError):
-        return UNIFORM
-    if entry.name not in get_args(WorkloadName):
-        return UNIFORM
-    fields = {name: value for name, value in settings.items() if name in ("exponent", "scatter", "stride")}
-    return Pattern(entry.name, **fields)  # type: ignore[arg-type]  # one of the names, as was just looked up
+    return regained.pattern_of(str(scenario.get("guest", {}).get("workload", "")))
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:

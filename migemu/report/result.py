@@ -52,7 +52,12 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "zero": receiver.pages_zero if receiver else 0,
             "duplicate": receiver.pages_duplicate if receiver else 0,
         },
-        "bytes": {"memory": snapshot.memory_bytes, "payload": snapshot.payload_bytes, "wire": snapshot.wire_bytes},
+        "bytes": {
+            "memory": snapshot.memory_bytes,
+            "payload": snapshot.payload_bytes,
+            "wire": snapshot.wire_bytes,
+            "duplicate": receiver.pages_duplicate * snapshot.geometry.page_bytes if receiver else 0,
+        },
         "time_ns": {
             "total": ended - times.advise if times.advise else 0,
             "setup": times.ready - times.advise if times.ready else 0,

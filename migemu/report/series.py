@@ -69,24 +69,28 @@ class Bins:
             row = self._bins[t // self.step_ns]
         row[quantity] += amount
 
-    def rows(self) -> list[tuple[int, tuple[int, ...]]]:
-        """(when the bin begins, the sums) from the first bin to the last, the empty ones between them included."""
+    def rows(self, step_ns: int = 0) -> list[tuple[int, tuple[int, ...]]]:
+        """(when the bin begins, the sums) from the first bin to the last, the empty ones between them included.
+
+        `step_ns` asks for wider bins, as those of another series are: a multiple of this one's own step.
+        """
         if not self._bins:
             return []
-        empty = [0] * self._width
-        return [
-            (place * self.step_ns, tuple(self._bins.get(place, empty)))
-            for place in range(min(self._bins), max(self._bins) + 1)
-        ]
+        step_ns = max(step_ns, self.step_ns)
+        bins, empty = self._wider(step_ns // self.step_ns), [0] * self._width
+        return [(place * step_ns, tuple(bins.get(place, empty))) for place in range(min(bins), max(bins) + 1)]
 
     def _double(self) -> None:
         self.step_ns *= 2
-        halved: dict[int, list[int]] = {}
+        self._bins = self._wider(2)
+
+    def _wider(self, factor: int) -> dict[int, list[int]]:
+        wider: dict[int, list[int]] = {}
         for place, row in self._bins.items():
-            into = halved.setdefault(place // 2, [0] * self._width)
+            into = wider.setdefault(place // factor, [0] * self._width)
             for quantity, amount in enumerate(row):
                 into[quantity] += amount
-        self._bins = halved
+        return wider
 
 
 class Percentile(NamedTuple):

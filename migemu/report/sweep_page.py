@@ -25,7 +25,7 @@ _NAMED_MAX: Final = 3
 DRAWN: Final = (
     "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "blocktime_ns.overlapped", "stall_ns.max", "time_ns.postcopy",
     "mapping.to_1G_ns", "mapping.access_mean_ns",
-    "page_table.table_bytes_max", "pieces.duplicate", "modelled.collapse_ns", "modelled.collapse_stall_ns_max",
+    "page_table.table_bytes_max", "bytes.duplicate", "modelled.collapse_ns", "modelled.collapse_stall_ns_max",
 )  # fmt: skip
 
 
@@ -59,7 +59,10 @@ def _drawn(grid: Grid) -> list[str]:
 
 
 def _sure(grid: Grid, key: str) -> list[Panel | None]:
-    return [cells.intervals(grid, key) if grid.on_grid and grid.axes else None, cells.beside(grid, key)]
+    return [
+        cells.intervals(grid, key) if any(cell.has(key) for cell in grid.on_grid) and grid.axes else None,
+        cells.beside(grid, key),
+    ]
 
 
 def _page(grid: Grid, path: Path) -> Iterator[str]:
@@ -110,11 +113,12 @@ def _cautions(grid: Grid) -> list[str]:
 
 
 def _axes(grid: Grid) -> str:
-    rows = [
-        [escape(axis), escape(", ".join(values)), escape(grid.meanings.get(axis, ""))]
-        for axis, values in grid.axes.items()
-    ]
-    return f'<div class="wide">{tables.table(["axis", "values", "what it is"], rows, "axes")}</div>' if rows else ""
+    rows = [[escape(axis), escape(", ".join(values)), escape(meaning)]
+            for axis, values in grid.axes.items() for meaning in [grid.meanings.get(axis, "")]]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["axis", "values", "what it is"][: 3 if any(row[2] for row in rows) else 2]
+    return f'<div class="wide">{tables.table(head, [row[: len(head)] for row in rows], "axes")}</div>'
 
 
 def _best(grid: Grid) -> str:

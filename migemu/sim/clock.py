@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.processor import here
 
 
 class VirtualClock:
@@ -25,8 +24,8 @@ class VirtualClock:
 
     def now_ns(self) -> int:
         """The loop's time, or when the processor that runs this will have done what was charged to it."""
-        now_ns = (self._given or self._loop).now_ns
-        processor = here()
+        loop = self._given or self._loop
+        now_ns, processor = loop.now_ns, loop.processor
         return now_ns if processor is None or processor.free_ns < now_ns else processor.free_ns
 
     async def sleep_until(self, when_ns: int) -> None:
@@ -36,8 +35,9 @@ class VirtualClock:
         timer = loop.call_at_ns(when_ns, _wake, woken)
         try:
             await woken
-        finally:
+        except BaseException:
             timer.cancel()
+            raise
 
 
 def _wake(sleeper: asyncio.Future[None]) -> None:

@@ -67,6 +67,7 @@ class VirtualLoop(Generators, WithoutOutside):
     ) -> None:  # fmt: skip
         """Limits of 0 are none. `pace(from_ns, to_ns)` is called before each move of the clock and may block."""
         self.now_ns = start_ns
+        self.processor: Processor | None = None  # of what runs now; None outside, and where that takes no time
         self._ready: deque[Ready | Timer] = deque()
         self._timers: list[tuple[int, int, Ready | Timer]] = []
         self._timers_cancelled = 0
@@ -216,6 +217,7 @@ class VirtualLoop(Generators, WithoutOutside):
             self._turns()
         finally:
             self._running = self._stopping = False
+            self.processor = None
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
 
@@ -231,14 +233,15 @@ class VirtualLoop(Generators, WithoutOutside):
                 handle = popleft()
                 if handle._cancelled:
                     continue
-                processor = processor_of(handle._context)
+                context = handle._context
+                processor = self.processor = processor_of(context)
                 if processor is not None and (processor.waiting or processor.free_ns > self.now_ns):
                     if not processor.waiting:
                         self._arm(processor)
                     processor.waiting.append(handle)
                     continue
                 try:
-                    handle._context.run(handle._callback, *handle._args)
+                    context.run(handle._callback, *handle._args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:
@@ -256,6 +259,7 @@ class VirtualLoop(Generators, WithoutOutside):
 
     def _freed(self, processor: Processor) -> None:
         """What waits for `processor` runs, in order, until it is busy again."""
+        self.processor = processor
         while processor.waiting:
             if processor.free_ns > self.now_ns:
                 self._arm(processor)

@@ -35,7 +35,7 @@ from migemu.mm.operations import calls_of, of_steps
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
 from migemu.ports import Collapsed, Continued, Stalled
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.processor import Processor, here
+from migemu.sim.processor import Processor
 from migemu.store.model import Contents, ModelledMemory, PageContent
 
 
@@ -65,10 +65,10 @@ class TimedMemory(ModelledMemory):
 
     def __init__(
         self, geometry: Geometry, memory_bytes: int, content: PageContent, loop: VirtualLoop, processor: Processor,
-        costs: MemoryCosts, handler: Context | None = None,
+        costs: MemoryCosts, handler: Context | None = None, hgm: bool = True,
     ) -> None:  # fmt: skip
         """Faults are read in the context of `handler`; without one, in that in which this is made."""
-        super().__init__(geometry, memory_bytes, content)
+        super().__init__(geometry, memory_bytes, content, hgm)
         self._loop = loop
         self._processor = processor
         self._costs = costs
@@ -90,10 +90,14 @@ class TimedMemory(ModelledMemory):
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """It takes what mapping the run takes, in the way it is done."""
         costs, now_ns, pages = self._costs, self._loop.now_ns, self.geometry.pages(run.level)
-        locked_ns = max((each.fault_until_ns for each in self._holds if each.began_ns <= now_ns), default=0)
+        begins_ns = now_ns
+        for began_ns, locked_ns, _, _, _ in self._holds:
+            if began_ns <= now_ns and locked_ns > begins_ns:
+                begins_ns = locked_ns
         map_ns = costs.faults.map_ns(costs.place, run.count, pages, costs.collapses.entry_ns)
-        mapped_ns = self._thread.charge(max(now_ns, locked_ns), map_ns)
-        self._settled_ns = max(self._settled_ns, mapped_ns)
+        mapped_ns = self._thread.charge(begins_ns, map_ns)
+        if mapped_ns > self._settled_ns:
+            self._settled_ns = mapped_ns
         self._appearing = [each for each in self._appearing if each[0] > now_ns]
         self._appearing.append((mapped_ns, run.first, run.first + run.count * pages))
         return super().uffdio_continue(run)
@@ -122,43 +126,32 @@ class TimedMemory(ModelledMemory):
     @property
     def _thread(self) -> Processor:
         """Whose work this is."""
-        return here() or self._processor
+        return self._loop.processor or self._processor
 
     # --- vCPUs ---
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """See ports.GuestMemory; a collapse may hold the vCPU."""
         now_ns = self._loop.now_ns
-        if now_ns >= self._settled_ns:
-            return super().touch(vcpu, page, offset, stamp)
-        appears_ns = self._appears_ns(page)
-        if (until_ns := self._held_until_ns(page, appears_ns > now_ns)) > now_ns:
-            return Stalled(until_ns)
-        if appears_ns <= now_ns:
-            return super().touch(vcpu, page, offset, stamp)
-        self._slept(vcpu, page, stamp is not None)
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_at_ns(appears_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
-        return waiter
-
-    def _appears_ns(self, page: PageIndex) -> int:
-        """When the service will have mapped a page that the page table has mapped already; 0 if it has."""
-        for when_ns, first, end in self._appearing:
-            if first <= page < end:
-                return when_ns
-        return 0
-
-    def _held_until_ns(self, page: PageIndex, missing: bool) -> int:
-        """Until when a collapse holds who touches `page`, which is `missing` still; 0 if none does."""
-        now_ns = self._loop.now_ns
-        for began_ns, fault_until_ns, touch_until_ns, first, end in self._holds:
-            if began_ns > now_ns:
-                continue
-            if now_ns < touch_until_ns and first <= page < end:
-                return touch_until_ns
-            if now_ns < fault_until_ns and (missing or not self._is_mapped(page)):
-                return fault_until_ns
-        return 0
+        mapped = self._reachable(self._start + page * self._page_bytes)
+        if now_ns < self._settled_ns:
+            appears_ns = 0  # when the service will have mapped what the page table has mapped already
+            for when_ns, first, end in self._appearing:
+                if first <= page < end:
+                    appears_ns = when_ns
+                    break
+            missing = not mapped or appears_ns > now_ns
+            for began_ns, fault_until_ns, touch_until_ns, first, end in self._holds:
+                if now_ns < touch_until_ns and first <= page < end and began_ns <= now_ns:
+                    return Stalled(touch_until_ns)
+                if missing and began_ns <= now_ns < fault_until_ns:
+                    return Stalled(fault_until_ns)
+            if appears_ns > now_ns:
+                self._slept(vcpu, page, stamp is not None)
+                waiter: asyncio.Future[None] = self._loop.create_future()
+                self._loop.call_at_ns(appears_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
+                return waiter
+        return self._access(page, offset, stamp) if mapped else super().touch(vcpu, page, offset, stamp)
 
     def _raised(self) -> None:
         """An event takes its time to reach the handler, unless that is on its way for another one already."""

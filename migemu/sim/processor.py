@@ -51,9 +51,3 @@ def processor_of(context: Context) -> Processor | None:
     """The processor that has to run what runs in `context`; None where that takes no time, as for a vCPU."""
     processor = context.get(PROCESSOR)
     return processor if processor is not None and not context.get(THREAD) else None
-
-
-def here() -> Processor | None:
-    """The processor that runs what runs now; None as above."""
-    processor = PROCESSOR.get()
-    return processor if processor is not None and not THREAD.get() else None

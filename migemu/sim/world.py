@@ -213,8 +213,9 @@ class World:
         costs = MemoryCosts(faults, settings.model(geometry, vcpus), place=settings.place)  # type: ignore[arg-type]
         handler = self._contexts[3] if len(self._contexts) > 3 else None
         self.memory = self._make_memory(
-            geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler
-        )
+            geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler,
+            self.scenario.memory.hgm,
+        )  # fmt: skip
         return self.memory
 
     def _carried(self, frame: Frame) -> None:

@@ -25,9 +25,9 @@ _WORD = struct.Struct("<Q")
 class MappedMemory(Primary):
     """ports.GuestMemory over real bytes."""
 
-    def __init__(self, geometry: Geometry, memory_bytes: int, memory: mmap.mmap | bytearray) -> None:
+    def __init__(self, geometry: Geometry, memory_bytes: int, memory: mmap.mmap | bytearray, hgm: bool = True) -> None:
         """`memory` holds `memory_bytes` zero bytes, populated."""
-        super().__init__(geometry, memory_bytes)
+        super().__init__(geometry, memory_bytes, hgm)
         self._view = memoryview(memory)[:memory_bytes]
 
     def landing(self, first: PageIndex, count: int) -> memoryview:

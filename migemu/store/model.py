@@ -164,9 +164,10 @@ class Landing:
 class ModelledMemory(Primary):
     """ports.GuestMemory without bytes. It is given the source's content, to know what it would hold."""
 
-    def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent) -> None:
-        super().__init__(geometry, memory_bytes)
+    def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent, hgm: bool = True) -> None:
+        super().__init__(geometry, memory_bytes, hgm)
         self._content = content
+        self._word = content.word
         self._per_pmd = geometry.pages(Level.PMD)
         self._pmd_shift, self._pmd_mask = self._per_pmd.bit_length() - 1, self._per_pmd - 1
         pages = memory_bytes // geometry.page_bytes
@@ -251,7 +252,7 @@ class ModelledMemory(Primary):
         """The word without what the guest has written: 0 where nothing has landed."""
         if not self._landed[page >> self._pmd_shift] >> (page & self._pmd_mask) & 1:
             return 0
-        word = self._content.word(self._misplaced.get(page, page) if self._misplaced else page, offset)
+        word = self._word(self._misplaced.get(page, page) if self._misplaced else page, offset)
         return word ^ _DAMAGE if page in self._damaged else word
 
     def _held(self, page: PageIndex, offset: int) -> int:

@@ -30,17 +30,19 @@ def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
 class Primary:
     """What of ports.GuestMemory is about the page table. A store adds `_access`, `landing` and `digests`."""
 
-    def __init__(self, geometry: Geometry, memory_bytes: int) -> None:
-        """Nothing is mapped; everything is in the page cache."""
+    def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
+        """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
         self._space = AddressSpace(geometry, on_wake=self._woken, on_gather=self._gathered)
         self._start = self._space.mmap_hugetlb(memory_bytes, Level.PUD, shared=True)
         self._space.populate(self._start, memory_bytes)
-        self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
+        if hgm:
+            self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
         self._uffd = self._space.userfaultfd(UffdFeature.MINOR_HUGETLBFS | UffdFeature.THREAD_ID)
         self._uffd.register(self._start, memory_bytes, minor=True)
+        self._reachable = self._space.is_mapped
         self._steps: list[GatherStep] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._slept: OnFault = _nobody
@@ -72,8 +74,7 @@ class Primary:
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
-        address = self._start + page * self._page_bytes
-        if not self._space.is_mapped(address):
+        if not self._reachable(address := self._start + page * self._page_bytes):
             outcome = self._space.fault(vcpu, address, stamp is not None)
             if outcome is FaultOutcome.WAITING:
                 waiter = asyncio.get_running_loop().create_future()
@@ -101,9 +102,6 @@ class Primary:
         while (event := self._uffd.read()) is not None:
             page = (event.address - self._start) // self._page_bytes
             self._read(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
-
-    def _is_mapped(self, page: PageIndex) -> bool:
-        return self._space.is_mapped(self._start + page * self._page_bytes)
 
     def _woken(self, vcpu: int, _address: int) -> None:
         waiter = self._waiting.pop(vcpu, None)

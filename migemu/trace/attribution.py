@@ -35,6 +35,7 @@ Simplified
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -143,12 +144,13 @@ class _Open:
 class Attribution:
     """Follows the faults of one memory of `pages` base pages; one byte a page."""
 
-    __slots__ = ("_frames", "_geometry", "_open", "_state", "has_wire", "killed")
+    __slots__ = ("_by_page", "_frames", "_geometry", "_open", "_state", "has_wire", "killed")
 
     def __init__(self, geometry: Geometry, pages: int) -> None:
         self._geometry = geometry
         self._state = bytearray(pages)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _Open] = {}  # by vCPU
+        self._by_page: dict[PageIndex, list[_Open]] = {}  # the same
         # What has left the wire while somebody waited, the latest last.
         self._frames: deque[_Frame] = deque(maxlen=_FRAMES_MAX)
         #: Faults that ended in a signal.
@@ -174,15 +176,17 @@ class Attribution:
         assert event.vcpu is not None
         assert event.first is not None
         before = self._state[event.first] if 0 <= event.first < len(self._state) else 0
-        self._open[event.vcpu] = _Open(event.vcpu, event.first, event.t, before)
+        self._ended(event.vcpu)  # a trace may lack the end of the last one
+        fault = self._open[event.vcpu] = _Open(event.vcpu, event.first, event.t, before)
+        self._by_page.setdefault(event.first, []).append(fault)
 
     def _killed(self, event: Event) -> None:
         assert event.vcpu is not None
-        self.killed += self._open.pop(event.vcpu, None) is not None
+        self.killed += self._ended(event.vcpu) is not None
 
     def _woken(self, event: Event) -> ResolvedFault | None:
         assert event.vcpu is not None
-        fault = self._open.pop(event.vcpu, None)
+        fault = self._ended(event.vcpu)
         if fault is None:
             return None
         ends = _ends(fault.began, fault.times, event.t)
@@ -193,6 +197,16 @@ class Attribution:
             fault.vcpu, fault.page, fault.began, event.t, fault.cause(), _parts(fault.began, ends), ahead,
             None if fault.before & (_IS_RECEIVED | _IS_CARRIED) else fault.times[_RECEIVED],
         )  # fmt: skip
+
+    def _ended(self, vcpu: int) -> _Open | None:
+        """The fault of that vCPU, which waits no longer."""
+        fault = self._open.pop(vcpu, None)
+        if fault is not None:
+            alike = self._by_page[fault.page]
+            alike.remove(fault)
+            if not alike:
+                del self._by_page[fault.page]
+        return fault
 
     def _ahead(self, began: int, ends: list[int | None]) -> tuple[int, int]:
         """Rule 5."""
@@ -270,11 +284,11 @@ class Attribution:
         else:
             self._state[first : first + count] = self._state[first : first + count].translate(_SET[bit])
 
-    def _waiting(self, first: PageIndex, count: int) -> list[_Open]:
+    def _waiting(self, first: PageIndex, count: int) -> Sequence[_Open]:
         """The faults that wait for one of these pages."""
-        if not self._open:
-            return []
-        return [fault for fault in self._open.values() if first <= fault.page < first + count]
+        if count == 1:
+            return self._by_page.get(first, ())
+        return [fault for page, alike in self._by_page.items() if first <= page < first + count for fault in alike]
 
 
 _TOLD: Final = {

@@ -16,6 +16,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
+_INNER = ("data:", "blob:", "chrome:")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -48,10 +49,10 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Every address that was asked for, but for data within the page itself."""
+        """Every address that was asked for, but for data within a page, and what the browser's own pages need."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
-        return [each["request"]["url"] for each in sent if not each["request"]["url"].startswith(("data:", "blob:"))]
+        return [each["request"]["url"] for each in sent if not each["request"]["url"].startswith(_INNER)]
 
 
 @pytest.fixture(scope="session")

@@ -7,32 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from migemu.mm.pages import TINY
 from migemu.reporting import write_page
 from tests.browser.conftest import Browser
+from tests.browser.drawing import DRAWN, hover, prints_within_paper
 from tests.unit.report.runs import migration, result, write_run
 from tests.unit.trace.traces import memory, whole
-
-#: Of each figure: its name, the traces it was given, and the elements that plotly made of them.
-DRAWN = """
-return [...document.querySelectorAll(".figure")].map((div) => ({
-  name: div.id, given: div.data.length, width: div.getBoundingClientRect().width,
-  room: div.parentElement.getBoundingClientRect().width,
-  made: div.querySelectorAll(".scatterlayer .trace, .barlayer .trace, .heatmaplayer .hm").length,
-}));
-"""
-
-
-#: Figures whose drawing is wider than their place.
-OVERFLOWING = """
-return [...document.querySelectorAll(".figure")].filter((div) =>
-  div.querySelector(".main-svg").getBoundingClientRect().width > div.parentElement.getBoundingClientRect().width
-).map((div) => div.id);
-"""
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +34,6 @@ def page(chromium: Browser, directories: list[Path], tmp_path_factory: pytest.Te
     write_page(directories, path)
     chromium.open(path)
     return chromium
-
-
-def hover(page: Browser, selector: str) -> str:
-    """What appears when the pointer rests on the element."""
-    element = page.driver.find_element(By.CSS_SELECTOR, selector)
-    figure = page.driver.find_element(By.CSS_SELECTOR, f"{selector.split()[0]} .hoverlayer")
-    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    ActionChains(page.driver).move_to_element(element).move_by_offset(1, 1).perform()
-    WebDriverWait(page.driver, 20).until(lambda _: figure.find_elements(By.CSS_SELECTOR, ".hovertext"))
-    return " ".join(each.text for each in figure.find_elements(By.CSS_SELECTOR, ".hovertext"))
 
 
 def test_every_figure_is_drawn_and_nothing_complains(page: Browser) -> None:
@@ -111,7 +83,7 @@ def test_hovering_tells_values(
 
 
 def test_it_prints_within_the_paper(chromium: Browser, directories: list[Path], tmp_path: Path) -> None:
-    """A4 less its margins is 186 mm wide, 703 of the browser's pixels; after printing all is as before."""
+    """And after printing all is as before."""
     path = tmp_path / "report.html"
     write_page(directories[:1], path)
     chromium.open(path)
@@ -119,8 +91,7 @@ def test_it_prints_within_the_paper(chromium: Browser, directories: list[Path], 
     chromium.driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert all(figure["width"] <= figure["room"] <= 704 for figure in chromium.driver.execute_script(DRAWN))
-        assert chromium.driver.execute_script(OVERFLOWING) == []
+        prints_within_paper(chromium)
         shown = chromium.driver.execute_script(
             "return [...document.querySelectorAll('.modebar, nav')].map((each) => getComputedStyle(each).display)"
         )

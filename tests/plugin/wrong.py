@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dest_node.receiver import Ask, Collapse, Continue, Effect, Receiver, Wake
+from dest_node.effect import Ask, Collapse, Continue, Effect, Wake
+from dest_node.receiver import Receiver
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.policy.collapse import AtEnd, Direct, Eager, MappingView
 from migemu.ports import Collapsed

@@ -20,6 +20,7 @@ CHOICES = [
     ("push.piece=2M", "pull.piece=2M", "pull.preempt=off"),
     ("pull.preempt=off", "guest.workload=pointer_chase"),
     ("pull.resend=on", "push.run=4K", "guest.workload=uniform"),
+    ("memory.hgm=off", "guest.workload=uniform", "pull.piece=2M"),
     ("memory.backing=memfd", "guest.workload=sequential"),
     ("memory.zero_share=1", "guest.vcpus=2"),
     ("memory.zero_share=0", "guest.rate=0", "guest.accesses_max=5000", "guest.write_share=1"),

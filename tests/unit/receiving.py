@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dest_node.receiver import Collapse, Continue, Effect, Receiver
+from dest_node.effect import Collapse, Continue, Effect
+from dest_node.receiver import Receiver
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
 from migemu.policy.collapse import MappingView, collapse_policies
 from migemu.ports import Collapsed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dest_node.receiver import Ask, Collapse, Continue, Effect, Finish, Wake
+from dest_node.effect import Ask, Collapse, Continue, Effect, Finish, Wake
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
 from tests.unit.receiving import NOW, TOTAL, Dictated, arrive, carry_out, cont, make, well_done
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from dest_node.receiver import Collapse, Continue, Finish, Receiver, Refuse, Wake
+from dest_node.effect import Collapse, Continue, Finish, Refuse, Wake
+from dest_node.receiver import Receiver
 from migemu.mm.pages import TINY, Level, PieceRun, Span
 from migemu.policy.collapse import MappingView
 from migemu.ports import Collapsed
@@ -153,6 +154,22 @@ def test_a_collapse_that_failed_is_tried_once_more_at_the_end(again: Collapsed) 
     assert receiver.done(collapse, NOW, again) == [Finish()]
     assert receiver.is_leaf(Span(0, PMD)) == bool(again.done)
     assert receiver.statistics().collapse_failed == 2 - again.done
+
+
+def test_a_call_that_would_take_too_long_is_made_in_parts_and_the_shell_gets_its_turn_in_between() -> None:
+    """A thread that is in process_madvise says nothing, and its peer may think it dead."""
+    policy = Dictated()
+    receiver = Receiver(TINY, TOTAL, policy, urgent_piece=PTE, collapse_ns=lambda _leaves, _level: 40, call_ns_max=100)
+    spans = [Span(first, PMD) for first in range(0, 20, 4)]
+    arrive(receiver, 0, TOTAL)
+    policy.on_ended = spans
+    assert carry_out(receiver, receiver.ended(NOW)) == [Collapse(tuple(spans[:2]))]
+    assert receiver.deadline() == NOW, "at once, but not before the loop has had its turn"
+    assert carry_out(receiver, receiver.timeout(NOW)) == [Collapse(tuple(spans[2:4]))]
+    assert receiver.deadline() == NOW
+    assert carry_out(receiver, receiver.timeout(NOW)) == [Collapse((spans[4],)), Finish()]
+    assert receiver.deadline() is None
+    assert receiver.statistics().collapse_calls == 3
 
 
 class PutOff(Dictated):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dest_node.receiver import Ask, Finish
+from dest_node.effect import Ask, Finish
 from migemu.mm.pages import PieceRun
 from tests.unit.receiving import NOW, PTE, TOTAL, carry_out, make
 

@@ -82,6 +82,7 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "memory.image": ("/images/guest", "/images/guest"),
     "memory.zero_share": (0.75, 0.75),
     "memory.backing": ("memfd", "memfd"),
+    "memory.hgm": ("off", False),
     "push.order": ("bubbling:pivots=2,dual=off", "bubbling:pivots=2,dual=off"),
     "push.piece": ("2M", Level.PMD),
     "push.run": ("4K", 4 * KIB),

@@ -118,6 +118,8 @@ def test_requests_are_answered_in_their_order() -> None:
         ([], Request(5, 2, PTE), [(5, 2, PTE)]),
         ([6], Request(5, 3, PTE), [(5, 1, PTE), (7, 1, PTE)]),
         ([5], Request(5, 1, PTE), []),
+        ([5], Request(0, 16, PTE), [(0, 4, PTE), (4, 1, PTE), (6, 2, PTE), (8, 4, PTE), (12, 4, PTE)]),
+        ([5], Request(0, 4, PMD), [(0, 1, PMD), (4, 1, PTE), (6, 2, PTE), (8, 1, PMD), (12, 1, PMD)]),
     ],
 )
 def test_a_request_is_answered_with_what_has_not_been_sent(

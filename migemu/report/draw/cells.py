@@ -73,11 +73,11 @@ def _at(grid: Grid, facet: _Facet, x: Mapping[str, str]) -> CellRuns | None:
 
 
 def heat_maps(grid: Grid, key: str) -> Panel | None:
-    """The means of `key`; None where less than two axes vary."""
+    """The means of `key`; None where less than two axes vary, or no cell of the grid has it."""
     place = Place.of(grid.axes)
-    if not place.y:
-        return None
     means = [grid.estimates[cell.name, key].mean for cell in grid.on_grid if cell.has(key)]
+    if not place.y or not means:
+        return None
     wide = is_wide(means)
     best, close = grid.best(key), grid.close(key)
     all_facets = _facets(grid, place)
@@ -110,6 +110,8 @@ def heat_maps(grid: Grid, key: str) -> Panel | None:
         },
     }  # fmt: skip
     note = f"Means over seeds; bright is better. {BEST} best, {CLOSE} not told from it by these seeds."
+    if len(means) < len(grid.on_grid):
+        note += " Left blank: cells with a run that has no such figure, as it never came to that."
     return Panel(f"{key}{', log' if wide else ''}", grid.kind, drawn, note, across=bool(place.columns))
 
 
@@ -126,13 +128,17 @@ def intervals(grid: Grid, key: str) -> Panel:
                 (x, cell) for x in (grid.axes[place.x] if place.x else ("",))
                 if (cell := _at(grid, facet, {place.y: y, place.x: x})) is not None and cell.has(key)
             ]  # fmt: skip
+            if not cells:
+                continue
             found = [grid.estimates[cell.name, key] for _, cell in cells]
             edges = [each.interval or (each.mean, each.mean) for each in found]
             seen += [value for each, pair in zip(found, edges, strict=True) for value in (each.mean, *pair)]
             colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+            named = any(each["legendgroup"] == y for each in data)
             data.append({
-                "type": "scatter", "mode": "markers", "name": f"{place.y}={y}" if y else key, "legendgroup": y,
-                "showlegend": bool(y) and facet is all_facets[0], "x": [x for x, _ in cells],
+                "type": "scatter", "mode": "markers", "cliponaxis": False, "legendgroup": y,
+                "name": f"{place.y}={y}" if y else key, "showlegend": bool(y) and not named,
+                "x": [x for x, _ in cells],
                 "y": [each.mean for each in found],
                 "error_y": {
                     "type": "data", "symmetric": False, "thickness": 1.5, "width": 5, "color": colour,
@@ -158,7 +164,7 @@ def beside(grid: Grid, key: str) -> Panel | None:
     found = [grid.estimates[cell.name, key] for cell in cells]
     edges = [each.interval or (each.mean, each.mean) for each in found]
     data = [{
-        "type": "scatter", "mode": "markers", "name": key, "y": [cell.name for cell in cells],
+        "type": "scatter", "mode": "markers", "cliponaxis": False, "name": key, "y": [cell.name for cell in cells],
         "x": [each.mean for each in found], "marker": {"color": RUN_COLOURS[0], "size": 9},
         "error_x": {
             "type": "data", "symmetric": False, "thickness": 1.5, "color": RUN_COLOURS[0],
@@ -194,10 +200,11 @@ def trades(grid: Grid) -> list[Panel]:
         for number, value in enumerate(series):
             mine = [cell for cell in cells if not place.x or cell.coordinates[place.x] == value]
             data.append({
-                "type": "scatter", "mode": "markers", "name": f"{place.x}={value}" if value else "cells",
+                "type": "scatter", "mode": "markers", "cliponaxis": False,
+                "name": f"{place.x}={value}" if value else "cells",
                 "x": [at[cell.name][0] for cell in mine], "y": [at[cell.name][1] for cell in mine],
                 "marker": {"color": RUN_COLOURS[number % len(RUN_COLOURS)], "size": 9,
-                           "symbol": _SYMBOLS[number % len(_SYMBOLS)], "line": {"color": "#fff", "width": 0.5}},
+                           "symbol": f"{_SYMBOLS[number % len(_SYMBOLS)]}-open", "line": {"width": 2}},
                 "customdata": [
                     f"{_plain(cell.name)}<br>{one} {_sure(grid, cell, one)}<br>{other} {_sure(grid, cell, other)}"
                     for cell in mine

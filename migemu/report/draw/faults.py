@@ -39,7 +39,7 @@ _CATEGORIES: Final = {
 }  # fmt: skip
 LOOKS: Final = {
     Cause.ANSWERED: (BLUE, "circle"), Cause.SHARED: (SKY, "diamond"), Cause.UNDER_WAY: (ORANGE, "triangle-up"),
-    Cause.PUSHED: (GREEN, "square"), Cause.ZERO: (PURPLE, "x"), Cause.NOT_MAPPED: (VERMILLION, "cross"),
+    Cause.PUSHED: (GREEN, "square"), Cause.ZERO: (PURPLE, "x-thin-open"), Cause.NOT_MAPPED: (VERMILLION, "cross"),
     Cause.UNKNOWN: (GREY, "circle-open"),
 }  # fmt: skip
 _PART_LOOKS: Final = (
@@ -135,19 +135,20 @@ def over_time(runs: Sequence[Run]) -> list[Panel]:
             assert run.told is not None
             rows, step = points[run.label]
             data = []
-            for cause in CAUSES:
-                mine = [row for row in rows if row[2] is cause]
+            told = {cause: [row for row in rows if row[2] is cause] for cause in CAUSES}
+            for cause, mine in sorted(told.items(), key=lambda each: -len(each[1])):  # the few lie above the many
                 if mine:
                     colour, symbol = LOOKS[cause]
                     data.append({
                         "type": "scatter", "mode": "markers", "name": cause.value,
                         "x": scale.of(row[0] - run.told.zero for row in mine), "y": [row[1] for row in mine],
                         "customdata": [[format_time(row[1]), row[3], row[4]] for row in mine],
-                        "marker": {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.75},
+                        "marker": {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.75,
+                                   "line": {"width": 1.2 if symbol.endswith("open") else 0}},
                         "hovertemplate": "%{customdata[0]}, page %{customdata[1]}, vCPU %{customdata[2]}"
                         f"<br>at %{{x}} {scale.unit}<extra>{cause.value}</extra>",
                     })  # fmt: skip
-            drawn = figure(data, dict(x), dict(y), showlegend=True, **marks(run.told, scale))
+            drawn = figure(data, dict(x), dict(y), showlegend=True, **marks(run.told, scale, x))
             total = len(run.told.faults)
             note = f"All {total:,} faults." if step == 1 else (
                 f"{len(rows):,} of {total:,} faults: the slowest {SCATTER_MAX // 4:,}, and of the others every "
@@ -178,7 +179,7 @@ def attribution(runs: Sequence[Run]) -> list[Panel]:
                 data.append({
                     "type": "bar", "orientation": "h", "name": name, "y": [row.what for row in rows],
                     "x": scale.of(means), "customdata": list(zip(shown(means), shares, strict=True)),
-                    "marker": {"color": colour, "line": {"color": "#fff", "width": 1},
+                    "marker": {"color": colour,
                                "pattern": {"shape": pattern, "fgcolor": "#fff", "bgcolor": colour, "size": 6}},
                     "hovertemplate": "%{customdata[0]}, %{customdata[1]} of the mean<extra>" + name + "</extra>",
                 })  # fmt: skip

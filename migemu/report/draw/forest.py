@@ -4,7 +4,7 @@ Rules
     1. What is drawn is new / baseline, on a logarithmic axis whose ticks say differences in per cent: half and twice as
        much stand equally far from no difference. What has no ratio (from zero, to zero or below) is left to the table.
     2. A mark is full where its interval leaves out zero: a square where that is for the worse, a disc for the better.
-       An open diamond is what these pairs do not settle; one pair has no interval and is never settled.
+       An open diamond is what these pairs do not settle; an open circle is one pair, which has no interval.
     3. Where cells of one figure are drawn, a gate that limits a relative difference is a line; how it came out stands
        in words beside its cell.
 """
@@ -30,9 +30,9 @@ _TICKS: Final = (
     1, 2, 4, 9, 19, 49, 99, 999, 9999,
 )  # fmt: skip
 #: (name, symbol, colour): rule 2.
-_LOOKS: Final = {
+LOOKS: Final = {
     "better": ("better", "circle", BLUE), "worse": ("worse", "square", VERMILLION),
-    "unsure": ("no difference shown", "diamond-open", GREY),
+    "unsure": ("no difference shown", "diamond-open", GREY), "single": ("one pair, no interval", "circle-open", BLACK),
 }  # fmt: skip
 
 
@@ -51,8 +51,10 @@ def forests(comparison: Comparison) -> list[Panel]:
 
 
 def judged(key: str, interval: Interval | None) -> str:
-    """ "better", "worse" or "unsure", of a relative difference of `key`."""
-    if interval is None or interval.low <= 0 <= interval.high:
+    """ "better", "worse", "unsure", or "single" without an interval, of a relative difference of `key`."""
+    if interval is None:
+        return "single"
+    if interval.low <= 0 <= interval.high:
         return "unsure"
     return "better" if (interval.low > 0) == (key in MORE_IS_BETTER) else "worse"
 
@@ -74,7 +76,7 @@ def _panel(title: str, rows: Sequence[tuple[str, str, Row]], comparison: Compari
         return None
     order = [label for _, label, *_ in marks]
     edges = [max(0.001, 1 + value) for *_, point, interval, _ in marks for value in (point, *(interval or ()))]
-    data = [each for each in (_marks(marks, kind) for kind in _LOOKS) if each["x"]]
+    data = [each for each in (_marks(marks, kind) for kind in LOOKS) if each["x"]]
     rulings = [each for each in comparison.rulings if each.row in [row for _, _, row in rows]]
     limits = sorted({each.gate.limit for each in rulings if each.gate.about == "relative" and each.gate.key == title})
     edges += [max(0.001, 1 + limit) for limit in limits]
@@ -84,6 +86,9 @@ def _panel(title: str, rows: Sequence[tuple[str, str, Row]], comparison: Compari
     drawn["layout"]["shapes"] = [_line(0.0, BLACK, "solid"), *(_line(limit, VERMILLION, "dash") for limit in limits)]
     drawn["layout"]["annotations"] = [*_limits(limits), *_verdicts(rulings, rows)]
     drawn["layout"]["margin"]["r"] = 90 if rulings else 16
+    if limits:  # what they are stands between the plot and its legend
+        drawn["layout"]["margin"]["t"] += 16
+        drawn["layout"]["legend"]["y"] = 1 + 20 / (26 * len(order) + 22)
     note = "New against baseline, means of pairs with their 95 % interval."
     if limits:
         note += " Dashed: the limit of a gate."
@@ -93,7 +98,7 @@ def _panel(title: str, rows: Sequence[tuple[str, str, Row]], comparison: Compari
 
 
 def _marks(marks: Sequence[tuple[str, str, float, Interval | None, str]], kind: str) -> dict[str, Any]:
-    name, symbol, colour = _LOOKS[kind]
+    name, symbol, colour = LOOKS[kind]
     mine = [each for each in marks if judged(each[0], each[3]) == kind]
     ratios = [1 + point for _, _, point, _, _ in mine]
     pairs = [interval or Interval(point, point) for _, _, point, interval, _ in mine]
@@ -101,6 +106,7 @@ def _marks(marks: Sequence[tuple[str, str, float, Interval | None, str]], kind: 
         "type": "scatter", "mode": "markers", "name": name, "x": ratios, "y": [label for _, label, *_ in mine],
         "error_x": {
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 5, "color": colour,
+            "visible": kind != "single",
             "array": [max(0.0, 1 + pair.high - ratio) for pair, ratio in zip(pairs, ratios, strict=True)],
             "arrayminus": [max(0.0, r - max(0.001, 1 + pair.low)) for pair, r in zip(pairs, ratios, strict=True)],
         },

@@ -84,7 +84,7 @@ def levels(runs: Sequence[Run]) -> list[Panel]:
                         "hovertemplate": f"%{{customdata}} collapsed to {name} at %{{x}} {scale.unit}<extra></extra>",
                     })  # fmt: skip
             y = {"title": {"text": "share of memory mapped [%]"}, "range": [0, 114], "tickvals": [0, 25, 50, 75, 100]}
-            drawn = figure(data, dict(x), y, showlegend=True, hovermode="x", **marks(told, scale))
+            drawn = figure(data, dict(x), y, showlegend=True, hovermode="x", **marks(told, scale, x))
             note = f"Entries made by collapses, {', '.join(steps) or 'none'}. {_every(told.mapping.step_ns)}"
             panels.append(Panel(run.label, kind, drawn, note))
     return panels
@@ -110,7 +110,7 @@ def access_cost(runs: Sequence[Run]) -> list[Panel]:
         }]  # fmt: skip
         drawn = figure(
             data, dict(x), {"title": {"text": "expected access [ns]"}, "range": [0, most * 1.08]},
-            height=300, hovermode="x", **marks(told, scale),
+            height=300, hovermode="x", **marks(told, scale, x),
         )  # fmt: skip
         note = f"By the cost model (TLB, page walk) from what maps the memory in this {run.kind} run; not timed."
         panels.append(Panel(run.label, "modelled", drawn, note))
@@ -139,7 +139,9 @@ def tables(runs: Sequence[Run]) -> list[Panel]:
             y = {"title": {"text": f"page tables [{size.unit}]"}, "range": [0, most / size.factor * 1.08 or 1]}
             note = f"Of the model of the page table, as it stood at these times. {_every(told.mapping.step_ns)}"
             panels.append(
-                Panel(run.label, kind, figure(data, dict(x), y, height=300, hovermode="x", **marks(told, scale)), note)
+                Panel(
+                    run.label, kind, figure(data, dict(x), y, height=300, hovermode="x", **marks(told, scale, x)), note
+                )
             )
     return panels
 
@@ -150,17 +152,19 @@ def throughput(runs: Sequence[Run]) -> list[Panel]:
     looks = ((PUSHED, "pushed", SKY, ""), (URGENT, "urgent", VERMILLION, "/"))
     for kind, alike in kinds([run for run in runs if run.told and run.told.received.rows()]):
         x, scale = seconds_axis(alike)
+        step_ns = max(run.told.received.step_ns for run in alike if run.told)
+        rates = {run.label: _per_s(run.told, step_ns) for run in alike if run.told}
+        most = max(max(sums[PUSHED] + sums[URGENT], sums[DUPLICATE]) for rows in rates.values() for _, sums in rows)
         for run in alike:
             told = run.told
             assert told is not None
-            rows, step_ns = told.received.rows(), told.received.step_ns
-            per_s = [tuple(round(each * SECOND / step_ns / 1e6, 3) for each in sums) for _, sums in rows]
-            times = scale.of(t - told.zero for t, _ in rows)
+            per_s = [sums for _, sums in rates[run.label]]
+            times = scale.of(t - told.zero for t, _ in rates[run.label])
             hover = f"%{{y:,.1f}} MB/s at %{{x}} {scale.unit}"
             data: list[dict[str, Any]] = [
                 {
                     "type": "scatter", "mode": "lines", "stackgroup": "bytes", "name": name, "x": times,
-                    "y": [each[quantity] for each in per_s], "line": {"width": 1, "color": colour, "shape": "hv"},
+                    "y": [each[quantity] for each in per_s], "line": {"width": 0, "color": colour, "shape": "hv"},
                     "fillcolor": colour, "hovertemplate": f"{hover}<extra>{name}</extra>",
                     "fillpattern": {"shape": pattern, "fgcolor": "#fff", "bgcolor": colour, "size": 6},
                 }
@@ -172,10 +176,19 @@ def throughput(runs: Sequence[Run]) -> list[Panel]:
                     "y": [each[DUPLICATE] for each in per_s], "line": {"width": 2, "color": BLACK, "dash": "dot"},
                     "hovertemplate": f"{hover}<extra>came again</extra>",
                 })  # fmt: skip
-            y = {"title": {"text": "page bytes [MB/s]"}, "rangemode": "tozero"}
+            y = {"title": {"text": "page bytes [MB/s]"}, "range": [0, most * 1.05 or 1]}
             note = f"Sums over {format_time(step_ns)} each. Pages announced as zero have no bytes."
-            panels.append(Panel(run.label, kind, figure(data, dict(x), y, hovermode="x", **marks(told, scale)), note))
+            panels.append(
+                Panel(run.label, kind, figure(data, dict(x), y, hovermode="x", **marks(told, scale, x)), note)
+            )
     return panels
+
+
+def _per_s(told: Told, step_ns: int) -> list[tuple[int, tuple[float, ...]]]:
+    """(when a bin begins, MB/s of each quantity), and a last row of nothing: what was received has an end."""
+    rows = told.received.rows(step_ns)
+    rates = [(t, tuple(round(each * SECOND / step_ns / 1e6, 3) for each in sums)) for t, sums in rows]
+    return [*rates, (rows[-1][0] + step_ns, (0.0,) * len(rows[-1][1]))]
 
 
 def pictures(run: Run) -> list[tuple[dict[str, Any], Panel, Panel]]:
@@ -236,11 +249,11 @@ def _map_figure(told: Told, trace: dict[str, Any]) -> Figure:
         **whole, "title": {"text": f"{pmd} within the {pud} page"}, "autorange": False, "range": [rows - 0.5, -0.5],
         "scaleanchor": "x", "constraintoward": "top",
     }  # fmt: skip
-    return figure(data, x, y, height=580, margin={"l": 56, "r": 8, "t": 32, "b": 48})
+    return figure(data, x, y, height=580, margin={"l": 56, "r": 120, "t": 32, "b": 48})
 
 
 def _by_time(told: Told, piece_map: PieceMap) -> Figure:
-    bar = {"title": {"text": "ms", "side": "top"}, "thickness": 14, "len": 0.9}
+    bar = {"title": {"text": "ms", "side": "top"}, "thickness": 14, "len": 0.9, "x": 1.02}
     looks = {"colorscale": "Cividis", "colorbar": bar, "shown": "%{z} ms", "hoverongaps": False}
     return _map_figure(told, {"name": "arrived", **looks})
 
@@ -249,7 +262,13 @@ def _by_how(told: Told, piece_map: PieceMap) -> Figure:
     kinds_ = len(How)
     edges = [(number / kinds_, (number + 1) / kinds_) for number in range(kinds_)]
     scale = [[edge, _HOW_COLOURS[number]] for number, pair in enumerate(edges) for edge in pair]
-    bar = {"tickvals": list(range(kinds_)), "ticktext": [how.words for how in How], "thickness": 14, "len": 0.6}
+    bar = {
+        "tickvals": list(range(kinds_)),
+        "ticktext": [how.words for how in How],
+        "thickness": 14,
+        "len": 0.6,
+        "x": 1.02,
+    }
     looks = {"colorscale": scale, "zmin": -0.5, "zmax": kinds_ - 0.5, "colorbar": bar, "shown": "%{customdata} ms"}
     return _map_figure(told, {"name": "how", **looks})
 

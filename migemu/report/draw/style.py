@@ -12,7 +12,7 @@ Sources
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log10
 from typing import Any, Final
@@ -37,6 +37,8 @@ GREY: Final = "#8A8A8A"
 RUN_COLOURS: Final = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW)
 RUN_DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px", "1px,3px")
 RUN_PATTERNS: Final = ("", "/", "x", ".", "\\", "+", "-", "|")
+#: Share of an axis that the words of a mark take beside its line.
+_MARK_ROOM: Final = 0.035
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,11 @@ def _first_shown(told: Told) -> int:
     return 0 if told.began is not None else min(0, told.ended - told.zero)
 
 
-def marks(told: Told, scale: Scale) -> dict[str, Any]:
-    """Lines where stages begin and connections end, for `layout`."""
-    shapes, words = [], []
+def marks(told: Told, scale: Scale, x: Mapping[str, Any]) -> dict[str, Any]:
+    """Lines where stages begin and connections end, for `layout`; those that lie close on the axis `x` share words."""
+    shapes: list[dict[str, Any]] = []
+    words: list[dict[str, Any]] = []
+    room = _MARK_ROOM * (x["range"][1] - x["range"][0])
     for mark in told.marks:
         at = (mark.t - told.zero) / scale.factor
         if at < 0 or mark.words == "run":
@@ -174,9 +178,14 @@ def marks(told: Told, scale: Scale) -> dict[str, Any]:
         lost = " lost " in mark.words
         line = {"color": VERMILLION if lost else GREY, "width": 1.5 if lost else 1, "dash": "dot"}
         shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+        if words and at - words[-1]["x"] < room:
+            words[-1]["text"] += f", {mark.words}"
+            words[-1]["font"] = {"size": 11, "color": VERMILLION if lost else words[-1]["font"]["color"]}
+            continue
         words.append({
-            "x": at, "yref": "paper", "y": 0.5, "text": mark.words, "showarrow": False, "textangle": -90,
-            "xanchor": "right", "bgcolor": "rgba(255,255,255,0.8)", "font": {"size": 11, "color": line["color"]},
+            "x": at, "xanchor": "right", "yref": "paper", "y": 0.03, "yanchor": "bottom", "text": mark.words,
+            "showarrow": False, "textangle": -90, "bgcolor": "rgba(255,255,255,0.8)",
+            "font": {"size": 11, "color": line["color"]},
         })  # fmt: skip
     return {"shapes": shapes, "annotations": words}
 

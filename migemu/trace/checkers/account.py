@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from migemu.mm.marks import Marks
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
 
@@ -34,7 +35,7 @@ class Witness(NamedTuple):
 
 
 class Account:
-    """The state of one memory of `pages` base pages. The arrays hold one byte a page (`leaf`: a 2M)."""
+    """The state of one memory of `pages` base pages. `mapped` holds one byte a page, `leaf` one a 2M."""
 
     def __init__(self, geometry: Geometry, pages: int, line: int = 0) -> None:
         """`line` is that of the last event seen; of a file's header it is 1."""
@@ -43,8 +44,8 @@ class Account:
         self.geometry = geometry
         self.pages = pages
         self.line = line
-        self.sent = bytearray(pages)
-        self.received = bytearray(pages)
+        self.sent = Marks(pages, geometry.pages(Level.PMD))
+        self.received = Marks(pages, geometry.pages(Level.PMD))
         self.mapped = bytearray(pages)
         self.leaf = bytearray(pages // geometry.pages(Level.PMD))
         #: Who sleeps: vCPU -> where it faulted.
@@ -69,20 +70,21 @@ class Account:
     def note(self, event: Event, first: PageIndex, count: int) -> None:
         """An event happened to `count` base pages from `first` on."""
         happening = event.event
-        if happening is Happening.SENT:
-            _fill(self.sent, first, count, 1)
+        if happening in _ACCESSES:
+            self.turn = self.line
+            if happening is Happening.FAULTED:
+                assert event.vcpu is not None
+                self.asleep[event.vcpu] = Witness(event, self.line)
+            elif happening in _AWAKE:
+                self.asleep.pop(event.vcpu, None)  # type: ignore[arg-type]
+        elif happening in _UNNOTED:
+            return
+        elif happening is Happening.SENT:
+            self.sent.put(first, count, 1)
         elif happening is Happening.RECEIVED:
-            _fill(self.received, first, count, 1)
+            self.received.put(first, count, 1)
             self.turn = self.line
-        elif happening is Happening.CONTINUED:
-            _fill(self.mapped, first, count, MAPPED)
-            assert event.level is not None
-            if event.level >= Level.PMD:
-                self._set_leaf(first, count, event.level)
-        elif happening in _ACCESSES:
-            self.turn = self.line
-            self._note_vcpu(event)
-        elif happening is Happening.COLLAPSED:
+        elif happening is Happening.CONTINUED or happening is Happening.COLLAPSED:
             _fill(self.mapped, first, count, MAPPED)
             assert event.level is not None
             if event.level >= Level.PMD:
@@ -95,13 +97,6 @@ class Account:
             self._set_leaf(first, count, 0)
         elif first < 0:
             self._note_node(event)
-
-    def _note_vcpu(self, event: Event) -> None:
-        assert event.vcpu is not None
-        if event.event is Happening.FAULTED:
-            self.asleep[event.vcpu] = Witness(event, self.line)
-        elif event.event in (Happening.WOKEN, Happening.KILLED):
-            self.asleep.pop(event.vcpu, None)
 
     def _note_node(self, event: Event) -> None:
         detail = event.detail or ""
@@ -127,13 +122,16 @@ class Account:
         """An account of its own, as it stands."""
         twin = object.__new__(Account)
         for name, value in self.__dict__.items():
-            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict) else value
+            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict | Marks) else value
         return twin
 
     def __repr__(self) -> str:
         return f"<Account of {self.pages} pages after line {self.line}: {self.mapped.count(MAPPED)} mapped>"
 
 
+#: What changes nothing here.
+_UNNOTED: Final = frozenset((Happening.CARRIED, Happening.ASKED, Happening.REQUESTED, Happening.WAKE))
+_AWAKE: Final = frozenset((Happening.WOKEN, Happening.KILLED))
 _ACCESSES: Final = frozenset((Happening.FAULTED, Happening.WOKEN, Happening.KILLED, Happening.READ, Happening.WRITTEN))
 
 

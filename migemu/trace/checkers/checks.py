@@ -73,7 +73,7 @@ class Checks:
         if first is None:
             first, count = -1, 0
         else:
-            count = self.extent(event)
+            count = 1 if happening in _ONE_PAGE else self.extent(event)
             if first < 0 or count <= 0 or first + count > account.pages or event.level:
                 problem = self._impossible(event, first, count)
                 if problem:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from migemu.mm.pages import PageIndex
+from migemu.mm.marks import Marks
+from migemu.mm.pages import Level, PageIndex
 from migemu.trace.checkers.account import Account
 from migemu.trace.checkers.rule import Look, Objection, Rule, checkers
 from migemu.trace.events import Event, Happening
@@ -23,7 +24,7 @@ class WritesKept(Rule):
 
     def __init__(self, account: Account) -> None:
         super().__init__(account)
-        self.pages = bytearray()  # one byte each, from the first that is told of
+        self.theirs = Marks(account.pages, account.geometry.pages(Level.PMD))
 
     def looks(self) -> Mapping[Happening, Look]:
         """Writes of the guest, and of the destination."""
@@ -36,20 +37,18 @@ class WritesKept(Rule):
 
     def written(self, _event: Event, first: PageIndex, _count: int) -> None:
         """From now on it is the guest's."""
-        self.pages = self.pages or bytearray(self.account.pages)
-        self.pages[first] = 1
+        self.theirs.put(first, 1, 1)
 
     def received(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
         """Bytes stored over it."""
-        page = self.pages.find(1, first, first + count)
+        page = self.theirs.find(1, first, first + count)
         return (
             None if page < 0 else Objection(f"a piece was stored over page {page}, which the guest had written", page)
         )
 
     def dropped(self, _event: Event, first: PageIndex, count: int) -> None:
         """The guest has given up what it had written."""
-        if self.pages:
-            self.pages[first : first + count] = bytes(count)
+        self.theirs.put(first, count, 0)
 
 
 _MARKER: Final = 1

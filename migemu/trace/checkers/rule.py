@@ -2,8 +2,8 @@
 
 A rule is a class whose docstring gives the reason why it must hold; its first line is what `migemu check --list`
 shows. It is made with the account of the trace, and answers to each event it looks at with None or an `Objection`.
-Its own state is kept in its attributes: numbers, texts, named tuples, and bytearrays, dicts, sets and lists of them,
-no deeper, so that `copy` is cheap.
+Its own state is kept in its attributes: numbers, texts, named tuples, and bytearrays, marks, dicts, sets and lists of
+them, no deeper, so that `copy` is cheap.
 
     class MappedWithinReceived(Rule):
         \"""...\"""
@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final, NamedTuple, Self
 
+from migemu.mm.marks import Marks
 from migemu.mm.pages import PageIndex
 from migemu.registry import Registry
 from migemu.trace.checkers.account import Account, Witness
@@ -77,7 +78,7 @@ class Rule:
         """The same rule in the same state over `account`, a copy of its own."""
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict | set | list) else value
+            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict | set | list | Marks) else value
         twin.account = account
         return twin
 

@@ -36,6 +36,16 @@ def test_it_ends_with_a_table_and_where_the_results_are() -> None:
     assert "results: out/sweep.sqlite" in result.stdout
 
 
+def test_the_table_has_what_never_came_as_a_dash() -> None:
+    """A run that leaves its memory at 4K has no time until 90 % of it were mapped at 1G."""
+    table = migemu().stdout
+    assert all(title in table for title in ("90 % at 1G", "access", "tables", "sent twice"))
+    rows = {line.split("│")[1].strip(): line for line in table.splitlines() if "policy=" in line}
+    assert " - " in rows["piece=4K, policy=never"]
+    assert " - " not in rows["piece=4K, policy=batched:spans=16"]
+    assert "8.95ns" in rows["piece=4K, policy=batched:spans=16"]
+
+
 def test_results_go_by_default_where_resume_finds_them() -> None:
     result = CliRunner().invoke(main, ["sweep", "pieces.toml", "--world", PLAIN, "-q"])
     assert (result.exit_code, result.output) == (0, "")

@@ -38,6 +38,8 @@ def plain(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
         "max_ns": median_ns * 10, "log2_us": {str(1 << (base_us + noise_us).bit_length() - 1): 100},
     }  # fmt: skip
     result["bytes"]["wire"] = scenario.memory.size
+    at_1g_ns = None if scenario.collapse.policy == "never" else 2 * median_ns
+    result["mapping"] |= {"to_1G_ns": at_1g_ns, "access_mean_ns": 8.953}
     if directory is not None:
         write(result, directory)
     return result

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migemu.link.model import LinkModel
-from migemu.link.wire import Ahead, Flow, Frame, Scheduling, Wire
+from migemu.link.wire import Flow, Frame, Scheduling, Wire
 from migemu.units import KIB, MIB, MS, SECOND, US
 
 GBIT = 10**9
@@ -157,23 +157,6 @@ def test_the_times_of_a_frame() -> None:
     assert (second.enqueued_ns, second.started_ns, second.departed_ns) == (100, 8000, 12_000)
 
 
-@pytest.mark.parametrize(
-    ("scheduling", "ahead"),
-    [
-        (FIFO, {"main": 1000 - 100 + 9000 + 300, "other": 5000}),
-        (FAIR, {"main": 1000 - 100 + 4000, "other": 4000}),
-        (STRICT, {"main": 1000 - 100}),
-    ],
-    ids=["fifo", "fair", "strict"],
-)
-def test_what_stood_in_front_of_a_frame_is_told_by_channel(scheduling: Scheduling, ahead: dict[str, int]) -> None:
-    """What is left of the segment on the wire, and what its channel has to let pass."""
-    bench = Bench(scheduling)
-    frames = bench.play([Sent(0, 1, 10_000), Sent(0, 2, 5000), Sent(0, 1, 300), Sent(800, 0, 4000)])
-    assert {each.channel: each.count for each in frames[3].ahead} == ahead
-    assert frames[0].ahead == ()
-
-
 def test_a_buffer_says_when_it_has_room() -> None:
     bench = Bench(FIFO)
     flow = bench.flows[1]
@@ -314,4 +297,3 @@ def test_a_wire_says_what_it_does() -> None:
     wire.send(wire.flow("main"), 10_000, None, 0)
     wire.advance(0)
     assert repr(wire) == "<Wire strict, 4096 bytes queued, main 5904 waiting>"
-    assert Ahead("main", 3).channel == "main"

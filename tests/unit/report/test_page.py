@@ -15,10 +15,12 @@ from migemu.mm.access import UNIFORM, Pattern
 from migemu.mm.pages import TINY
 from migemu.report.directory import RunDirectory
 from migemu.report.draw.memory import pictures
-from migemu.report.draw.style import Run
+from migemu.report.draw.style import Run, Scale, marks
 from migemu.report.page import html, load, pattern_of, sections
+from migemu.report.series import Bins
+from migemu.report.told import Told
 from tests.unit.report.runs import migration, result, write_run
-from tests.unit.trace.traces import memory, whole
+from tests.unit.trace.traces import destination, memory, whole
 
 
 def loaded(*directories: Path) -> list[Run]:
@@ -74,10 +76,35 @@ def test_what_the_cost_model_says_is_modelled_in_any_run(runs: list[Run]) -> Non
 
 def test_runs_side_by_side_have_the_same_axes(directories: dict[str, Path]) -> None:
     for anchor, each in panels(loaded(directories["measured"], directories["another"])).items():
-        if len(each) > 1 and anchor not in ("latency", "throughput"):
+        if len(each) > 1 and anchor != "latency":
             ranges = [(panel.figure["layout"]["xaxis"].get("range"), panel.figure["layout"]["yaxis"].get("range"))
                       for panel in each]  # fmt: skip
             assert ranges[0] == ranges[1], anchor
+
+
+def test_stages_that_lie_close_share_their_words() -> None:
+    told = Told(TINY, 32)
+    for t, detail in ((0, "run"), (50, "end"), (52, "completed")):
+        told.take(destination("state", detail=detail, t=t))
+    close, apart = (marks(told, Scale("us", 1), {"range": [0, most]}) for most in (100, 56))
+    assert [each["text"] for each in close["annotations"]] == ["end, completed"]
+    assert [each["text"] for each in apart["annotations"]] == ["end", "completed"]
+    assert len(close["shapes"]) == 2
+
+
+def test_throughput_of_runs_side_by_side_is_summed_over_the_same_times(directories: dict[str, Path]) -> None:
+    short, long = loaded(directories["measured"], directories["tiny"])
+    assert short.told
+    assert long.told
+    bins = Bins(3, step_ns=8 * long.told.received.step_ns)
+    for t, sums in long.told.received.rows():
+        for quantity, amount in enumerate(sums):
+            bins.add(t, quantity, amount)
+    long.told.received = bins
+    drawn = panels([short, long])["throughput"]
+    assert {re.sub(r" Pages.*", "", panel.note) for panel in drawn} == {"Sums over 8ms each."}
+    moved = sum(sum(trace["y"]) for trace in drawn[0].figure["data"] if trace["name"] != "came again (dropped)")
+    assert moved * 1e6 * 0.008 == pytest.approx(sum(sum(sums[:2]) for _, sums in short.told.received.rows()), rel=1e-3)
 
 
 def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[Run]) -> None:
@@ -123,7 +150,7 @@ class Words(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -175,6 +202,12 @@ def test_a_trace_of_another_kind_than_the_result_is_not_drawn(tmp_path: Path) ->
     (run,) = loaded(write_run(tmp_path, whole(), result("modelled"), "measured"))
     assert run.told is None
     assert "the trace is of another run: it is measured, the result modelled" in run.directory.missing
+
+
+def test_a_hugetlb_page_that_is_not_there_is_named(directories: dict[str, Path]) -> None:
+    (run,) = load([RunDirectory.open(directories["measured"])], [0, 1, 7])
+    assert "it has no hugetlb page 1, 7: its memory is 0 to 0" in run.directory.missing
+    assert len(pictures(run)) == 1
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:

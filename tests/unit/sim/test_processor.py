@@ -15,7 +15,7 @@ from migemu.ports import THREAD
 from migemu.scenario import Link
 from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.processor import PROCESSOR, Processor, here, processor_of
+from migemu.sim.processor import PROCESSOR, Processor, processor_of
 from migemu.sim.waiting import CrashError, DeadlockError
 
 
@@ -76,9 +76,20 @@ def test_work_begins_when_the_processor_is_free_and_adds_up() -> None:
 def test_a_thread_of_a_node_is_its_own_processor() -> None:
     processor = Processor("node")
     service, vcpu = context_of(processor), context_of(processor, "vCPU 0")
-    assert processor_of(service) is service.run(here) is processor
-    assert processor_of(vcpu) is vcpu.run(here) is None
-    assert processor_of(Context()) is Context().run(here) is None
+    assert processor_of(service) is processor
+    assert processor_of(vcpu) is None
+    assert processor_of(Context()) is None
+
+
+def test_the_loop_tells_whose_processor_runs(node: Node) -> None:
+    found: list[Processor | None] = []
+    look = lambda: found.append(node.loop.processor)  # noqa: E731
+    for when_ns, context in enumerate((node.context, context_of(node.processor, "vCPU 0"), node.context, Context())):
+        node.loop.call_at_ns(1 + when_ns, look, context=context)
+    node.at(2, "busy", 100)
+    node.played()
+    assert found == [node.processor, None, None, node.processor], "the third had to wait"
+    assert node.loop.processor is None
 
 
 # --- waiting ---

@@ -163,3 +163,15 @@ def test_a_trace_that_cannot_be_written_is_told_before_anything_is_played(tmp_pa
     simulation = Simulation(scenario(BARE), tmp_path, trace=True)
     assert simulation.run() == {}
     assert "the trace cannot be written: Is a directory" in str(simulation.error)
+
+
+# --- alive ---
+
+
+def test_a_destination_that_collapses_for_longer_than_the_idle_timeout_is_not_taken_for_dead() -> None:
+    """512 hugetlb pages at the end take 20 ms of its only thread; it says Alive between two calls."""
+    settings = {"collapse.policy": "at_end", "memory.size": "32M", "push.piece": "2M", "net.idle_timeout": "10ms"}
+    result = run_cell(scenario(BARE, settings), None)
+    assert result["verified"]
+    assert result["collapse"]["to_1G"] == 512
+    assert 5 < result["collapse"]["calls"] < 50

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import cache, partial
 from typing import Any, Final
 
 import pytest
 
-from migemu.mm.pages import TINY, X86_64, Geometry, Level
+from migemu.mm.pages import GEOMETRIES, TINY, X86_64, Geometry, Level
 from migemu.trace.events import Event, Wire
 from migemu.trace.perfetto import perfetto_lines
 from tests.unit.report.runs import migration
+from tests.unit.sim.played import LIVELY, play, scenario
 from tests.unit.trace.traces import PTE, destination, event, memory, whole
 
 #: What an entry of each phase has, besides `ph`, `pid` and `tid`.
@@ -34,15 +36,23 @@ def entries(events: list[Event], geometry: Geometry = X86_64) -> list[dict[str, 
     return found
 
 
+@cache
+def simulated() -> list[Event]:
+    """A world in which everybody is in everybody's way."""
+    return play(scenario(LIVELY)).trace
+
+
 TRACES = {
-    "measured": migration(), "with the wire": migration(wire=True), "tiny": whole(), "broken off": migration()[:5000],
-    "spurious": SPURIOUS, "nothing": [memory()],
+    "measured": migration, "with the wire": partial(migration, wire=True), "tiny": whole,
+    "broken off": lambda: migration()[:5000], "spurious": lambda: SPURIOUS, "nothing": lambda: [memory()],
+    "simulated": simulated,
 }  # fmt: skip
 
 
-@pytest.fixture(params=TRACES.values(), ids=TRACES)
+@pytest.fixture(scope="module", params=TRACES.values(), ids=TRACES)
 def found(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    return entries(request.param, TINY if request.param[0].count == 32 else X86_64)
+    events = request.param()
+    return entries(events, GEOMETRIES[events[0].detail or "x86_64"])
 
 
 def test_every_entry_is_one_of_the_format(found: list[dict[str, Any]]) -> None:
@@ -61,6 +71,34 @@ def test_every_track_has_a_name_before_its_first_entry(found: list[dict[str, Any
             named.add((entry["pid"], entry["tid"]))
         elif entry["ph"] in ("X", "i"):
             assert (entry["pid"], entry["tid"]) in named
+
+
+def test_every_process_and_track_has_one_name_of_its_own(found: list[dict[str, Any]]) -> None:
+    processes = [entry["pid"] for entry in found if entry["name"] == "process_name"]
+    assert len(processes) == len(set(processes))
+    assert {entry["pid"] for entry in found if entry["ph"] != "C"} <= set(processes)
+    tracks = [(entry["pid"], entry["args"]["name"]) for entry in found if entry["name"] == "thread_name"]
+    assert len(tracks) == len(set(tracks))
+
+
+def test_times_are_whole_nanoseconds_and_nothing_ends_after_the_trace(found: list[dict[str, Any]]) -> None:
+    last = max((entry["ts"] for entry in found if entry["ph"] == "C"), default=0)
+    for entry in found:
+        for time in (entry.get("ts", 0), entry.get("dur", 0)):
+            assert time == round(time * 1000) / 1000
+        assert entry.get("ts", 0) + entry.get("dur", 0) <= last + 0.0005
+
+
+def test_a_counter_never_goes_back(found: list[dict[str, Any]]) -> None:
+    counters = defaultdict(list)
+    for entry in found:
+        if entry["ph"] == "C":
+            counters[entry["pid"], entry["name"]].append((entry["ts"], *entry["args"].values()))
+    for rows in counters.values():
+        assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    received = [row[1] for row in counters[2, "received bytes"]]
+    assert received == sorted(received)
+    assert all(row[1] >= 0 for row in counters[1, "vCPUs asleep"])
 
 
 def test_slices_of_a_track_lie_within_each_other_or_apart(found: list[dict[str, Any]]) -> None:
@@ -87,8 +125,10 @@ def test_every_flow_leads_from_a_sleep_to_a_run_through_slices(found: list[dict[
             flows[entry["id"]][entry["ph"]] = entry
         elif entry["ph"] == "X":
             slices[entry["pid"], entry["tid"]].append(entry)
+    assert sorted(flows) == list(range(1, len(flows) + 1))
     for flow in flows.values():
         assert {"s", "f"} <= set(flow)
+        assert len({(step["cat"], step["name"]) for step in flow.values()}) == 1, "or they are no flow"
         steps = [flow[phase] for phase in "stf" if phase in flow]
         assert [step["ts"] for step in steps] == sorted(step["ts"] for step in steps)
         for step in steps:
@@ -97,10 +137,11 @@ def test_every_flow_leads_from_a_sleep_to_a_run_through_slices(found: list[dict[
             assert names & {"s": {"asleep"}, "t": {"piece"}, "f": {"running", "asleep"}}[step["ph"]]
 
 
-def test_all_faults_are_flows_through_the_piece_that_came() -> None:
-    events = migration()
+@pytest.mark.parametrize("events", [migration(), simulated()], ids=["made up", "simulated"])
+def test_all_faults_are_flows_through_the_piece_that_came(events: list[Event]) -> None:
     woken = sum(each.event.value == "woken" for each in events)
-    phases = [entry["ph"] for entry in entries(events)]
+    phases = [entry["ph"] for entry in entries(events, GEOMETRIES[events[0].detail or ""])]
+    assert woken > 20
     assert [phases.count(phase) for phase in "stf"] == [woken] * 3
 
 

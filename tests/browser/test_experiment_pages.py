@@ -1,0 +1,127 @@
+"""The pages of a sweep and of a comparison in a real browser: they draw, tell, sort, print, and stay legible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from migemu.experiment.comparison import compare
+from migemu.experiment.gate import parse_gate
+from migemu.experiment.sources import read_source
+from migemu.report import comparison_page
+from migemu.reporting import write_sweep_page
+from tests.browser.conftest import Browser
+from tests.browser.drawing import DRAWN, hover, prints_within_paper
+from tests.unit.experiment.sweeps import PIECES, run, sweep_of
+
+#: A third axis makes small multiples of it.
+DISTANCE = """
+[[axis]]
+name = "distance"
+setting = "link.delay"
+values = ["1us", "1ms"]
+"""
+#: Pairs of words in figures that lie over each other.
+OVERLAPPING = """
+const apart = (a, b) =>
+  a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+return [...document.querySelectorAll(".figure")].flatMap((div) => {
+  const texts = [...div.querySelectorAll("text")].filter((each) => each.textContent.trim());
+  const words = texts.map((each) => ({ said: each.textContent, box: each.getBoundingClientRect() }));
+  return words.flatMap((one, n) =>
+    words.slice(n + 1).filter((other) => !apart(one.box, other.box)).map((other) => [one.said, other.said]));
+});
+"""
+#: The colour of words and of what is behind them, where the browser has been asked for a dark page.
+COLOURS = "const look = getComputedStyle(document.body); return [look.color, look.backgroundColor];"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sweep")
+    run(sweep_of(folder, PIECES + DISTANCE), folder / "sweep.sqlite")
+    write_sweep_page(folder / "sweep.sqlite", folder / "sweep.html")
+    sides = [f"{folder}:policy={policy}" for policy in ("never", "batched:spans=16")]
+    gates = [parse_gate("fault.p50_ns > +5%"), parse_gate("fault.p99_ns < -5%")]
+    comparison = compare(*map(read_source, sides), ["fault.p*", "fault.mean_ns"], gates)
+    comparison_page.write(comparison, "never", "batched", folder / "comparison.html")
+    return {name: folder / f"{name}.html" for name in ("sweep", "comparison")}
+
+
+def opened(chromium: Browser, path: Path) -> Browser:
+    if chromium.driver.current_url != path.as_uri():
+        chromium.open(path)
+    return chromium
+
+
+@pytest.mark.parametrize(("name", "figures"), [("sweep", 6), ("comparison", 4)])
+def test_every_figure_is_drawn_within_its_panel_and_nothing_complains(
+    chromium: Browser, pages: dict[str, Path], name: str, figures: int
+) -> None:
+    chromium.open(pages[name])
+    drawn = chromium.driver.execute_script(DRAWN)
+    assert len(drawn) >= figures
+    for each in drawn:
+        assert each["made"] >= each["given"] > 0, each
+        assert 200 < each["width"] <= each["room"], each
+    assert chromium.driver.execute_script(OVERLAPPING) == []
+    assert chromium.complaints() == []
+    assert chromium.requests() == [pages[name].as_uri()]
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "says"),
+    [
+        ("sweep", "#fault-p50_ns-0 .heatmaplayer .hm:first-of-type image", "3 seeds"),
+        ("sweep", "#fault-p50_ns-1 .scatterlayer .trace:first-of-type .point", "3 seeds"),
+        ("comparison", "#forest-0 .scatterlayer .trace .point", "3 pairs"),
+    ],
+)
+def test_hovering_tells_cell_and_value(
+    chromium: Browser, pages: dict[str, Path], name: str, selector: str, says: str
+) -> None:
+    page = opened(chromium, pages[name])
+    assert says in hover(page, selector)
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("name", ["sweep", "comparison"])
+def test_it_prints_within_the_paper(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    page = opened(chromium, pages[name])
+    page.driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        prints_within_paper(page)
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
+
+
+@pytest.mark.parametrize("name", ["sweep", "comparison"])
+def test_who_wants_dark_pages_can_read_it(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    """Figures are drawn on white, so that the page around them is white for everybody, with dark words."""
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        page = opened(chromium, pages[name])
+        assert page.driver.execute_script(COLOURS) == ["rgb(26, 26, 26)", "rgb(255, 255, 255)"]
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_heading_sorts_its_column_up_and_down(chromium: Browser, pages: dict[str, Path]) -> None:
+    page = opened(chromium, pages["sweep"])
+    heads = page.driver.find_elements(By.CSS_SELECTOR, ".sortable th button")
+    column = next(n for n, head in enumerate(heads) if head.text == "fault.p50_ns")
+    numbers = (
+        f"return [...document.querySelectorAll('.sortable tbody tr')].map((row) => +row.cells[{column}].dataset.by)"
+    )
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", heads[column])
+    for order in (1, -1):
+        page.driver.execute_script("arguments[0].click()", heads[column])
+        found = page.driver.execute_script(numbers)
+        assert found == sorted(found, key=lambda number: order * number)
+    assert len(set(found)) > 2
+    assert page.complaints() == []
