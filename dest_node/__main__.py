@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from dest_node.checkpoint import opened
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
 from migemu.command import (
@@ -41,11 +43,13 @@ from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry
 from migemu.ports import GuestMemory
 from migemu.report import result as results
+from migemu.report.node_status import NodeStatus, answering
 from migemu.report.progress import Progress
 from migemu.report.status import Status
 from migemu.report.summary import summary
 from migemu.scenario import Scenario
 from migemu.store.allocate import allocate
+from migemu.store.keeper import Keeper
 from migemu.store.mapped import MappedMemory
 from migemu.trace.recorder import FileRecorder
 
@@ -64,6 +68,10 @@ _STATUS_S = 0.1
     "--dump", type=click.Path(path_type=Path), metavar="FILE",
     help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), metavar="DIR",
+    help="Keep what arrives and what the guest writes in DIR, or go on with what a killed destination has left there.",
+)  # fmt: skip
 @trace_option
 @insecure_option
 @json_option
@@ -72,7 +80,7 @@ _STATUS_S = 0.1
 @version_option
 def main(
     scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
-    trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
+    checkpoint: Path | None, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -94,9 +102,13 @@ def main(
             raise InputError("--trace needs --out DIR to write to")
         if dump is not None:
             _check_writable(dump)
+        if checkpoint is not None and scenario.memory.backing != "anonymous":
+            raise InputError(f"memory.backing={scenario.memory.backing}: with --checkpoint memory is a file in its DIR")
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    result = run_node(voice, lambda: _serve(voice, scenario, credentials, host, port, out, dump, trace, quiet))
+    result = run_node(
+        voice, lambda: _serve(voice, scenario, credentials, (host, port), out, dump, checkpoint, trace, quiet)
+    )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(result, indent=2))
     elif not quiet and not supervised:
@@ -104,17 +116,12 @@ def main(
 
 
 async def _serve(
-    voice: Voice, scenario: Scenario, credentials: Credentials, host: str, port: int, out: Path | None,
-    dump: Path | None, trace: bool, quiet: bool,
+    voice: Voice, scenario: Scenario, credentials: Credentials, address: tuple[str, int], out: Path | None,
+    dump: Path | None, checkpoint: Path | None, trace: bool, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
-
-    async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
-        return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
-
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         shaper = None
         if scenario.return_link.shaped:
             rng = Random(f"{scenario.scenario.seed} return link")
@@ -131,17 +138,32 @@ async def _serve(
             if not voice.supervised:
                 progress.note(f"migemu-dest: {line}")
 
+        async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
+            if kept is not None:
+                return await kept.provide(destination.incoming)
+            memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
+            return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
+
+        kept = None
+        if checkpoint is not None:
+            kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
         destination = Destination(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
             read_text=_read_text, notice=notice, tracer=tracer,
+            keeping=kept.keeper if kept else None, left=kept.left if kept else None,
         )  # fmt: skip
-        listener = await destination.listen(host, port)
+        await stack.enter_async_context(
+            answering("destination", out, lambda: _status(destination, kept.keeper if kept else None), notice)
+        )
+        listener = await destination.listen(*address)
         voice.tell(listening={"host": listener.address, "port": listener.port})
         if not voice.supervised and not quiet:
             progress.note(f"migemu-dest: listening on {listener.address}:{listener.port}")
         watch = loop.create_task(_watch(destination, voice, progress))
         try:
             await destination.serve()
+            if kept is not None:
+                kept.is_over = True
         except (MigemuError, asyncio.CancelledError) as error:
             status = "failed" if isinstance(error, MigemuError) else "interrupted"
             _write_result(voice, destination, scenario, out, status, str(error) or status)
@@ -182,6 +204,23 @@ def _show(destination: Destination, voice: Voice, progress: Progress) -> None:
         voice.out.flush()
     else:
         progress.show(status)
+
+
+def _status(destination: Destination, keeper: Keeper | None) -> NodeStatus:
+    """For whoever asks."""
+    incoming = destination.incoming
+    if incoming is None:
+        return NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "")
+    snapshot = incoming.snapshot()
+    receiver, page_bytes = snapshot.receiver, snapshot.geometry.page_bytes
+    return NodeStatus(
+        "destination", os.getpid(), incoming.migration, snapshot.stage.value, snapshot.memory_bytes,
+        snapshot.recoveries, snapshot.last_error,
+        received_bytes=receiver.pages_received * page_bytes if receiver else 0,
+        mapped_bytes=receiver.pages_mapped * page_bytes if receiver else 0,
+        faults_waiting=snapshot.pages_waited_for, vcpus_waiting=receiver.faults_open if receiver else 0,
+        checkpoint=keeper.protection() if keeper else None,
+    )  # fmt: skip
 
 
 def _read_text(path: str) -> str:

@@ -9,7 +9,7 @@ caused it, is what `Blocktime` keeps as silence.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from random import Random
 
@@ -19,7 +19,7 @@ from migemu.guest.blocktime import Blocktime
 from migemu.guest.stall import Stalls
 from migemu.guest.workload import Workload, WorkloadContext, workloads
 from migemu.mm.pages import PageIndex
-from migemu.ports import THREAD, Clock, GuestMemory, Stalled, Tracer
+from migemu.ports import THREAD, Clock, GuestMemory, Stalled, Tracer, Word
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
@@ -31,6 +31,8 @@ _CATCH_UP_NS = 10 * MS
 
 #: Mixed into every stamp, so that it cannot be taken for a small number of the image.
 _STAMP_KEY = 0x5A5A_0000_0000_0000
+#: Above the count of 2^40 accesses (guest.accesses_max), below the vCPU's number.
+_LIFE_BIT = 40
 
 
 class Guest:
@@ -51,6 +53,7 @@ class Guest:
         self._tracer = tracer
         self._due_ns: list[int | None] = [0] * self.settings.vcpus
         self._stopped = False
+        self._stamp_key = _STAMP_KEY
         self._tasks: list[asyncio.Task[None]] = []
         pages = memory.memory_bytes // memory.geometry.page_bytes
         seed = scenario.scenario.seed
@@ -68,6 +71,11 @@ class Guest:
             )
             for vcpu in range(self.settings.vcpus)
         ]
+
+    def restore(self, words: Iterable[Word], life: int) -> None:
+        """The guest had lived before, and left `words`; before `start`. What it writes from now on is of `life`."""
+        self.ledger.restore((word.page, word.offset // SLOT_BYTES, word.original, word.current) for word in words)
+        self._stamp_key = _STAMP_KEY ^ (life & 0xFF) << _LIFE_BIT
 
     def start(self) -> None:
         """The guest runs from now on."""
@@ -126,7 +134,7 @@ class Guest:
             page, write = access
             stamp = None
             if write and ledger.may_write(vcpu, page):
-                stamp = (vcpu << 48 | left & 0xFFFF_FFFF_FFFF) ^ _STAMP_KEY
+                stamp = (vcpu << 48 | left & 0xFFFF_FFFF_FFFF) ^ self._stamp_key
             blocked = False
             found = touch(vcpu, page, offset, stamp)
             while not isinstance(found, int):

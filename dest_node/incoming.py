@@ -15,8 +15,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from dest_node.announced import Announced
+from dest_node.arrivals import Arrivals
 from dest_node.effects import NODE
 from dest_node.integrity import check_seal
+from dest_node.left import Keeping, Left, give_back
 from dest_node.lines import Lines
 from dest_node.parts import Allocate, Parts, assemble
 from dest_node.receiver import Receiver
@@ -24,13 +26,13 @@ from dest_node.recovery import Recovery
 from dest_node.standing import Standing
 from dest_node.verdict import Verdict
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError
-from migemu.mm.pages import PageIndex, PieceRun
+from migemu.mm.pages import PageIndex
 from migemu.outcome import Outcome, Snapshot, Stage
 from migemu.patience import Patience
 from migemu.ports import Channel, Clock, Landing, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import KIB, SECOND, format_time
+from migemu.units import SECOND, format_time
 from migemu.wire.codec import Limits
 from migemu.wire.messages import (
     Advise,
@@ -55,7 +57,6 @@ from migemu.wire.messages import (
 )  # fmt: skip
 from migemu.wire.states import Legality, Role, State
 
-_SCRAP_BYTES = 64 * KIB
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 
 
@@ -64,19 +65,21 @@ class Incoming:
 
     def __init__(
         self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
-        migration: str, left: Callable[[Channel], None], tracer: Tracer | None = None,
-        make_receiver: Callable[..., Receiver] = Receiver,
+        migration: str, closed: Callable[[Channel], None], tracer: Tracer | None = None,
+        make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
     ) -> None:  # fmt: skip
         """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known.
 
-        `left` is told of channels that are closed from here. Begin with `connect`.
+        `closed` is told of channels that are closed from here. Begin with `connect`; where another destination has
+        `left` something, with `come_back`.
         """
-        self.legality, self.migration = Legality(), migration
+        self.legality, self.migration = Legality.resumed(left.ran) if left else Legality(), migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
         self._make_receiver, self._read_text = make_receiver, read_text
         self._limits, self._tracer = limits, tracer
-        self._lines = Lines(clock, scenario.net.idle_timeout, left, self._silent)
+        self._keeping = keeping
+        self._lines = Lines(clock, scenario.net.idle_timeout, closed, self._silent)
         patience = Patience(scenario.recovery)
         self._standing = Standing(clock, self._lines, patience, limits)
         self._recovery = Recovery(
@@ -85,16 +88,14 @@ class Incoming:
         )  # fmt: skip
         self._announced: Announced | None = None
         self._parts: Parts | None = None
-        self._page_bytes = limits.geometry.page_bytes
-        self._scrap = memoryview(bytearray(_SCRAP_BYTES))
+        self._arrivals: Arrivals | None = None
         self._verdict = Verdict(limits)
         self._source_left = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], None] = {}  # a set would have no order
         self._received: dict[type[Message], Callable[..., None]] = {
-            Page: self._page, Zero: self._zero, Hello: self._ignore, Alive: self._ignore, Advise: self._advised,
-            Listen: self._listen, DeviceState: self._device_state, Run: self._run, End: self._end,
-            Digests: self._verdict.take, Failed: self._failed, Recover: self._recovery.asked,
-            Resume: self._recovery.resume, Agreed: self._agreed,
+            Hello: self._ignore, Alive: self._ignore, Advise: self._advised, Listen: self._listen,
+            DeviceState: self._device_state, Run: self._run, End: self._end, Digests: self._verdict.take,
+            Failed: self._failed, Recover: self._recovery.asked, Resume: self._recovery.resume, Agreed: self._agreed,
         }  # fmt: skip
 
     # --- from the channels ---
@@ -132,15 +133,9 @@ class Incoming:
             check_seal(message)
 
     def landing(self, page: Page, offset: int) -> memoryview | Landing:
-        """Where payload byte `offset` of `page` belongs: in its place, or in scrap if its base page came before."""
-        parts = self._ready()
-        page_bytes = self._page_bytes
-        at = page.first + offset // page_bytes
-        within = offset % page_bytes
-        until = parts.receiver.fresh_until(at, page.first + page.count * self._limits.geometry.pages(page.level))
-        if until > at:
-            return parts.memory.landing(at, until - at)[within:]
-        return self._scrap[: page_bytes - within]
+        """Where payload byte `offset` of `page` belongs."""
+        assert self._arrivals is not None, "no page may be said before Run"
+        return self._arrivals.landing(page, offset)
 
     def received(self, message: Message, payload: bytes) -> None:
         """A message of the source, judged already. PeerError: it ends the connection, not the migration."""
@@ -207,6 +202,19 @@ class Incoming:
 
     # --- stages ---
 
+    async def come_back(self, left: Left) -> None:
+        """Go on where a destination that is gone has left off, and wait for the source. What `assemble` raises."""
+        self._announced = self._standing.announced = Announced(left.advise, self._scenario.limits)
+        self._standing.began(advise=self._clock.now_ns())
+        self._emit(Happening.MEMORY, count=self._announced.pages, detail=self._announced.geometry.name)
+        parts = await self._assemble(self._announced)
+        give_back(left, parts)
+        self._recovery.pause(BrokenError("this destination was started again, from its checkpoint"))
+        if left.ran:
+            parts.memory.on_fault(self._slept, self._faulted)
+            self._standing.began(run=self._clock.now_ns())
+            parts.guest.start()
+
     def _advised(self, advise: Advise) -> None:
         self._announced = self._standing.announced = Announced(advise, self._scenario.limits)
         self._standing.began(advise=self._clock.now_ns())
@@ -215,15 +223,20 @@ class Incoming:
         self._spawn(self._prepare(self._announced))
 
     async def _prepare(self, announced: Announced) -> None:
-        self._parts = self._standing.parts = await assemble(
+        await self._assemble(announced)
+        self._say(Ready())
+
+    async def _assemble(self, announced: Announced) -> Parts:
+        parts = self._parts = self._standing.parts = await assemble(
             self._scenario, announced, self._clock, self._tracer, allocate=self._allocate, read_text=self._read_text,
             make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
             ask=lambda run: self._say(Request(*run)),
         )  # fmt: skip
         self._limits.geometry, self._limits.memory_pages = announced.geometry, announced.pages
-        self._page_bytes = announced.geometry.page_bytes
+        arrivals = self._arrivals = Arrivals(parts, self._standing, self._clock, self._tracer, self._say)
+        self._received[Page], self._received[Zero] = arrivals.page, arrivals.zero
         self._standing.began(ready=self._clock.now_ns())
-        self._say(Ready())
+        return parts
 
     def _listen(self, _listen: Listen) -> None:
         assert self._announced is not None
@@ -241,28 +254,10 @@ class Incoming:
         self._announced.may_run()
         self._standing.began(run=self._clock.now_ns())
         self._enter(Stage.RUN)
+        if self._keeping is not None:
+            self._keeping.runs()
         self._say(Running())
         self._ready().guest.start()
-
-    def _page(self, page: Page) -> None:
-        run = PieceRun(page.first, page.count, page.level)
-        self._standing.payload_bytes += page.count * self._limits.geometry.size(page.level)
-        if not page.digests:
-            self._arrived(run, page.urgent, zero=False)
-            return
-        good, bad = self._ready().integrity.judge(run, page.digests)
-        for each in good:
-            self._arrived(each, page.urgent, zero=False)
-        for each in bad:
-            self._emit(Happening.DROPPED, each.first, each.count, detail="corrupt")
-            self._say(Request(*each, True))
-
-    def _zero(self, zero: Zero) -> None:
-        self._arrived(PieceRun(zero.first, zero.count, zero.level), zero.urgent, zero=True)
-
-    def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:
-        self._ready().effects.arrived(run, urgent, zero)
-        self._standing.arrived(self._clock.now_ns())
 
     def _end(self, end: End) -> None:
         parts = self._ready()
@@ -331,9 +326,9 @@ class Incoming:
         if self._parts is not None:
             await self._parts.guest.stop()
 
-    def tell(self, reason: str) -> None:
-        """Tell the source why, if it can still be told."""
-        self._lines.tell(reason)
+    def tell(self, reason: str, over: bool) -> None:
+        """Tell the source why this side ends, if it can still be told; `over`: and the migration with it."""
+        self._lines.tell(reason, over)
 
     async def close(self) -> None:
         """Close the channels, sending what is queued first.
@@ -347,6 +342,11 @@ class Incoming:
             except TimeoutError:
                 pass  # it was told; whether it heard is its own to report
         await self._lines.close()
+
+    @property
+    def advise(self) -> Advise | None:
+        """What the source has announced."""
+        return self._announced.advise if self._announced else None
 
     def snapshot(self) -> Snapshot:
         """The migration as it stands."""

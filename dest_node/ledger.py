@@ -13,7 +13,7 @@ word that the guest was given before its page was verified is verified after the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from migemu.mm.pages import PageIndex
@@ -71,6 +71,12 @@ class Ledger:
             self.writes += 1
             self._current[key] = stamp
             self._original.setdefault(key, expected)
+
+    def restore(self, words: Iterable[tuple[PageIndex, int, int, int]]) -> None:
+        """What `words` gave in another life. Neither reads nor writes of this one."""
+        for page, slot, original, current in words:
+            key = page * SLOTS + slot
+            self._original[key], self._current[key] = original, current
 
     def words(self) -> Iterator[tuple[PageIndex, int, int, int]]:
         """Every word ever touched, in order of address: (page, slot, original, current)."""

@@ -74,10 +74,10 @@ class Lines:
         if main is not None:
             main.send(message, payload)
 
-    def tell(self, reason: str) -> None:
-        """Tell the source that this side gives up, if it can still be told."""
+    def tell(self, reason: str, over: bool) -> None:
+        """Tell the source that this side ends, if it can still be told; `over`: and the migration with it."""
         try:
-            self.say(Failed(reason, True))
+            self.say(Failed(reason, over))
         except MigemuError:
             pass
 

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from dest_node.incoming import Incoming
+from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
 from migemu.errors import BrokenError, MigemuError, PeerError, one_line
@@ -77,11 +78,12 @@ class Destination:
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
         read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
-        make_receiver: Callable[..., Receiver] = Receiver,
+        make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
     ) -> None:  # fmt: skip
         """`allocate(geometry, bytes)` provides the guest's memory; `notice` is told, in a line, who was turned away.
 
-        `make_receiver` makes what decides; another one is for those who try it.
+        `make_receiver` makes what decides; another one is for those who try it. `keeping` keeps what another
+        destination can go on with; `left` is what one has left that this one goes on with.
         """
         self.scenario = scenario
         self.incoming: Incoming | None = None
@@ -93,15 +95,24 @@ class Destination:
         self._notice = notice
         self._tracer = tracer
         self._make_receiver = make_receiver
+        self._keeping = keeping
+        self._left = left
         self._listener: Listener | None = None
         self._limits = Limits(scenario.limits.frame_bytes_max)  # the memory's size is filled in by its Advise
         self._visitors: dict[_Visitor, None] = {}  # a set would have no order
         self._arrived: asyncio.Future[Incoming] | None = None
 
     async def listen(self, host: str, port: int) -> Listener:
-        """Open the door. BrokenError when the address cannot be used."""
+        """Open the door. BrokenError when the address cannot be used; what comes of coming back (`Incoming`)."""
         self._arrived = asyncio.get_running_loop().create_future()
-        self._listener = await self._network.listen(host, port, self._accept)
+        if self._left is not None:  # first, or its source would be told that nobody knows of it
+            await self._begin(self._left.migration).come_back(self._left)
+        try:
+            self._listener = await self._network.listen(host, port, self._accept)
+        except BaseException:
+            if self.incoming is not None:
+                await self.incoming.stop()
+            raise
         return self._listener
 
     async def serve(self) -> Outcome:
@@ -114,7 +125,8 @@ class Destination:
             await incoming.finished
         except (MigemuError, asyncio.CancelledError) as error:
             if incoming is not None:
-                incoming.tell(one_line(error) or "the destination was interrupted")
+                returns = not isinstance(error, MigemuError) and self._keeping is not None and not self._keeping.lost
+                incoming.tell(one_line(error) or "the destination was interrupted", over=not returns)
             raise
         finally:
             await self._listener.close()
@@ -153,14 +165,8 @@ class Destination:
             channel.send(Failed(reason, True))
             raise PeerError(reason)
         if incoming is None and hello.channel is ChannelRole.MAIN:
-            incoming = self.incoming = Incoming(
-                self.scenario, self._clock, self._allocate, self._read_text, self._limits, hello.migration,
-                self._left_channel, self._tracer, self._make_receiver,
-            )  # fmt: skip
+            incoming = self._begin(hello.migration)
             incoming.connect(channel)
-            assert self._arrived is not None
-            if not self._arrived.done():
-                self._arrived.set_result(incoming)
             return incoming
         if incoming is None:
             raise PeerError("a preempt channel came without a migration")
@@ -174,7 +180,18 @@ class Destination:
             raise PeerError("this destination is busy with this migration, which has a source")
         return incoming
 
-    def _left_channel(self, channel: Channel) -> None:
+    def _begin(self, migration: str) -> Incoming:
+        """The one that is served."""
+        incoming = self.incoming = Incoming(
+            self.scenario, self._clock, self._allocate, self._read_text, self._limits, migration, self._closed,
+            self._tracer, self._make_receiver, self._keeping, self._left,
+        )  # fmt: skip
+        assert self._arrived is not None
+        if not self._arrived.done():
+            self._arrived.set_result(incoming)
+        return incoming
+
+    def _closed(self, channel: Channel) -> None:
         for visitor in list(self._visitors):
             if visitor.channel is channel:
                 visitor.leave()

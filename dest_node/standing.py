@@ -81,6 +81,7 @@ class Standing:
             cells=parts.receiver.overview(_MAP_CELLS) if parts else "",
             recoveries=self._patience.count,
             last_error=self.last_error,
+            pages_waited_for=parts.receiver.pages_waited_for if parts else 0,
         )
 
     def outcome(self) -> Outcome:

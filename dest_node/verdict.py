@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from dest_node.parts import Parts
-from migemu.errors import PeerError, VerificationError
+from migemu.errors import PeerError
 from migemu.mm.pages import Level, PageIndex
 from migemu.wire.codec import Limits
 from migemu.wire.messages import Agreed, Complete, Digests
@@ -61,10 +61,10 @@ class Verdict:
         return self._pronounced
 
     def countersigned(self, agreed: Agreed) -> None:
-        """The source has signed. VerificationError when its figures are others."""
+        """The source has signed. PeerError when its figures are others: what was compared stands, unsigned."""
         ours = (self._limits.memory_pages, self._pronounced.digest)
         if (agreed.pages, agreed.digest) != ours:
-            raise VerificationError(
+            raise PeerError(
                 f"the source signs for {agreed.pages} base pages with digest {agreed.digest}; here are {ours[0]} with "
                 f"{ours[1]}"
             )

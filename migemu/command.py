@@ -107,10 +107,15 @@ def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
     # With its default handler in place asyncio would cancel on SIGINT too, and a second cancellation cuts the goodbye.
     signal.signal(signal.SIGINT, _interrupted_early)
+    told: list[MigemuError] = []
     try:
-        return uvloop.run(_guarded(voice, main))
+        return uvloop.run(_guarded(voice, main, told))
     except MigemuError as error:
         exit_with(voice, error)
+    except (OSError, RuntimeError):  # a loop that cannot be closed without descriptors hides what went wrong before
+        if not told:
+            raise
+        exit_with(voice, told[0])
     except MemoryError:
         exit_with(voice, BrokenError("no memory left; free some, or migrate less memory"))
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -121,14 +126,19 @@ def _interrupted_early(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], told: list[MigemuError]) -> T:
+    """`told` has the error, if there was one."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(main())
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel_once, task)
     if voice.supervised:
         loop.add_reader(sys.stdin.fileno(), _supervisor_spoke, task)
-    return await task
+    try:
+        return await task
+    except MigemuError as error:
+        told.append(error)
+        raise
 
 
 def _cancel_once(task: asyncio.Task[Any]) -> None:

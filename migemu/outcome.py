@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -109,6 +109,7 @@ class Snapshot:
     cells: str
     recoveries: int = 0
     last_error: str = ""
+    pages_waited_for: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,6 @@ class Outcome:
     stalls: StallStatistics | None = None
     trace_digest: str = ""
     mapping: MappingFigures | None = None
-    recovery: RecoveryStatistics = RecoveryStatistics()
+    recovery: RecoveryStatistics = field(default_factory=RecoveryStatistics)
     corrupt: int = 0
     certificate: Certificate | None = None

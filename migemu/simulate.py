@@ -41,6 +41,7 @@ from migemu.report.status import Status
 from migemu.report.summary import summary
 from migemu.reporting import write_perfetto_beside, write_report
 from migemu.scenario import Scenario
+from migemu.sim.life import Kept
 from migemu.sim.loop import Pace
 from migemu.sim.pace import WallPace
 from migemu.sim.waiting import SimulationError
@@ -73,10 +74,12 @@ class Services:
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None,
+        tracer: Tracer | None, kept: Kept,
     ) -> Source:  # fmt: skip
         """The source's service."""
-        return Source(scenario, network, clock, memory, migration, tracer)
+        return Source(
+            scenario, network, clock, memory, migration, tracer, switching=kept.switch, switched=kept.switched
+        )
 
 
 class Simulation:

@@ -46,6 +46,9 @@ def status(where: Path | None, as_json: bool) -> None:
             click.echo(answer.line())
     elif answers:
         Console().print(table(answers))
+        for answer in answers:
+            if answer.last_error:
+                click.echo(f"{answer.role} {answer.pid}, last error: {answer.last_error}")
     if failure is not None:
         raise SystemExit(failure.exit_code)
 
@@ -81,8 +84,6 @@ def table(answers: list[NodeStatus]) -> Table:
             "" if is_source else format_size(node.mapped_bytes), "" if is_source else waiting,
             str(node.recoveries), _protection(node.checkpoint),
         )  # fmt: skip
-        if node.last_error:
-            shown.add_row("", f"last error: {node.last_error}")
     return shown
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import sys
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
+from migemu.report.node_status import NodeStatus, answering
 from migemu.scenario import Scenario
 from migemu.store.image import ImageMemory, open_image, pattern
 from migemu.store.migration import Migration, Record, load
@@ -147,11 +149,20 @@ async def _migrate(
             scenario, network, clock, memory, migration.migration, tracer,
             switching=lambda: keep(switched=True), switched=lambda downtime_ns: keep(downtime_ns=downtime_ns),
         )  # fmt: skip
+
+        def status() -> NodeStatus:
+            standing = source.standing()
+            return NodeStatus(
+                "source", os.getpid(), migration.migration, standing.stage, memory.memory_bytes, standing.recoveries,
+                standing.last_error, sent_bytes=standing.pages_sent * memory.geometry.page_bytes,
+            )  # fmt: skip
+
         try:
-            if migration.switched:
-                outcome = await source.recover(*address, migration.downtime_ns)
-            else:
-                outcome = await source.run(*address)
+            async with answering("source", out, status, voice.notice):
+                if migration.switched:
+                    outcome = await source.recover(*address, migration.downtime_ns)
+                else:
+                    outcome = await source.run(*address)
         finally:
             if not source.run_said:
                 keep(switched=False)

@@ -1,8 +1,9 @@
-"""How a migration ended, seen from its source: what it knows, and, where it failed, where the guest is."""
+"""How a migration stands and ends, seen from its source: what it knows, and, where it failed, where the guest is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from migemu.errors import GaveUpError, MigemuError
 from source_node.sender import SenderStatistics
@@ -18,6 +19,15 @@ class SourceOutcome:
     wire_bytes: int
     sender: SenderStatistics
     recoveries: int = 0
+
+
+class SourceStanding(NamedTuple):
+    """How a source stands while it runs. `last_error` is why it is paused, or was last, or is empty."""
+
+    stage: str
+    pages_sent: int
+    recoveries: int
+    last_error: str
 
 
 def explained(error: BaseException, run_said: bool, missing: int, pages: int) -> BaseException:

@@ -59,7 +59,7 @@ from migemu.wire.messages import (
 from migemu.wire.seal import seal_of
 from migemu.wire.states import Legality
 from source_node.conversation import Conversation
-from source_node.ending import SourceOutcome, explained
+from source_node.ending import SourceOutcome, SourceStanding, explained
 from source_node.preempt import PreemptChannel
 from source_node.pusher import NODE, Pusher
 from source_node.sender import Sender
@@ -127,6 +127,12 @@ class Source:
     def run_said(self) -> bool:
         """Whether the guest may run at the destination."""
         return self._talk.run_said
+
+    def standing(self) -> SourceStanding:
+        """How it stands now."""
+        patience = self._patience
+        loss = one_line(self._loss) if patience.count or patience.paused else ""
+        return SourceStanding(self.stage, self._sender.sent.set_pages, patience.count, loss)
 
     async def run(self, host: str, port: int) -> SourceOutcome:
         """Migrate to the destination at `host:port`. Any MigemuError; VerificationError when memory differs."""

@@ -41,7 +41,7 @@ RINGS: Final[dict[str, int]] = {
     "dest_node.service": 5, "dest_node.incoming": 5,
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
     "dest_node.verify": 5, "dest_node.lines": 5, "dest_node.integrity": 5, "dest_node.standing": 5,
-    "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.verdict": 5,
+    "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.arrivals": 5, "dest_node.left": 5, "dest_node.verdict": 5,
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
     "migemu.link.channel": 6, "migemu.link.credentials": 6, "migemu.link.door": 6, "migemu.link.drip": 6,
@@ -52,7 +52,7 @@ RINGS: Final[dict[str, int]] = {
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
     # 8: where everything is put together
-    "*.__main__": 8, "migemu.check": 8, "migemu.cli": 8, "migemu.command": 8, "migemu.compare": 8,
+    "*.__main__": 8, "dest_node.checkpoint": 8, "migemu.check": 8, "migemu.cli": 8, "migemu.command": 8, "migemu.compare": 8,
     "migemu.measured": 8, "migemu.ordering": 8, "migemu.pair": 8, "migemu.pytest_plugin": 8, "migemu.reporting": 8,
     "migemu.reproduce": 8, "migemu.simulate": 8, "migemu.status": 8, "migemu.sweep": 8,
 }  # fmt: skip

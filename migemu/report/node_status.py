@@ -22,12 +22,12 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from migemu.errors import BrokenError, InputError
+from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.store.keeper import Protection
 
 SUFFIX: Final = ".sock"
@@ -40,7 +40,7 @@ _PATIENCE_S: Final = 2.0
 class NodeStatus:
     """How a node stands. `sent_bytes` are a source's, `received_bytes` and what follows a destination's.
 
-    Bytes are of memory; `faults_waiting` are faults that are not resolved, `vcpus_waiting` who sleeps on them.
+    Bytes are of memory; `faults_waiting` are base pages that are waited for, `vcpus_waiting` who sleeps on them.
     """
 
     role: str
@@ -158,6 +158,25 @@ class StatusSocket:
         if self._server is not None:
             self._server.close()
             self.path.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    role: str, out: Path | None, status: Callable[[], NodeStatus], notice: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """A node that can be asked meanwhile; if it cannot be, `notice` is told why."""
+    door: StatusSocket | None = None
+    try:
+        path = runtime_directory() / f"{role}-{os.getpid()}{SUFFIX}" if out is None else out / f"{role}{SUFFIX}"
+        door = StatusSocket(path, status)
+        await door.open()
+    except MigemuError as error:
+        notice(str(error))
+    try:
+        yield
+    finally:
+        if door is not None:
+            await door.close()
 
 
 def ask(path: Path) -> NodeStatus:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from rich.table import Table
 
-from migemu.sim.hazards import Fault
+from migemu.sim.hazards import Fault, Way
 from migemu.wire.messages import (
     Alive,
     ChannelRole,
@@ -53,6 +53,15 @@ class Said(NamedTuple):
         return f"{self.role.value} {self.state.value}: {self.kind.__name__}{where}"
 
 
+class Seen(NamedTuple):
+    """Where a message came: the `nth` of its kind that way, so many bytes of header, so many in all."""
+
+    way: Way
+    nth: int
+    header_bytes: int
+    size: int
+
+
 class Kind(NamedTuple):
     """A fault, and in which part of a message, where that is told."""
 
@@ -61,6 +70,9 @@ class Kind(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.fault.value} {self.part}".strip()
+
+
+KINDS: Final = tuple(Kind(fault, part) for fault in Fault if fault not in _APART for part in _PARTED.get(fault, ("",)))
 
 
 def part_of(fault: Fault, byte: int, header_bytes: int) -> str:
@@ -77,10 +89,12 @@ def can_be() -> dict[Said, tuple[Kind, ...]]:
     rows = [Said(ChannelRole.MAIN, *key) for key in TRANSITIONS]
     rows += [Said(ChannelRole.MAIN, role, State.RUNNING, Alive) for role in Role]
     rows += [Said(ChannelRole.PREEMPT, Role.SOURCE, *key) for key in PREEMPT_TRANSITIONS]
-    kinds = [Kind(fault, part) for fault in Fault if fault not in _APART for part in _PARTED.get(fault, ("",))]
-    return {
-        said: tuple(kind for kind in kinds if kind.part != "payload" or said.kind in _CARRIERS) for said in rows
-    }  # fmt: skip
+    return {said: tuple(kind for kind in KINDS if kind.part != "payload" or _carries(said)) for said in rows}
+
+
+def _carries(said: Said) -> bool:
+    """Whether it may have a payload; the bitmap of a memory that is complete has none."""
+    return said.kind in _CARRIERS and (said.kind, said.state) != (ReceivedBitmap, State.END)
 
 
 class Coverage:
@@ -88,6 +102,8 @@ class Coverage:
 
     def __init__(self) -> None:
         self.counts: dict[tuple[Said, Kind], int] = {}
+        #: The first of each message that came in a state; with a payload, and without.
+        self.seen: dict[tuple[Said, bool], Seen] = {}
 
     def hit(self, said: Said, kind: Kind) -> None:
         """`kind` has hit `said`."""
@@ -105,12 +121,11 @@ class Coverage:
     def table(self) -> Table:
         """A row for each message in a state, a column for each fault: how often; `-` where it was not reached."""
         rows = can_be()
-        columns = list(dict.fromkeys(kind for kinds in rows.values() for kind in kinds))
-        table = Table("state: message", title=str(self), title_justify="left", padding=(0, 1))
-        for kind in columns:
+        table = Table("state: message", title=str(self), title_justify="left", box=None)
+        for kind in KINDS:
             table.add_column(str(kind).replace(" ", "\n"), justify="right")
         for said, kinds in rows.items():
-            table.add_row(str(said), *(self._cell(said, kind, kinds) for kind in columns))
+            table.add_row(str(said), *(self._cell(said, kind, kinds) for kind in KINDS))
         return table
 
     def _cell(self, said: Said, kind: Kind, kinds: Iterable[Kind]) -> str:

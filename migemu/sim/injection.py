@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from migemu.errors import PeerError
 from migemu.link.emulated_channel import EmulatedChannel, Parcel, Read
 from migemu.link.wire import Frame
-from migemu.sim.coverage import Coverage, Kind, Said, part_of
+from migemu.sim.coverage import Coverage, Kind, Said, Seen, part_of
 from migemu.sim.hazards import CRASHES, ON_A_MESSAGE, AtTime, Fault, Hazard, OnMessage, OnStage, Way
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.mangle import corrupted, size_of, torn, up_to
@@ -152,15 +152,12 @@ class Injection:
             self._failures -= 1
             due.append(_FAIL)
         arrivals: list[Arrival] = [parcel]
-        if due:
-            state = self._legality.states[_SPEAKER[way.to]]
-            state = self._legality.preempt if way.channel is ChannelRole.PREEMPT else state
-            said = Said(way.channel, _SPEAKER[way.to], state, type(parcel.message))
-            for hazard in due:
-                self._notes(hazard)
-                part = part_of(hazard.fault, min(hazard.amount, size_of(parcel) - 1), parcel.header_bytes)
-                self.coverage.hit(said, Kind(hazard.fault, part))
-                arrivals = self._strikes(hazard, path, parcel, arrivals)
+        said = self._said(way, parcel)
+        for hazard in due:
+            self._notes(hazard)
+            part = part_of(hazard.fault, min(hazard.amount, size_of(parcel) - 1), parcel.header_bytes)
+            self.coverage.hit(said, Kind(hazard.fault, part))
+            arrivals = self._strikes(hazard, path, parcel, arrivals)
         for each in arrivals:
             self._arrives(path, each, frame)
 
@@ -275,6 +272,15 @@ class Injection:
                     self._legality.lost()
                 self._migrations += role is ChannelRole.MAIN
         return path.way
+
+    def _said(self, way: Way, parcel: Parcel) -> Said:
+        kind, state = type(parcel.message), self._legality.states[_SPEAKER[way.to]]
+        state = self._legality.preempt if way.channel is ChannelRole.PREEMPT else state
+        said = Said(way.channel, _SPEAKER[way.to], state, kind)
+        if (key := (said, parcel.end > 0)) not in self.coverage.seen:
+            nth = self._counts[way, kind]
+            self.coverage.seen[key] = Seen(way, nth, parcel.header_bytes, size_of(parcel))
+        return said
 
     def _hears(self, path: _Path, parcel: Parcel) -> None:
         """It moves the states, unless it is not allowed."""

@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from migemu.link.emulated import EmulatedNetwork
 from migemu.ports import Tracer
 from migemu.trace.events import Event, Happening
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a source has written down for its successor. `downtime_ns`: 0 until it is known."""
+
+    switching: bool = False
+    downtime_ns: int = 0
+
+    def switch(self) -> None:
+        """From now on the guest may run at the destination."""
+        self.switching = True
+
+    def switched(self, downtime_ns: int) -> None:
+        """It does."""
+        self.downtime_ns = downtime_ns
 
 
 class Life:

@@ -5,20 +5,21 @@ processor in it; frames are read in the context of the node they are for. With `
 the preempt channel and what faults are handled by threads of their own. vCPUs have processors of their own.
 
 The nodes come as arguments, so that nobody below the composition root knows them. What goes wrong comes as hazards
-(`sim.hazards`), which both nodes meet unchanged; a node that a hazard kills is over.
+(`sim.hazards`), which both nodes meet unchanged. A node that a hazard kills is started again: the source goes on, if
+the switch was made; the destination knows nothing, as it has no disk here, and the guest is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
-from migemu.errors import GaveUpError, InputError
+from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
 from migemu.link.emulated_channel import Parcel
@@ -32,7 +33,7 @@ from migemu.scenario import Scenario
 from migemu.sim.clock import VirtualClock
 from migemu.sim.hazards import Hazard
 from migemu.sim.injection import Injection
-from migemu.sim.life import Life
+from migemu.sim.life import Kept, Life
 from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
 from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
@@ -46,6 +47,10 @@ from migemu.wire.messages import Page, Request, Zero
 START_NS: Final = 1 * SECOND
 
 Allocate = Callable[[Geometry, int], Awaitable[GuestMemory]]
+
+
+class KilledError(BrokenError):
+    """A hazard has killed a node, and nobody could go on in its place."""
 
 
 class Listening(Protocol):
@@ -64,6 +69,9 @@ class Sending(Protocol):
     async def run(self, host: str, port: int) -> Any:
         """Migrate."""
 
+    async def recover(self, host: str, port: int, downtime_ns: int) -> Any:
+        """Go on with a migration whose source is gone."""
+
 
 class Nodes(Protocol):
     """Makes both services. The composition root provides it."""
@@ -75,9 +83,9 @@ class Nodes(Protocol):
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None,
+        tracer: Tracer | None, kept: Kept,
     ) -> Sending:  # fmt: skip
-        """The source's service."""
+        """The source's service, which writes down in `kept` what its successor needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +140,9 @@ class World:
         networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back, tamper=self.injection)
         self._lives = {network.name: Life(network.name, network, self.watch, self._entered) for network in networks}
         self._over: dict[str, asyncio.Future[None]] = {}
-        self._failed: list[BaseException] = []
+        self._kept = Kept()
+        #: How each node that failed did, in that order.
+        self.failed: dict[str, BaseException] = {}
         self.destination: Listening | None = None
 
     @staticmethod
@@ -152,12 +162,11 @@ class World:
         return outcome
 
     async def _play(self) -> Outcome:
-        works = {"destination": self._serve, "source": self._send}
-        self._over = {name: self.loop.create_future() for name in works}
-        for name, work in works.items():
-            self._begin(self._lives[name], work)
+        self._over = {name: self.loop.create_future() for name in ("destination", "source")}
+        for name in self._over:
+            self._begin(self._lives[name])
         await asyncio.gather(*self._over.values())
-        for error in sorted(self._failed, key=lambda error: isinstance(error, _ECHOES)):  # the first that is no echo
+        for error in sorted(self.failed.values(), key=lambda error: isinstance(error, _ECHOES)):  # first what is none
             raise error
         task = self._lives["destination"].task
         assert task is not None
@@ -167,44 +176,63 @@ class World:
 
     async def _serve(self, life: Life) -> Outcome:
         clock = VirtualClock(self.loop)
-        self.destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
-        await self.destination.listen("destination", _PORT)
-        outcome = await self.destination.serve()
-        assert isinstance(outcome, Outcome)
-        return outcome
+        destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
+        if self.destination is None:
+            self.destination = destination
+        await destination.listen("destination", _PORT)
+        return await destination.serve()
 
     async def _send(self, life: Life) -> None:
         migration = f"{Random(f'{self.scenario.scenario.seed} migration').getrandbits(128):032x}"
-        clock = VirtualClock(self.loop)
-        source = self._nodes.source(self.scenario, life.network, clock, self._source_memory, migration, life)
-        await source.run("destination", _PORT)
+        source = self._nodes.source(
+            self.scenario, life.network, VirtualClock(self.loop), self._source_memory, migration, life, self._kept
+        )
+        if self._kept.switching:
+            await source.recover("destination", _PORT, self._kept.downtime_ns)
+        else:
+            await source.run("destination", _PORT)
 
-    def _begin(self, life: Life, work: Callable[[Life], Coroutine[Any, Any, Any]]) -> None:
+    def _begin(self, life: Life) -> None:
         context = self._contexts[0 if life.name == "source" else 1].copy()
-        life.task = self.loop.create_task(work(life), name=life.name, context=context)
+        work = self._send(life) if life.name == "source" else self._serve(life)
+        life.task = self.loop.create_task(work, name=life.name, context=context)
         life.task.add_done_callback(lambda done: self._is_done(life, done))
 
     def _is_done(self, life: Life, done: asyncio.Task[Any]) -> None:
         """Of a node that has failed the other one learns by itself, unless it has never heard of it."""
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if life.killed:
-            error = GaveUpError(f"the {life.name} was killed")
+            if error is not None and not isinstance(error, MigemuError | asyncio.CancelledError):
+                self.failed[life.name] = error  # a bug shows in its last moments too
+            return
+        if self._over[life.name].done():
+            return  # it has lost its memory with its life, and nobody has come since
         if error is not None:
-            self._failed.append(error)
-            for other in self._lives.values():
-                if other.task is not None:
-                    self.loop.call_at_ns(self.loop.now_ns + 2 * self.scenario.net.idle_timeout, other.task.cancel)
-        if not self._over[life.name].done():
-            self._over[life.name].set_result(None)
+            self._fails(life.name, error)
+        self._over[life.name].set_result(None)
+
+    def _fails(self, node: str, error: BaseException) -> None:
+        self.failed[node] = error
+        for other in self._lives.values():
+            if other.task is not None:
+                patience_ns = 2 * self.scenario.net.idle_timeout + self.scenario.recovery.timeout
+                self.loop.call_at_ns(self.loop.now_ns + patience_ns, other.task.cancel)
+
+    def _crash(self, node: str, down_ns: int) -> None:
+        """SIGKILL, and a new start where that is of use."""
+        old = self._lives[node]
+        if self._over[node].done() or old.killed:
+            return
+        life = self._lives[node] = Life(node, old.kill(), self.watch, self._entered)
+        if node == "destination" or not self._kept.switching:
+            self._fails(node, KilledError(f"the {node} was killed, and with it the guest"))
+            self._over[node].set_result(None)
+        if node == "destination" or self._kept.switching:
+            self.loop.call_at_ns(self.loop.now_ns + down_ns, self._begin, life, context=Context())
 
     def _entered(self, node: str, stage: str) -> None:
         if self.injection is not None:
             self.injection.entered(node, stage)
-
-    def _crash(self, node: str, _down_ns: int) -> None:
-        """SIGKILL."""
-        if not self._over[node].done():
-            self._lives[node].kill()
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
         vcpus = self.scenario.guest.vcpus
@@ -231,6 +259,15 @@ class World:
                 wire=Wire(frame.enqueued_ns, frame.started_ns, frame.departed_ns, frame.size),
             )
         )  # fmt: skip
+
+    def killed(self, node: str) -> bool:
+        """Whether it was, and nobody could go on in its place."""
+        return isinstance(self.failed.get(node), KilledError)
+
+    def source_digests(self) -> bytes:
+        """Those of the source's memory, 8 bytes a base page."""
+        pages = self.scenario.memory.size // self.scenario.geometry.page_bytes
+        return self._source_memory.digests(0, pages)
 
     def statistics(self) -> WorldStatistics:
         """What the run took."""

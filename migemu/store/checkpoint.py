@@ -4,6 +4,7 @@
     DIR/digests         xxh3_64 of each base page as it arrived, mapped shared
     DIR/log.N           guest writes, in order (write_log); each is logged before it is stored
     DIR/words.N         earlier logs, folded
+    DIR/running         is there once the guest has begun to run
     DIR/checkpoint      which pages are kept, which logs count and how much of them, whose migration it is
 
 Rules
@@ -38,7 +39,7 @@ from migemu.store.disk import Disk
 from migemu.store.write_log import WriteLog, encoded, folded, read_log
 
 SCHEMA_VERSION: Final = 1
-MEMORY, DIGESTS, CHECKPOINT, NEW = "memory", "digests", "checkpoint", "checkpoint.new"
+MEMORY, DIGESTS, CHECKPOINT, NEW, RUNNING = "memory", "digests", "checkpoint", "checkpoint.new", "running"
 LOGS: Final = ("log.", "words.")
 _MAGIC: Final = b"migemuCP"
 _HEADER: Final = struct.Struct("<8sII")
@@ -138,6 +139,15 @@ class Checkpoint:
         number = max((int(name.rpartition(".")[2]) for name, _ in logs), default=0) + 1
         self._log = WriteLog(disk, directory / f"log.{number}", identity.migration, logs[-1][1] if logs else 0)
 
+    def runs(self) -> None:
+        """The guest is about to run: durable on return, unless `lost`. It waits for the disk; so does the guest."""
+        if not self.lost:
+            try:
+                self._disk.close(self._disk.create(self.directory / RUNNING))
+                self._disk.sync_directory(self.directory)
+            except OSError as error:
+                self.lose(error)
+
     def wrote(self, word: int, before: int, stamp: int) -> None:
         """The guest is about to store `stamp` to `word`; it holds `before`. Acknowledged on return, unless `lost`."""
         if not self.lost:
@@ -213,7 +223,7 @@ class Checkpoint:
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
         for path in sorted(self.directory.iterdir()):
-            if path.name in (MEMORY, DIGESTS, NEW) or path.name.startswith(LOGS):
+            if path.name in (MEMORY, DIGESTS, NEW, RUNNING) or path.name.startswith(LOGS):
                 self._disk.unlink(path)
 
     def close(self) -> None:

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from migemu.ports import Clock
+from migemu.scenario import Checkpoint
+from migemu.store.checkpoint import Checkpoint as Directory
+from migemu.store.checkpoint import Identity
+from migemu.store.disk import Disk
 from migemu.store.kept import KeptMemory
+from migemu.store.restore import Kept, begin, claim, resume
 
 
 class Protection(NamedTuple):
@@ -31,41 +37,78 @@ class Protection(NamedTuple):
 
 
 class Keeper:
-    """Makes the checkpoints of one memory."""
+    """Keeps one migration in one directory. `claim` it, then `resume` or `begin`; then `run`, and `stop` at the end."""
 
     def __init__(
-        self, memory: KeptMemory, clock: Clock, interval_ns: int, due_bytes: int, notice: Callable[[str], None]
+        self, directory: Path, settings: Checkpoint, clock: Clock, notice: Callable[[str], None],
+        disk: Disk | None = None,
     ) -> None:  # fmt: skip
-        """A generation every `interval_ns` at most, or `due_bytes` of pages; `notice` is told of an error, once."""
-        self._memory = memory
+        """`notice` is told of an error, once."""
+        self.memory: KeptMemory | None = None
+        self._directory = directory
+        self._settings = settings
         self._clock = clock
-        self._interval_ns = interval_ns
-        self._due_bytes = due_bytes
         self._notice = notice
-        self._made_ns = clock.now_ns()  # begin and resume have just made one
-        self._made = (memory.fresh_bytes, memory.checkpoint.statistics.writes)
-        self._longest_ns = 0
+        self._disk = disk or Disk()
+        self._made_ns = self._longest_ns = 0
+        self._made = (0, 0)
         self._making: asyncio.Future[None] | None = None
+        self._lock: int | None = None
+
+    def claim(self) -> None:
+        """Take the directory for as long as this process lives. InputError when it cannot be had."""
+        self._lock = claim(self._disk, self._directory)
+
+    def resume(self, hgm: bool) -> Kept | None:
+        """What was kept, if anything was; it is `memory` from now on. What `restore.resume` raises. It takes time."""
+        kept = resume(self._disk, self._directory, self._settings.log)
+        if kept is not None:
+            self._keep(KeptMemory(kept, hgm))
+        return kept
+
+    def begin(self, identity: Identity, hgm: bool) -> KeptMemory:
+        """A new memory, kept from now on. What `restore.begin` raises. It takes time: a thread does it."""
+        memory = KeptMemory(begin(self._disk, self._directory, identity, self._settings.log), hgm)
+        self._keep(memory)
+        return memory
+
+    def _keep(self, memory: KeptMemory) -> None:
+        self._made_ns = self._clock.now_ns()  # a generation has just been made
+        self._made = (memory.fresh_bytes, memory.checkpoint.statistics.writes)
+        self.memory = memory
+
+    def runs(self) -> None:
+        """The guest is about to run: durable on return."""
+        if self.memory is not None:
+            self.memory.checkpoint.runs()
+
+    @property
+    def lost(self) -> str:
+        """Why another destination could not go on from here; empty if it could."""
+        return self.memory.checkpoint.lost if self.memory is not None else "nothing is kept yet"
 
     async def run(self) -> None:
         """Make checkpoints until the protection is lost. After cancelling it, `stop` waits for the last thread."""
-        step_ns = max(1, self._interval_ns // 10)
-        while not self._memory.checkpoint.lost:
+        step_ns = max(1, self._settings.interval // 10)
+        while self.memory is None or not self.memory.checkpoint.lost:
             await self._clock.sleep_until(self._clock.now_ns() + step_ns)
-            is_old = self._clock.now_ns() - self._made_ns >= self._interval_ns
-            if is_old or self._memory.fresh_bytes - self._made[0] >= self._due_bytes:
-                await self.make()
-        self._tell()
+            if self.memory is not None and self._is_due(self.memory):
+                await self._make(self.memory)
+        self._tell(self.memory.checkpoint)
 
-    async def make(self) -> None:
-        """One checkpoint, if anything has changed since the last and the protection is not lost."""
-        checkpoint, began_ns = self._memory.checkpoint, self._clock.now_ns()
-        state = (self._memory.fresh_bytes, checkpoint.statistics.writes)
+    def _is_due(self, memory: KeptMemory) -> bool:
+        is_old = self._clock.now_ns() - self._made_ns >= self._settings.interval
+        return is_old or memory.fresh_bytes - self._made[0] >= self._settings.arrived
+
+    async def _make(self, memory: KeptMemory) -> None:
+        """One checkpoint, if anything has changed since the last."""
+        checkpoint, began_ns = memory.checkpoint, self._clock.now_ns()
+        state = (memory.fresh_bytes, checkpoint.statistics.writes)
         if checkpoint.lost:
             return
         if state != self._made:
             try:
-                plan = checkpoint.plan(self._memory.received)
+                plan = checkpoint.plan(memory.received)
                 self._making = asyncio.get_running_loop().run_in_executor(None, checkpoint.complete, plan)
                 await asyncio.shield(self._making)
             except OSError as error:
@@ -75,27 +118,38 @@ class Keeper:
             self._longest_ns = max(self._longest_ns, self._clock.now_ns() - began_ns)
         self._made_ns = began_ns
 
-    async def stop(self) -> None:
-        """Return once no thread works on the files any more."""
+    async def stop(self, discard: bool) -> None:
+        """Let go of the files, once no thread works on them; `discard`: nobody will come back to them."""
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
+        if self.memory is not None:
+            if discard:
+                try:
+                    self.memory.checkpoint.discard()
+                except OSError as error:
+                    self._notice(f"--checkpoint {self._directory}: cannot be removed: {error.strerror}")
+            self.memory.checkpoint.close()
+        if self._lock is not None:
+            self._disk.close(self._lock)
+            self._lock = None
 
-    def protection(self) -> Protection:
-        """How things stand."""
-        checkpoint = self._memory.checkpoint
+    def protection(self) -> Protection | None:
+        """How things stand, once there is something to keep."""
+        if self.memory is None:
+            return None
+        checkpoint = self.memory.checkpoint
         statistics = checkpoint.statistics
         return Protection(
             statistics.generation, self._clock.now_ns() - self._made_ns, self._longest_ns, statistics.writes,
             statistics.bytes, checkpoint.lost,
         )  # fmt: skip
 
-    def _tell(self) -> None:
-        checkpoint = self._memory.checkpoint
+    def _tell(self, checkpoint: Directory) -> None:
         self._notice(
-            f"--checkpoint {checkpoint.directory}: {checkpoint.lost}; the migration goes on unprotected: should this "
+            f"--checkpoint {self._directory}: {checkpoint.lost}; the migration goes on unprotected: should this "
             "destination die, what the guest writes from now on is lost (generation "
             f"{checkpoint.statistics.generation} stays)"
         )
 
     def __repr__(self) -> str:
-        return f"<Keeper of {self._memory.checkpoint!r}>"
+        return f"<Keeper of {self.memory!r} in {self._directory}>"

@@ -1,5 +1,7 @@
 """The guest's memory at a destination with a checkpoint: real bytes, in a file.
 
+Simplified: without HGM nothing is kept of a hugetlb page until all of it has come, as nothing of it is mapped.
+
 What is different from memory that dies with its process
     a page that becomes accessible   its digest is taken first, while nobody can have written to it, and it is marked
                                      for the next generation
@@ -27,10 +29,10 @@ _WORD = struct.Struct("<Q")
 class KeptMemory(MappedMemory):
     """ports.GuestMemory whose bytes and writes outlive the process."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: Kept, hgm: bool = True) -> None:
         """What is kept already is there, and not mapped: UFFDIO_CONTINUE is for whoever restores the guest."""
         identity = kept.checkpoint.identity
-        super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, kept.memory)
+        super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, kept.memory, hgm)
         self.checkpoint = kept.checkpoint
         self.received = kept.received
         self.fresh_bytes = 0

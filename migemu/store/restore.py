@@ -30,7 +30,7 @@ import numpy as np
 
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import GEOMETRIES
-from migemu.store.checkpoint import CHECKPOINT, DIGESTS, LOGS, MEMORY, NEW, Checkpoint, Identity, State, decode
+from migemu.store.checkpoint import CHECKPOINT, DIGESTS, LOGS, MEMORY, NEW, RUNNING, Checkpoint, Identity, State, decode
 from migemu.store.disk import Disk
 from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, WORD_BYTES, Words, folded, read_log
 from migemu.units import MIB, format_size
@@ -45,7 +45,7 @@ Logs = tuple[tuple[str, int], ...]
 class Kept(NamedTuple):
     """A directory in use: its mapped files, the pages that are kept (a byte each), what the guest has written.
 
-    `pages_dropped` were in the bitmap and did not give their digest any more.
+    `pages_dropped` were in the bitmap and did not give their digest any more; `ran`: the guest had begun to run.
     """
 
     checkpoint: Checkpoint
@@ -54,6 +54,7 @@ class Kept(NamedTuple):
     received: bytearray
     words: Words
     pages_dropped: int = 0
+    ran: bool = False
 
 
 def claim(disk: Disk, directory: Path) -> int:
@@ -104,7 +105,7 @@ def _sweep(disk: Disk, directory: Path) -> None:
     if CHECKPOINT in names or (names and NEW not in names):
         raise InputError(f"--checkpoint {directory}: holds other files; give an empty directory, or a new one")
     for name in names:
-        if name in (MEMORY, DIGESTS) or name.startswith(LOGS):
+        if name in (MEMORY, DIGESTS, RUNNING) or name.startswith(LOGS):
             disk.unlink(directory / name)
     disk.unlink(directory / NEW)
 
@@ -176,7 +177,7 @@ def _resumed(disk: Disk, directory: Path, state: State, logs: Logs, words: Words
             disk.unlink(path)
     checkpoint = Checkpoint(disk, directory, identity, data, logs, state.generation, log_bytes_max)
     checkpoint.complete(checkpoint.plan(received))
-    return Kept(checkpoint, memory, digests, received, words, dropped)
+    return Kept(checkpoint, memory, digests, received, words, dropped, (directory / RUNNING).exists())
 
 
 def _settle(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,14 @@ DESTINATION = NodeStatus(
 SOURCE = NodeStatus("source", 4712, "0" * 32, "run", GIB, 0, "", sent_bytes=GIB // 3)
 
 
-async def opened(path: Path, status: NodeStatus = DESTINATION) -> StatusSocket:
+@asynccontextmanager
+async def opened(path: Path, status: NodeStatus = DESTINATION) -> AsyncIterator[StatusSocket]:
     door = StatusSocket(path, lambda: status)
     await door.open()
-    return door
+    try:
+        yield door
+    finally:
+        await door.close()
 
 
 async def run(*arguments: str) -> Result:
@@ -44,29 +49,26 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_whoever_asks_is_told_in_one_line_and_shown_out(tmp_path: Path) -> None:
     path = tmp_path / "destination.sock"
-    door = await opened(path)
-    reader, writer = await asyncio.open_unix_connection(path)
-    text = await reader.read()
-    assert text.endswith(b"\n")
-    assert text.count(b"\n") == 1
-    assert json.loads(text)["checkpoint"]["age_ns"] == 3 * SECOND
-    assert NodeStatus.parse(text) == DESTINATION
-    writer.close()
-    assert await asyncio.to_thread(ask, path) == DESTINATION
-    await door.close()
+    async with opened(path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        text = await reader.read()
+        assert text.endswith(b"\n")
+        assert text.count(b"\n") == 1
+        assert json.loads(text)["checkpoint"]["age_ns"] == 3 * SECOND
+        assert NodeStatus.parse(text) == DESTINATION
+        writer.close()
+        assert await asyncio.to_thread(ask, path) == DESTINATION
     assert not path.exists()
 
 
 async def test_only_the_user_may_ask(tmp_path: Path) -> None:
-    door = await opened(tmp_path / "destination.sock")
-    assert stat.S_IMODE(door.path.stat().st_mode) == 0o600
-    await door.close()
+    async with opened(tmp_path / "destination.sock") as door:
+        assert stat.S_IMODE(door.path.stat().st_mode) == 0o600
 
 
 async def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
-    door = await opened(tmp_path / ("d" * 100) / ("e" * 100) / "destination.sock")
-    assert await asyncio.to_thread(ask, door.path) == DESTINATION
-    await door.close()
+    async with opened(tmp_path / ("d" * 100) / ("e" * 100) / "destination.sock") as door:
+        assert await asyncio.to_thread(ask, door.path) == DESTINATION
 
 
 async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path) -> None:
@@ -75,12 +77,11 @@ async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path
         left.bind(str(path))
     with pytest.raises(BrokenError, match="the node is gone; it was killed"):
         ask(path)
-    door = await opened(path, SOURCE)
-    assert await asyncio.to_thread(ask, path) == SOURCE
-    with pytest.raises(BrokenError, match="Address already in use"):
-        await StatusSocket(path, lambda: DESTINATION).open()
-    assert await asyncio.to_thread(ask, path) == SOURCE
-    await door.close()
+    async with opened(path, SOURCE):
+        assert await asyncio.to_thread(ask, path) == SOURCE
+        with pytest.raises(BrokenError, match="Address already in use"):
+            await StatusSocket(path, lambda: DESTINATION).open()
+        assert await asyncio.to_thread(ask, path) == SOURCE
 
 
 async def test_what_is_no_socket_is_not_taken_away(tmp_path: Path) -> None:
@@ -98,44 +99,48 @@ async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> Non
 
 
 async def test_many_who_ask_and_do_not_read_keep_nobody_from_asking(tmp_path: Path) -> None:
-    door = await opened(tmp_path / "destination.sock")
-    idle = [await asyncio.open_unix_connection(door.path) for _ in range(3 * ASKERS_MAX)]
-    assert await asyncio.to_thread(ask, door.path) == DESTINATION
-    for _, writer in idle:
-        writer.close()
-    await door.close()
+    async with opened(tmp_path / "destination.sock") as door:
+        idle = [await asyncio.open_unix_connection(door.path) for _ in range(3 * ASKERS_MAX)]
+        assert await asyncio.to_thread(ask, door.path) == DESTINATION
+        for _, writer in idle:
+            writer.close()
 
 
 async def test_the_nodes_of_a_directory_are_shown_as_a_table(short: Path) -> None:
-    doors = [await opened(short / "out" / "destination.sock"), await opened(short / "out" / "source.sock", SOURCE)]
-    shown = await run(str(short / "out"))
-    assert shown.exit_code == 0
-    for text in ("destination 4711", "source 4712", "paused", "512M", "4 vCPUs, 7 faults", "9, 3s old", "been silent"):
-        assert text in shown.output
-    lines = (await run(str(short / "out"), "--json")).output.splitlines()
-    assert [NodeStatus.parse(line) for line in lines] == [DESTINATION, SOURCE]
-    one = await run(str(doors[1].path), "--json")
-    assert [NodeStatus.parse(line) for line in one.output.splitlines()] == [SOURCE]
-    for door in doors:
-        await door.close()
+    out = short / "out"
+    async with opened(out / "destination.sock"), opened(out / "source.sock", SOURCE) as sender:
+        shown = await run(str(out))
+        assert shown.exit_code == 0
+        for text in (
+            "destination 4711",
+            "source 4712",
+            "paused",
+            "512M",
+            "4 vCPUs, 7 faults",
+            "9, 3s old",
+            "been silent",
+        ):
+            assert text in shown.output
+        lines = (await run(str(out), "--json")).output.splitlines()
+        assert [NodeStatus.parse(line) for line in lines] == [DESTINATION, SOURCE]
+        one = await run(str(sender.path), "--json")
+        assert [NodeStatus.parse(line) for line in one.output.splitlines()] == [SOURCE]
 
 
 async def test_without_a_directory_the_nodes_of_the_runtime_directory_are_asked(short: Path) -> None:
     nobody = await run()
     assert nobody.exit_code == 2
     assert "no node of yours runs without --out" in nobody.output
-    door = await opened(runtime_directory() / "source-4712.sock", SOURCE)
-    assert "source 4712" in (await run()).output
-    await door.close()
+    async with opened(runtime_directory() / "source-4712.sock", SOURCE):
+        assert "source 4712" in (await run()).output
 
 
 async def test_lost_protection_is_shown(short: Path) -> None:
     lost = NodeStatus(
         "destination", 1, "0" * 32, "run", GIB, 0, "", checkpoint=Protection(1, 1, 1, 1, 1, "No space left on device")
     )
-    door = await opened(short / "destination.sock", lost)
-    assert "LOST: No space left on device" in (await run(str(short))).output
-    await door.close()
+    async with opened(short / "destination.sock", lost):
+        assert "LOST: No space left on device" in (await run(str(short))).output
 
 
 async def answering(path: Path, text: bytes) -> asyncio.Server:
@@ -177,7 +182,7 @@ def test_a_runtime_directory_of_somebody_else_is_refused(short: Path) -> None:
         runtime_directory()
     runtime_directory_path = short / "runtime" / "migemu"
     runtime_directory_path.rmdir()
-    os.symlink("/", runtime_directory_path)
+    runtime_directory_path.symlink_to("/")
     with pytest.raises(InputError, match="not a directory of yours alone"):
         runtime_directory()
 

@@ -158,7 +158,7 @@ def test_recoveries_that_fail_are_tried_again_and_again() -> None:
 
 @pytest.mark.parametrize("way", ["main->destination Page 4", "main->source Request 3", "main->destination End 1"])
 def test_a_connection_that_looks_alive_is_found_out_by_its_silence_and_replaced(way: str) -> None:
-    outcome, events, _ = play(scenario(LIVELY), f"half_open {way}")
+    outcome, events, _ = play(scenario(LIVELY, net__idle_timeout="100ms"), f"half_open {way}")
     whole(outcome, events)
     assert outcome.recovery.count == 1
 
@@ -181,7 +181,7 @@ def test_what_was_asked_for_before_the_preempt_channel_is_back_is_not_forgotten(
 
 
 def test_a_preempt_channel_that_looks_alive_is_found_out_by_its_silence() -> None:
-    settings = scenario(LIVELY, {"push.hold": "30s", "net.idle_timeout": "1s", "guest.workload": "sequential"})
+    settings = scenario(LIVELY, {"push.hold": "3s", "net.idle_timeout": "100ms", "guest.workload": "sequential"})
     outcome, events, _ = play(settings, "half_open preempt->destination Page 2")
     whole(outcome, events)
     assert (outcome.recovery.count, outcome.recovery.preempt_lost) == (0, 1)
@@ -272,6 +272,14 @@ def test_digests_that_come_corrupt_are_a_lost_connection() -> None:
     )  # fmt: skip
     whole(outcome, events)
     assert (outcome.recovery.count, outcome.recovery.errors) == (1, 1)
+
+
+def test_a_last_word_with_other_figures_signs_nothing() -> None:
+    """Every byte has been compared by then: the migration is verified, and its certificate not countersigned."""
+    outcome, events, _ = play(scenario(LIVELY), "corrupt main->destination Agreed 1 byte 30")
+    whole(outcome, events)
+    assert outcome.certificate is not None
+    assert not outcome.certificate.countersigned
 
 
 def test_a_page_that_comes_corrupt_again_and_again_ends_in_paused_with_the_reason_and_then_in_the_error() -> None:

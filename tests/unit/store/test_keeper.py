@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from migemu.mm.pages import Level, PieceRun
+from migemu.scenario import from_mapping
 from migemu.store.keeper import Keeper
 from migemu.store.kept import KeptMemory
-from migemu.store.restore import begin, resume
+from migemu.store.restore import resume
 from migemu.units import SECOND
-from tests.unit.store.crashes import PAGE, UnsyncedDisk
+from tests.unit.store.crashes import UnsyncedDisk
 from tests.unit.store.played import IDENTITY, LOG_BYTES_MAX
 
 
@@ -61,15 +62,13 @@ def disk() -> BreakableDisk:
     return BreakableDisk()
 
 
-@pytest.fixture
-def memory(disk: BreakableDisk, tmp_path: Path) -> KeptMemory:
-    memory = KeptMemory(begin(disk, tmp_path, IDENTITY, LOG_BYTES_MAX))
+def keeper_of(disk: BreakableDisk, directory: Path, told: list[str], arrived: str = "1G") -> tuple[Keeper, KeptMemory]:
+    settings = from_mapping({"checkpoint": {"interval": "1s", "arrived": arrived}}, "test").checkpoint
+    keeper = Keeper(directory, settings, disk.clock, told.append, disk)
+    keeper.claim()
+    memory = keeper.begin(IDENTITY, hgm=True)
     disk.generations.clear()
-    return memory
-
-
-def keeper_of(memory: KeptMemory, disk: BreakableDisk, told: list[str], due_bytes: int = 1 << 30) -> Keeper:
-    return Keeper(memory, disk.clock, SECOND, due_bytes, told.append)
+    return keeper, memory
 
 
 async def until(keeper: Keeper, disk: BreakableDisk, seconds: float) -> None:
@@ -77,7 +76,6 @@ async def until(keeper: Keeper, disk: BreakableDisk, seconds: float) -> None:
     disk.clock.end = disk.clock.now + int(seconds * SECOND)
     with contextlib.suppress(Ended):
         await keeper.run()
-    await keeper.stop()
 
 
 def land(memory: KeptMemory, page: int) -> None:
@@ -85,9 +83,9 @@ def land(memory: KeptMemory, page: int) -> None:
 
 
 async def test_a_generation_follows_within_the_interval_if_anything_has_changed(
-    memory: KeptMemory, disk: BreakableDisk
+    disk: BreakableDisk, tmp_path: Path
 ) -> None:
-    keeper, began = keeper_of(memory, disk, []), disk.clock.now
+    (keeper, memory), began = keeper_of(disk, tmp_path, []), disk.clock.now
     await until(keeper, disk, 3.05)
     assert disk.generations == []
     land(memory, 0)
@@ -97,28 +95,30 @@ async def test_a_generation_follows_within_the_interval_if_anything_has_changed(
     memory.touch(0, 0, 0, 1)
     await until(keeper, disk, 3.05)
     assert len(disk.generations) == 2
-    assert keeper.protection().generation == 3
-    assert keeper.protection().age_ns <= 1.1 * SECOND
-    assert keeper.protection().writes == 1
-    memory.checkpoint.close()
+    protection = keeper.protection()
+    assert protection is not None
+    assert protection.generation == 3
+    assert protection.age_ns <= 1.1 * SECOND
+    assert protection.writes == 1
+    await keeper.stop(discard=False)
+    assert (tmp_path / "checkpoint").exists()
 
 
-async def test_enough_bytes_do_not_wait_for_the_interval(memory: KeptMemory, disk: BreakableDisk) -> None:
-    keeper = keeper_of(memory, disk, [], due_bytes=2 * PAGE)
+async def test_enough_bytes_do_not_wait_for_the_interval(disk: BreakableDisk, tmp_path: Path) -> None:
+    keeper, memory = keeper_of(disk, tmp_path, [], arrived="8K")
     land(memory, 0)
     await until(keeper, disk, 0.25)
     assert disk.generations == []
     land(memory, 1)
     await until(keeper, disk, 0.25)
     assert len(disk.generations) == 1
-    memory.checkpoint.close()
+    await keeper.stop(discard=True)
+    assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_error_is_told_once_and_ends_the_protection_not_the_guest(
-    memory: KeptMemory, disk: BreakableDisk, tmp_path: Path
-) -> None:
+async def test_an_error_is_told_once_and_ends_the_protection_not_the_guest(disk: BreakableDisk, tmp_path: Path) -> None:
     told: list[str] = []
-    keeper = keeper_of(memory, disk, told)
+    keeper, memory = keeper_of(disk, tmp_path, told)
     land(memory, 0)
     await until(keeper, disk, 1.05)
     disk.is_broken = True
@@ -127,18 +127,18 @@ async def test_an_error_is_told_once_and_ends_the_protection_not_the_guest(
     assert len(told) == 1
     assert f"--checkpoint {tmp_path}: Input/output error; the migration goes on unprotected" in told[0]
     assert "generation 2 stays" in told[0]
-    assert keeper.protection().lost == "Input/output error"
+    assert keeper.lost == "Input/output error"
     assert memory.touch(0, 1, 0, 5) == 0
-    memory.checkpoint.close()
+    await keeper.stop(discard=False)
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
     assert again is not None
     assert KeptMemory(again).restored_rows() == [(0, 1)]
     again.checkpoint.close()
 
 
-async def test_a_log_that_the_disk_does_not_take_is_told_too(memory: KeptMemory, disk: BreakableDisk) -> None:
+async def test_a_log_that_the_disk_does_not_take_is_told_too(disk: BreakableDisk, tmp_path: Path) -> None:
     told: list[str] = []
-    keeper = keeper_of(memory, disk, told)
+    keeper, memory = keeper_of(disk, tmp_path, told)
     land(memory, 0)
 
     def full(descriptor: int, data: bytes) -> None:
@@ -149,4 +149,26 @@ async def test_a_log_that_the_disk_does_not_take_is_told_too(memory: KeptMemory,
     assert memory.touch(0, 0, 0, 6) == 5
     await until(keeper, disk, 0.15)
     assert [line for line in told if "No space left on device" in line] == told != []
-    memory.checkpoint.close()
+    await keeper.stop(discard=False)
+
+
+async def test_before_there_is_a_memory_nothing_is_kept(disk: BreakableDisk, tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, from_mapping({}, "test").checkpoint, disk.clock, pytest.fail, disk)
+    assert keeper.resume(hgm=True) is None
+    assert (keeper.lost, keeper.protection()) == ("nothing is kept yet", None)
+    await until(keeper, disk, 3)
+    keeper.runs()
+    await keeper.stop(discard=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_guest_that_has_begun_to_run_is_known_to_have(disk: BreakableDisk, tmp_path: Path) -> None:
+    for runs in (False, True):
+        keeper, _ = keeper_of(disk, tmp_path / str(runs), [])
+        if runs:
+            keeper.runs()
+        await keeper.stop(discard=False)
+        kept = resume(UnsyncedDisk(), tmp_path / str(runs), LOG_BYTES_MAX)
+        assert kept is not None
+        assert kept.ran == runs
+        kept.checkpoint.close()

@@ -1,0 +1,53 @@
+"""What a destination that is gone has left for another one, and how that goes on with it.
+
+Rules
+    1. The guest that comes back is the one that was lost: every word that it wrote (and that was acknowledged) is
+       there, and judged at the end as if nothing had happened.
+    2. What had arrived is received, and mapped at once; the collapse policy sees it as it sees any other arrival.
+    3. A guest that had begun to run runs on at once, where its pages are here; faults wait for the source, as in any
+       other pause. One that had not waits for the switch, which is made again.
+
+Simplified: registers are not modelled, so vCPUs begin their workload anew; what they write bears another mark in each
+life, so that a write that is lost cannot be mistaken for one of another life.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from dest_node.parts import Parts
+from migemu.mm.pages import Level, PageIndex, PieceRun
+from migemu.ports import Word
+from migemu.wire.messages import Advise
+
+
+class Left(NamedTuple):
+    """`rows` of base pages (first, count) are kept; `words` are all that the guest has written.
+
+    `ran`: the guest had begun to run. `life` is another number each time.
+    """
+
+    migration: str
+    advise: Advise
+    ran: bool
+    rows: list[tuple[PageIndex, int]]
+    words: list[Word]
+    life: int
+
+
+class Keeping(Protocol):
+    """Keeps what another destination can go on with."""
+
+    def runs(self) -> None:
+        """The guest is about to run: durable on return, before the source is told."""
+
+    @property
+    def lost(self) -> str:
+        """Why another destination could not go on from here; empty if it could."""
+
+
+def give_back(left: Left, parts: Parts) -> None:
+    """Pages and words of `left`, to parts that are new."""
+    parts.guest.restore(left.words, left.life)
+    for first, count in left.rows:
+        parts.effects.arrived(PieceRun(first, count, Level.PTE), urgent=False, zero=False)
