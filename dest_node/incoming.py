@@ -270,7 +270,7 @@ class Incoming:
         if self._standing.complete is not None:
             self._say(self._standing.complete)
         else:
-            parts.effects.carry(parts.receiver.ended(self._clock.now_ns()))
+            self._recovery.ended()
 
     def _failed(self, failed: Failed) -> None:
         if failed.over or not self._recoverable:

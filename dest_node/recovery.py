@@ -4,6 +4,9 @@
     asked     a source has come back and asks (Recover): it is told what has arrived, or that Run was not heard
     resume    the source knows: all that faults wait for is asked for, again
 
+    ended     the source has sent everything: what stays away for too long was lost on the way (a piece that came for
+              another page, where no digests guard it), and has to be sent again, for which there has to be a pause
+
 With the preempt channel alone lost there is no pause: `asked` is all that happens.
 """
 
@@ -120,6 +123,24 @@ class Recovery:
         self._enter(Stage.RUN)
         self._say(Resumed(), None)
         parts.effects.carry(parts.receiver.recovered(now))
+
+    def ended(self) -> None:
+        """The source has sent everything; on the preempt channel something may still be on its way."""
+        parts = self._parts()
+        parts.effects.carry(parts.receiver.ended(self._clock.now_ns()))
+        if self._patience.missing_ns and not parts.receiver.received.complete:
+            self._spawn(self._expect_the_rest())
+
+    async def _expect_the_rest(self) -> None:
+        received, main = self._parts().receiver.received, self._lines.get(ChannelRole.MAIN)
+        arrived = -1
+        while arrived < received.set_pages < received.total and self._lines.get(ChannelRole.MAIN) is main:
+            arrived = received.set_pages
+            await self._clock.sleep_until(self._clock.now_ns() + self._patience.missing_ns)
+        if not received.complete and self._lines.get(ChannelRole.MAIN) is main:
+            self._legality.lost()
+            missing = received.total - received.set_pages
+            self.pause(PeerError(f"the source has sent everything, and {missing} base pages have not come"))
 
     def _parts(self) -> Parts:
         assert self._standing.parts is not None, "before the memory is there nothing can be recovered"

@@ -114,6 +114,14 @@ class Patience:
         assert self._since_ns is not None
         return self._since_ns + self._settings.timeout
 
+    @property
+    def missing_ns(self) -> int:
+        """How long pieces may stay away that were all sent, before they count as lost; 0: nobody would send them again.
+
+        Half the timeout, so that there is time to ask for them.
+        """
+        return self._settings.timeout // 2
+
     def over(self, now: int) -> str:
         """Why it is not worth waiting any longer; empty if it is."""
         if self._row > self._settings.errors_max:

@@ -36,7 +36,9 @@ def main(frames: int, seconds: float, seed: str, guided: str, inputs: tuple[Path
             click.echo("atheris is not installed (extra `fuzz`): our own mutations alone, not guided by coverage")
         else:
             seconds /= 2
-            if subprocess.run([sys.executable, "-m", "tests.fuzz.guided", f"{seconds:.0f}", seed], check=False).returncode:
+            if subprocess.run(
+                [sys.executable, "-m", "tests.fuzz.guided", f"{seconds:.0f}", seed], check=False
+            ).returncode:
                 raise SystemExit(1)
     try:
         took = campaign.run(seed, frames, seconds, tally, click.echo)

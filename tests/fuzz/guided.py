@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.guided SECONDS SEED`: the same targets under atheris (libFuzzer), which looks at what is reached.
+"""`python -m tests.fuzz.guided SECONDS SEED`: the same targets under atheris (libFuzzer), led by coverage.
 
 A process of its own, because libFuzzer ends the one it runs in. What it learns is kept in memory only; what it finds is
 written as our own campaign does.

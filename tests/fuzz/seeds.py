@@ -28,6 +28,7 @@ from migemu.wire.messages import (
     Ready,
     ReceivedBitmap,
     Recover,
+    Request,
     Resume,
     Resumed,
     Run,
@@ -104,11 +105,10 @@ def honest_inputs() -> dict[str, bytes]:
     running = STARTS.index((_S, _ON_MAIN, State.RUNNING, State.RUNNING))
     answers = STARTS.index((_D, _ON_MAIN, State.END, State.RUNNING))
     small = [wire(message, payload) for message, payload in SAMPLES if isinstance(message, Page)]
+    answered = [wire(message, payload) for message, payload in SAMPLES if isinstance(message, (Request, Complete))]
     return {
         "stream-pages": stream(running, 40, COMPARED, b"".join(small[:1])),
-        "stream-of-the-destination": stream(
-            answers, 3, COMPARED, b"".join(wire(m, p) for m, p in SAMPLES if type(m).__name__ in ("Request", "Complete"))
-        ),
+        "stream-of-the-destination": stream(answers, 3, COMPARED, b"".join(answered)),
         "talk-through": talk(*_BEGUN, (_S, Ended), (_D, Complete), (_S, Agreed)),
         "talk-recovered": talk(*_BEGUN, *_AGAIN, (_S, Ended), None, *_AGAIN[1:-1]),
         "bitmap-whole": bitmap(*told),

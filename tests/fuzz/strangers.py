@@ -73,7 +73,7 @@ def _tls(end: End) -> Tls:
 
 
 @cache
-def _credentials():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _credentials():  # type: ignore[no-untyped-def]
     from tests.certificates import TLS
 
     return TLS

@@ -12,10 +12,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from migemu.errors import BrokenError
+from migemu.report.node_status import NodeStatus, ask
 
 TINY = ("--set", "memory.geometry=tiny", "--set", "memory.size=1M", "--set", "scenario.name=test")
 TIMEOUT_S = 30
@@ -123,6 +127,19 @@ def source(port: int, *arguments: str) -> Iterator[NodeProcess]:
     """A source that connects to `port` of loopback."""
     with node("source_node", "--connect", f"127.0.0.1:{port}", *TINY, *arguments) as process:
         yield process
+
+
+def asked(path: Path, told: Callable[[NodeStatus], bool]) -> NodeStatus:
+    """The status of the node at `path`, once it is there and `told` is true of it."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end_s:
+        try:
+            status = ask(path)
+        except BrokenError:
+            continue  # it is not there yet
+        if told(status):
+            return status
+    raise AssertionError(f"{path} never told that")
 
 
 def migemu(*arguments: str, cwd: Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
@@ -18,9 +17,9 @@ from typing import Any
 import pytest
 
 from migemu.errors import BrokenError
-from migemu.report.node_status import NodeStatus, ask
+from migemu.report.node_status import ask
 from migemu.store.checkpoint import CHECKPOINT, decode
-from tests.real.processes import TIMEOUT_S, NodeProcess, destination, free_port, source
+from tests.real.processes import NodeProcess, asked, destination, free_port, source
 
 PAGES = 2048
 #: Seconds of a migration, so that it can be killed in the middle; a guest that writes to what has come.
@@ -69,19 +68,6 @@ class Story:
 def story(tmp_path: Path) -> Iterator[Story]:
     with Story(tmp_path) as story:
         yield story
-
-
-def asked(path: Path, told: Callable[[NodeStatus], bool]) -> NodeStatus:
-    """The status of the node at `path`, once it is there and `told` is true of it."""
-    end_s = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < end_s:
-        try:
-            status = ask(path)
-        except BrokenError:
-            continue  # it is not there yet
-        if told(status):
-            return status
-    raise AssertionError(f"{path} never told that")
 
 
 def come(dest: NodeProcess, pages: int) -> None:

@@ -15,7 +15,6 @@ from dest_node.receiver import Receiver
 from dest_node.recovery import Recovery
 from dest_node.verdict import Verdict
 from migemu.mm.pages import PageBitmap
-from migemu.wire.bitmap import BitmapReader
 from source_node.sender import Sender
 from source_node.service import Source
 from tests.swarm.drawing import draw
@@ -58,8 +57,8 @@ def _resumes_in_silence(recovery: Any, _resume: Any) -> None:
     recovery._patience.resumed(recovery._clock.now_ns())
 
 
-def _keeps_the_old_connection(lines: Any, role: Any, channel: Any) -> None:
-    lines._channels[role], lines._watches[role] = channel, lines._watches.get(role)
+def _keeps_the_old_connection(lines: Lines, role: Any) -> None:
+    lines.forget(role)
 
 
 def _asks_while_paused(receiver: Any, now: int) -> None:
@@ -94,8 +93,7 @@ BUGS: Final = {
     "takes any digest": Bug(Integrity, "_bad", lambda *_: []),
     "does not begin digests anew": Bug(Verdict, "digests_come", _nothing),
     "gives up after the switch": Bug(Source, "lost", _gives_up_after_the_switch),
-    "reads a bitmap as complete": Bug(BitmapReader, "complete", property(lambda _: True)),  # type: ignore[arg-type]
-    "keeps the old connection": Bug(Lines, "put", _keeps_the_old_connection),
+    "listens to the old connection": Bug(Lines, "cut", _keeps_the_old_connection),
 }
 
 

@@ -1,8 +1,9 @@
 """One case, played and judged.
 
 Safety, at every step: the rules of `migemu check`; no vCPU reads a word that is not the source's or the last one that
-was written; nothing is sent again that is known to have arrived; the source does not say that the guest is here while it
-runs there. At the end: who calls it verified holds the memory, every page of it in its place and every write of the guest.
+was written; nothing is sent again that is known to have arrived, and all that is waited for is asked for again; the
+source does not say that the guest is here while it runs there. At the end: who calls it verified holds the memory,
+every page of it in its place and every write of the guest.
 
 Liveness: everything is healed after a while. From then on a migration whose switch was made has to complete, within
 `BOUND_NS`, with both nodes of one mind. It may fail, with an error that says so,
@@ -25,7 +26,6 @@ from migemu.ports import Stalled, Word
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import Fault, Hazard, OnMessage
 from migemu.sim.memory import TimedMemory
-from migemu.sim.waiting import SimulationError
 from migemu.sim.world import Nodes, World
 from migemu.simulate import Services
 from migemu.trace.events import Event, Happening
@@ -73,25 +73,49 @@ class Witness(TimedMemory):
 
 
 class Story:
-    """ports.Tracer that keeps where each node has been, and what was sent although it was known to have arrived."""
+    """ports.Tracer that keeps where each node has been, and what recovery has to see to.
+
+    `needless` was sent although it was known to have arrived; `unasked` came to a vCPU that had waited for it since
+    before a recovery, and nobody had asked for it since.
+    """
 
     def __init__(self) -> None:
         self.entered: set[tuple[str, str]] = set()
         self.needless: list[PageIndex] = []
+        self.unasked: list[PageIndex] = []
         self._arrived: set[PageIndex] = set()
         self._known: set[PageIndex] = set()
+        self._asleep: dict[int, PageIndex] = {}
+        self._due: set[PageIndex] = set()
+        self._stage = ""
 
     def emit(self, event: Event) -> None:
         if event.event is Happening.STATE:
-            self.entered.add((event.node, event.detail or ""))
+            self._enters(event.node, event.detail or "")
         elif event.event is Happening.RECOVERED:
             self._known = set(self._arrived)
+        elif event.event is Happening.WOKEN:
+            del self._asleep[event.vcpu or 0]
+        elif event.event is Happening.FAULTED:
+            self._asleep[event.vcpu or 0] = event.first or 0
         elif event.first is not None and event.count is not None:
-            pages = range(event.first, event.first + event.count)
-            if event.event is Happening.RECEIVED:
-                self._arrived.update(pages)
-            elif event.event is Happening.SENT:
-                self.needless += self._known.intersection(pages)
+            self._moves(event.event, range(event.first, event.first + event.count))
+
+    def _moves(self, happening: Happening, pages: range) -> None:
+        if happening is Happening.RECEIVED:
+            self._arrived.update(pages)
+            self.unasked += self._due.intersection(pages)
+        elif happening is Happening.REQUESTED:
+            self._due.difference_update(pages)
+        elif happening is Happening.SENT:
+            self.needless += self._known.intersection(pages)
+
+    def _enters(self, node: str, stage: str) -> None:
+        self.entered.add((node, stage))
+        if node == "destination":
+            if (self._stage, stage) == ("recover", "run"):
+                self._due = {page for page in self._asleep.values() if page not in self._arrived}
+            self._stage = stage
 
 
 @dataclass(frozen=True)
@@ -119,7 +143,7 @@ def try_out(case: Case, nodes: Nodes | None = None) -> Verdict:
     outcome: Outcome | None = None
     try:
         outcome = world.run()
-    except (MigemuError, SimulationError) as caught:
+    except Exception as caught:  # a bug of a node's is one that was found
         error = caught
     complaint = _complaint(case, world, story, outcome, error)
     coverage = injection.coverage if injection is not None else Coverage()
@@ -130,12 +154,14 @@ def try_out(case: Case, nodes: Nodes | None = None) -> Verdict:
 
 
 def _complaint(case: Case, world: World, story: Story, outcome: Outcome | None, error: BaseException | None) -> str:
-    if isinstance(error, SimulationError):
+    if error is not None and not isinstance(error, MigemuError):
         return f"{type(error).__name__}: {error}"
     for violation in world.watch.violations.values():
         return f"rule {violation.rule}: {violation.reason}"
     if story.needless and not case.scenario.pull.resend:
         return f"sent again: page {story.needless[0]} was known to have arrived"
+    if story.unasked:
+        return f"not asked again: page {story.unasked[0]} came to who had waited for it since before a recovery"
     memory = world.memory
     assert memory is None or isinstance(memory, Witness)
     damaged = _damaged(case, world)
@@ -149,7 +175,7 @@ def _complaint(case: Case, world: World, story: Story, outcome: Outcome | None, 
             return f"verified, but {amiss}"
         return ""
     if world.killed("destination"):
-        return "" if isinstance(error, MigemuError) else f"{type(error).__name__}: {error}"
+        return ""
     if "destination" not in world.failed and Fault.CRASH_SOURCE in {hazard.fault for hazard in _struck(world)}:
         return ""  # it was killed as it left, and who came after it finds nobody
     if isinstance(error, InputError):
