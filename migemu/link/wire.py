@@ -160,11 +160,11 @@ class Wire:
     def deadline(self) -> int | None:
         """When to call `advance` again: something may be certain then, or a buffer have room. After `advance`."""
         when_ns = _NEVER
-        if (expiring := self._expiring()) is not None:
+        if self._lossy and (expiring := self._expiring()) is not None:
             when_ns = expiring[0]
-        if self._active:
-            fair = self.scheduling is Scheduling.FAIR
-            for flow in self._active if fair or not self._plain else (self._first(self._active),):
+        if active := self._active:
+            every = len(active) == 1 or self.scheduling is Scheduling.FAIR or not self._plain
+            for flow in active if every else (self._first(active),):
                 count = flow.frames[0].left
                 if flow.stream is not None and flow.stream.timeout_ns:
                     count = flow.stream.stretch(count)  # what fills the hole is certain before the frame is
@@ -186,8 +186,9 @@ class Wire:
             when_ns = now_ns
         if stream is None:
             return when_ns
-        when_ns = max(when_ns, self._ready(flow, now_ns))
-        return when_ns if stream.open else max(when_ns, stream.soonest_ns(count, now_ns))
+        if stream.open:
+            return max(when_ns, stream.retry_ns)
+        return max(when_ns, self._ready(flow, now_ns), stream.soonest_ns(count, now_ns))
 
     # --- whose segment is next ---
 
@@ -196,7 +197,11 @@ class Wire:
         """Whether nothing but the wire decides when the next segment is taken."""
         if self.model.outages:
             return False
-        return not self._streams or all(flow.stream is None or flow.stream.open for flow in self._active)
+        if self._streams:
+            for flow in self._active:
+                if flow.stream is not None and not flow.stream.open:
+                    return False
+        return True
 
     def _settle(self, now_ns: int) -> None:
         """Take every segment that is due by now, and let timers fire that are."""

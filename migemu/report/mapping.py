@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from migemu.mm.access import UNIFORM, AccessModel, Pattern
+from migemu.mm.page_values import PageValues
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
 
@@ -39,41 +40,38 @@ class MappingAt(NamedTuple):
 
 
 class Mapping:
-    """Leaves and tables of a memory of `pages` base pages. One byte a base page: 0, or its leaf's level and one.
+    """Leaves and tables of a memory of `pages` base pages. The value of a page is 0, or its leaf's level and one."""
 
-    The bytes stand in rows, one a PMD slot; rows of one value are shared.
-    """
-
-    __slots__ = ("_alike", "_below", "_rows", "_width", "geometry", "leaf_pages")
+    __slots__ = ("_below", "_levels", "_tables", "_width", "geometry", "leaf_pages")
 
     def __init__(self, geometry: Geometry, pages: int) -> None:
         self.geometry = geometry
         self._width = geometry.pages(Level.PMD)
-        self._alike = [bytes((value,)) * self._width for value in range(Level.PUD + 2)]
-        self._rows: list[bytes | bytearray] = [self._alike[0]] * -(-pages // self._width)
+        self._levels = PageValues(-(-pages // self._width) * self._width, self._width, Level.PUD + 2)
         #: Base pages mapped by leaves of each level.
         self.leaf_pages = dict.fromkeys(geometry.levels, 0)
         # Per table of PTEs (a PMD slot) and of PMDs (a PUD slot): base pages mapped by leaves below that slot's level.
         self._below = {level: [0] * -(-pages // geometry.pages(level)) for level in (Level.PMD, Level.PUD)}
+        self._tables = 0  # how many of these are not 0
 
     def map(self, first: PageIndex, count: int, level: Level) -> None:
         """Leaves of `level` over `count` pages; of those that would lie over something mapped, none."""
         end = first + count
-        if self._blank(first, end):
-            self._set(first, end, level + 1)
+        if self._levels.count(0, first, end) == count:
+            self._set(first, end, level, was_blank=True)
             return
         size = self.geometry.pages(level)
         for at in range(first, end, size):
-            if self._blank(at, at + size):
-                self._set(at, at + size, level + 1)
+            if self._levels.count(0, at, at + size) == size:
+                self._set(at, at + size, level)
 
     def collapse(self, first: PageIndex, level: Level) -> None:
         """One leaf of `level` in place of whatever maps its pages."""
-        self._set(first, first + self.geometry.pages(level), level + 1)
+        self._set(first, first + self.geometry.pages(level), level)
 
     def drop(self, first: PageIndex, count: int) -> None:
         """Nothing maps these pages any more."""
-        self._set(first, first + count, 0)
+        self._set(first, first + count, None)
 
     @property
     def leaves(self) -> dict[Level, int]:
@@ -83,48 +81,39 @@ class Mapping:
     @property
     def page_table_bytes(self) -> int:
         """Bytes of the tables that the leaves need."""
-        return sum(len(row) - row.count(0) for row in self._below.values()) * self.geometry.page_bytes
+        return self._tables * self.geometry.page_bytes
 
-    def _set(self, first: PageIndex, end: PageIndex, value: int) -> None:
+    def _set(self, first: PageIndex, end: PageIndex, level: Level | None, was_blank: bool = False) -> None:
         """One PMD slot after the other, so that each table's pages are counted."""
-        width = self._width
         while first < end:
-            slot, at = divmod(first, width)
-            count = min(end - first, width - at)
-            self._count(slot, at, count, -1)
-            if count == width:
-                self._rows[slot] = self._alike[value]
-            else:
-                row = self._rows[slot] = bytearray(self._rows[slot])
-                row[at : at + count] = self._alike[value][:count]
-                if row.count(value) == width:
-                    self._rows[slot] = self._alike[value]
-            self._count(slot, at, count, 1)
-            first += count
+            slot = first // self._width
+            until = min(end, (slot + 1) * self._width)
+            if not was_blank:
+                self._take_out(slot, first, until)
+            self._levels.fill(first, until - first, 0 if level is None else level + 1)
+            if level is not None:
+                self._add(slot, level, until - first)
+            first = until
 
-    def _blank(self, first: PageIndex, end: PageIndex) -> bool:
-        """Whether nothing maps any of these pages."""
-        while first < end:
-            slot, at = divmod(first, self._width)
-            count = min(end - first, self._width - at)
-            if self._rows[slot].count(0, at, at + count) != count:
-                return False
-            first += count
-        return True
-
-    def _count(self, slot: int, at: int, count: int, sign: int) -> None:
-        """Add or take away the leaves of `count` pages of a PMD slot from `at` on."""
-        row = self._rows[slot]
-        left = count - row.count(0, at, at + count)
+    def _take_out(self, slot: int, first: PageIndex, end: PageIndex) -> None:
+        """What maps these pages of a PMD slot maps them no more."""
+        left = end - first - self._levels.count(0, first, end)
         for level in self.leaf_pages:
             if not left:
                 return
-            pages = row.count(level + 1, at, at + count)
-            left -= pages
-            self.leaf_pages[level] += sign * pages
-            for table, below in self._below.items():
-                if level < table:
-                    below[slot * self._width // self.geometry.pages(table)] += sign * pages
+            if pages := self._levels.count(level + 1, first, end):
+                left -= pages
+                self._add(slot, level, -pages)
+
+    def _add(self, slot: int, level: Level, pages: int) -> None:
+        """So many pages more of a PMD slot are mapped by leaves of `level`."""
+        self.leaf_pages[level] += pages
+        for table, below in self._below.items():
+            if level < table:
+                number = slot * self._width // self.geometry.pages(table)
+                before = below[number]
+                after = below[number] = before + pages
+                self._tables += bool(after) - bool(before)
 
 
 class MappingOverTime:
@@ -148,7 +137,8 @@ class MappingOverTime:
         mapping = self._mapping
         if happening is Happening.COLLAPSED and level is not None:
             count = mapping.geometry.pages(level)
-        if count is None or first < 0 or first + count > self._pages or (level is None and happening in _NEED_LEVEL):
+        known = level in mapping.leaf_pages or (level is None and happening not in _NEED_LEVEL)
+        if count is None or first < 0 or first + count > self._pages or not known:
             raise ValueError(
                 f"{happening.value} of {count} pages at {first} does not fit a memory of {self._pages} pages"
             )

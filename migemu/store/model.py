@@ -176,7 +176,7 @@ class ModelledMemory(Primary):
         self._misplaced: dict[PageIndex, PageIndex] = {}
         self._damaged: dict[PageIndex, None] = {}
         self._written: dict[int, int] = {}  # byte address -> what the guest wrote there
-        self._written_in: dict[int, set[int]] = {}  # 2M -> the addresses above that lie in it
+        self._written_in: dict[int, list[int]] = {}  # 2M -> the addresses above that lie in it
 
     def landing(self, first: PageIndex, count: int) -> Any:
         """A place for the contents of `count` base pages from `first` on."""
@@ -201,24 +201,25 @@ class ModelledMemory(Primary):
         while first < last:
             pmd, within = divmod(first, self._per_pmd)
             count = min(last - first, self._per_pmd - within)
-            self._landed[pmd] |= ((1 << count) - 1) << within
+            landed = self._landed[pmd] | ((1 << count) - 1) << within
+            self._landed[pmd] = self._all_landed if landed == self._all_landed else landed  # one object for all of them
             if pmd in self._written_in:
                 self._overwrite(pmd, first * self._page_bytes, (first + count) * self._page_bytes)
             first += count
 
     def _overwrite(self, pmd: int, start: int, end: int) -> None:
         """Bytes `[start, end)` of a 2M are the source's again."""
-        lost = {at for at in self._written_in[pmd] if start <= at < end}
-        self._written_in[pmd] -= lost
-        for at in lost:
-            del self._written[at]
+        written = self._written_in[pmd]
+        self._written_in[pmd] = [at for at in written if not start <= at < end]
+        for at in written:
+            if start <= at < end:
+                del self._written[at]
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         """The digests of what has landed; a word that is not what landed there changes the digest of its page."""
         pages = np.arange(first, first + count, dtype=np.uint64)
         digests = self._content.digests(pages)
-        for page in self._unlanded(first, count):
-            digests[page - first] = _ZERO_DIGEST
+        self._blank_unlanded(digests, first)
         if self._misplaced:
             for page in range(first, first + count):
                 if page in self._misplaced:
@@ -238,15 +239,17 @@ class ModelledMemory(Primary):
                 digests[page - first] ^= np.uint64(mix(value ^ mix(offset)))
         return little(digests), found
 
-    def _unlanded(self, first: PageIndex, count: int) -> list[PageIndex]:
-        """The base pages on which nothing has landed."""
-        pages: list[PageIndex] = []
-        for pmd in range(first // self._per_pmd, (first + count - 1) // self._per_pmd + 1):
+    def _blank_unlanded(self, digests: _Words, first: PageIndex) -> None:
+        """Of `digests`, those of base pages from `first` on, set to zero where nothing has landed."""
+        page, end = first, first + len(digests)
+        while page < end:
+            pmd, within = divmod(page, self._per_pmd)
+            count = min(end - page, self._per_pmd - within)
             if self._landed[pmd] != self._all_landed:
-                begin = pmd * self._per_pmd
-                mask = self._landed[pmd]
-                pages += [begin + bit for bit in range(self._per_pmd) if not mask >> bit & 1]
-        return [page for page in pages if first <= page < first + count]
+                bits = (self._landed[pmd] >> within & (1 << count) - 1).to_bytes(-(-count // 8), "little")
+                landed = np.unpackbits(np.frombuffer(bits, np.uint8), count=count, bitorder="little")
+                digests[page - first : page - first + count][landed == 0] = _ZERO_DIGEST
+            page += count
 
     def _arrived(self, page: PageIndex, offset: int) -> int:
         """The word without what the guest has written: 0 where nothing has landed."""
@@ -264,7 +267,7 @@ class ModelledMemory(Primary):
         before = self._written.get(at)
         if stamp is not None:
             if before is None:
-                self._written_in.setdefault(page >> self._pmd_shift, set()).add(at)
+                self._written_in.setdefault(page >> self._pmd_shift, []).append(at)
             self._written[at] = stamp
         return self._arrived(page, offset) if before is None else before
 

@@ -7,6 +7,7 @@ but uvloop protocols; B is migemu, both services whole, over `migemu.link.tcp`.
     push_4k_ratio           bytes/s of 1 GiB in 4K pieces, each mapped by itself and collapsed eagerly   at least 0.80
     push_2m_ratio           the same in 2M pieces                                                        at least 0.90
     push_tls_ratio          the same in 4K pieces, through mutual TLS 1.3 / migemu without it            reported
+    push_digests_ratio      the same in 4K pieces, each with its digest (integrity.digests) / without    reported
     fault_rtt_ratio         median time of a lone 4K fault / of a bare 4K round trip                     at most 1.4
     fault_under_push_ratio  the same while 1 GiB is pushed, at p50 and p99, with the preempt channel     p50 at most 2.0
                             and without / beside a bare saturated second connection

@@ -30,13 +30,16 @@ _LONE: Final = (*_ONE_VCPU, f"push.hold={_LONE_HOLD}", f"guest.accesses_max={LON
 _NO_GUEST: Final = ("guest.vcpus=0",)
 _TLS: Final = tuple(f"security.{key}={value}" for key, value in certificates.security().items())
 #: What A is set to where it is migemu too.
-_OF_A: Final = {"push_tls": (*_NO_GUEST, "push.piece=4K")}
+_OF_A: Final = dict.fromkeys(("push_tls", "push_digests"), (*_NO_GUEST, "push.piece=4K"))
 
 #: name of a measurement -> the pairs (A, B) of one round; B with its scenario.
 _PAIRS: Final[dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]]] = {
     "push_4k": (("bare_bulk", "push", "push_4k", (*_NO_GUEST, "push.piece=4K")),),
     "push_2m": (("bare_bulk", "push", "push_2m", (*_NO_GUEST, "push.piece=2M")),),
     "push_tls": (("push", "push", "push_tls", (*_NO_GUEST, "push.piece=4K", *_TLS)),),
+    "push_digests": (
+        ("push", "push", "push_digests", (*_NO_GUEST, "push.piece=4K", "integrity.digests=on")),
+    ),
     "fault_rtt": (
         ("bare_rtt", "fault", "fault_rtt", _LONE),
     ),

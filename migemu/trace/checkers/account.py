@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from migemu.mm.marks import Marks
+from migemu.mm.page_values import PageValues
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
 
@@ -35,7 +36,7 @@ class Witness(NamedTuple):
 
 
 class Account:
-    """The state of one memory of `pages` base pages. `mapped` holds one byte a page, `leaf` one a 2M."""
+    """The state of one memory of `pages` base pages. `leaf` holds one byte a 2M."""
 
     def __init__(self, geometry: Geometry, pages: int, line: int = 0) -> None:
         """`line` is that of the last event seen; of a file's header it is 1."""
@@ -46,7 +47,7 @@ class Account:
         self.line = line
         self.sent = Marks(pages, geometry.pages(Level.PMD))
         self.received = Marks(pages, geometry.pages(Level.PMD))
-        self.mapped = bytearray(pages)
+        self.mapped = PageValues(pages, geometry.pages(Level.PMD), POISON + 1)
         self.leaf = bytearray(pages // geometry.pages(Level.PMD))
         #: Who sleeps: vCPU -> where it faulted.
         self.asleep: dict[int, Witness] = {}
@@ -85,15 +86,15 @@ class Account:
             self.received.put(first, count, 1)
             self.turn = self.line
         elif happening is Happening.CONTINUED or happening is Happening.COLLAPSED:
-            _fill(self.mapped, first, count, MAPPED)
+            self.mapped.fill(first, count, MAPPED)
             assert event.level is not None
             if event.level >= Level.PMD:
                 self._set_leaf(first, count, event.level)
         elif happening is Happening.POISONED:
-            _fill(self.mapped, first, count, POISON)
+            self.mapped.fill(first, count, POISON)
             self._set_leaf(first, count, 0)
         elif happening is Happening.ZAPPED:
-            self.mapped[first : first + count] = self.mapped[first : first + count].translate(_ZAP)
+            self.mapped.translate(first, count, _ZAP)
             self._set_leaf(first, count, 0)
         elif first < 0:
             self._note_node(event)
@@ -122,7 +123,7 @@ class Account:
         """An account of its own, as it stands."""
         twin = object.__new__(Account)
         for name, value in self.__dict__.items():
-            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict | Marks) else value
+            twin.__dict__[name] = value.copy() if isinstance(value, bytearray | dict | Marks | PageValues) else value
         return twin
 
     def __repr__(self) -> str:
@@ -133,10 +134,3 @@ class Account:
 _UNNOTED: Final = frozenset((Happening.CARRIED, Happening.ASKED, Happening.REQUESTED, Happening.WAKE))
 _AWAKE: Final = frozenset((Happening.WOKEN, Happening.KILLED))
 _ACCESSES: Final = frozenset((Happening.FAULTED, Happening.WOKEN, Happening.KILLED, Happening.READ, Happening.WRITTEN))
-
-
-def _fill(row: bytearray, first: PageIndex, count: int, value: int) -> None:
-    if count == 1:
-        row[first] = value
-    else:
-        row[first : first + count] = bytes([value]) * count
