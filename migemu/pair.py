@@ -97,8 +97,7 @@ class Pair:
                 if not self._interrupted:
                     source = await self._start("source", "source_node", "--connect", f"{host}:{port}")
                     readers.append(loop.create_task(self._read(source)))
-            await self._watch_over()
-            await asyncio.gather(*readers)
+            await self._watch_over(readers)
         finally:
             await self._end_all()
         if self._trace:
@@ -118,7 +117,7 @@ class Pair:
         return node
 
     async def _read(self, node: Node) -> None:
-        """Take in what a node says until it ends."""
+        """Take in what a node says, until it has ended and everything it said has been read."""
         assert node.process.stdout is not None
         async for line in node.process.stdout:
             try:
@@ -135,15 +134,14 @@ class Pair:
                 self._progress.note(f"{node.name}: {said['notice']}")
             elif "error" in said and not node.error:
                 node.error, node.relayed = said["error"], said["relayed"]
+                self._served = self._served or node.relayed  # the other one has spoken to it
         await node.process.wait()
         if not node.listening.done():
             node.listening.set_exception(BrokenError(f"the {node.name} ended"))
             node.listening.exception()  # it is looked at only where somebody waits for it
 
-    async def _watch_over(self) -> None:
+    async def _watch_over(self, ends: list[asyncio.Task[None]]) -> None:
         """Until both have ended: when one fails, the other gets `_GRACE_S` to end by itself."""
-        loop = asyncio.get_running_loop()
-        ends = [loop.create_task(node.process.wait()) for node in self._nodes]
         first_end = asyncio.Event()
         for end in ends:
             end.add_done_callback(lambda _: first_end.set())

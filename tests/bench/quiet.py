@@ -1,7 +1,8 @@
 """Who else used the processors during a measurement: other processes of this machine, and the host (steal).
 
-From /proc/stat (all processors, in clock ticks) and /proc/PID/stat of the processes that are measured. A share of 1.0
-is one whole core. Ticks are 10 ms, so a measurement of a quarter of a second is told within 0.04 or so.
+From /proc/stat (all processors, in clock ticks) and /proc/PID/stat of the processes that are measured, with those of
+their children that have ended meanwhile. A share of 1.0 is one whole core. Ticks are 10 ms, so a measurement of a
+quarter of a second is told within 0.04 or so.
 """
 
 from __future__ import annotations
@@ -56,4 +57,4 @@ def _own_ticks(pid: int) -> int:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
         return 0
-    return int(fields[11]) + int(fields[12])
+    return sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime

@@ -1,7 +1,8 @@
 """Fidelity: the same scenario by two real processes over an emulated link, and in virtual time. How far apart are they?
 
 The link is 1 Gbit/s and 10 ms each way: slow enough for real time to hold it, so that what differs is the model and not
-the machine. Where the shaper itself says that it could not hold the link, the run counts for nothing and is repeated.
+the machine. Where the shaper itself says that it could not hold the link, or others used the processors meanwhile, the
+run counts for nothing and is repeated.
 Measured figures come first, modelled ones beside them. `-s` shows the table.
 
 Tolerances: 10 %, and 25 % for p99. What is slow in real time is the machine: a process that wakes up late, garbage
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.bench.quiet import Watch
 from tests.real.processes import migemu
 
 #: 1 GiB of which half is zero: 512 MiB at 125 MB/s take 4.3 s. No collapse: the measured run collapses in no time.
@@ -29,15 +31,19 @@ FIGURES: Final[Mapping[str, tuple[str, str, float]]] = {
     "p50": ("fault", "p50_ns", 0.10), "p99": ("fault", "p99_ns", 0.25), "total": ("time_ns", "postcopy", 0.10),
     "downtime": ("time_ns", "downtime", 0.10),
 }  # fmt: skip
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 3
+#: Of a core; assumed. Both nodes together use most of one of the two that there may be.
+_FOREIGN_MAX: Final = 0.2
 
 
 def _run(world: str, folder: Path) -> tuple[dict[str, Any], bool]:
-    """The result, and whether the link was what it was set to."""
+    """The result, and whether the link was what it was set to and the machine ours."""
     sets = [part for setting in SCENARIO for part in ("--set", setting)]
+    watch = Watch(())
     done = migemu(world, *sets, "--out", world, "--json", cwd=folder, timeout_s=120)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), "take no figures from this run" not in done.stderr
+    held = "take no figures from this run" not in done.stderr and watch.foreign() <= _FOREIGN_MAX
+    return json.loads(done.stdout), held
 
 
 def _compare(measured: Mapping[str, Any], modelled: Mapping[str, Any]) -> dict[str, float]:
@@ -62,4 +68,4 @@ def test_virtual_time_tells_what_real_time_does(tmp_path: Path) -> None:
         if held:
             assert _compare(measured, modelled) == {}
             return
-    pytest.skip(f"this machine was too busy to hold 1 Gbit/s and 10 ms in {_ATTEMPTS} runs")
+    pytest.skip(f"in {_ATTEMPTS} runs this machine did not hold 1 Gbit/s and 10 ms, or had other things to do")
