@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
+SEEDS  ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint fuzz swarm bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,8 +34,19 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A minute, half of it led by coverage; FRAMES=10000000 goes on until so many were judged, however long it takes.
+fuzz: SECONDS ?= $(if $(FRAMES),0,60)
+fuzz: $(STAMP)  ## send the decoder and the state tables a minute of lies; or make fuzz FRAMES=10000000 [SEED=2]
+	$(BIN)/python -m tests.fuzz --frames $(or $(FRAMES),0) --seconds $(SECONDS) --seed $(or $(SEED),1)
+
+swarm: $(STAMP)  ## migrate in virtual time while things go wrong, a world a seed; or make swarm SEEDS=5000
+	$(BIN)/python -m tests.swarm $(SEEDS)
+
 bench: $(STAMP)  ## measure against a bare pair of processes; also written to bench.json
 	$(BIN)/python -m tests.bench
+
+soak: $(STAMP)  ## migrate for half an hour while connections are cut: memory has to stay flat; or make soak MINUTES=5
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
 
 clean:  ## remove the environment and what tools have left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,9 @@ import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +18,7 @@ import click
 from rich.console import Console
 
 from dest_node.checkpoint import opened
+from dest_node.ends import Ends, check_writable
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
 from migemu.command import (
@@ -35,15 +39,16 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
-from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.errors import InputError, MigemuError
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry
+from migemu.outcome import Snapshot
 from migemu.ports import GuestMemory
-from migemu.report import result as results
 from migemu.report.node_status import NodeStatus, answering
+from migemu.report.pauses import Pauses
 from migemu.report.progress import Progress
 from migemu.report.status import Status
 from migemu.report.summary import summary
@@ -52,6 +57,7 @@ from migemu.store.allocate import allocate
 from migemu.store.keeper import Keeper
 from migemu.store.mapped import MappedMemory
 from migemu.trace.recorder import FileRecorder
+from migemu.units import format_time
 
 _STATUS_S = 0.1
 
@@ -72,6 +78,10 @@ _STATUS_S = 0.1
     "--checkpoint", type=click.Path(path_type=Path), metavar="DIR",
     help="Keep what arrives and what the guest writes in DIR, or go on with what a killed destination has left there.",
 )  # fmt: skip
+@click.option(
+    "--migrations", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
+    help="Serve N migrations, then end; 0: until interrupted. At once at most limits.migrations_max.",
+)  # fmt: skip
 @trace_option
 @insecure_option
 @json_option
@@ -80,7 +90,7 @@ _STATUS_S = 0.1
 @version_option
 def main(
     scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
-    checkpoint: Path | None, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
+    checkpoint: Path | None, migrations: int, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -91,6 +101,9 @@ def main(
     The guest, the collapse policy, the size of urgent pieces and the return link are settings of this side; memory,
     push order and the link towards here are the source's. Exit codes: 0 verified, 2 bad input, 3 something broke
     (connection, memory, port), 4 the peer broke the protocol, 5 the memory differs, 130 interrupted.
+
+    With --migrations each one ends by itself, and its result goes to DIR/<first 8 digits of its name>/; the exit code
+    is the highest there was.
     """
     voice = Voice(stderr_console(), supervised)
     scenario = load_scenario(voice, scenario_file, assignments)
@@ -100,15 +113,24 @@ def main(
         check_link("return_link", scenario.return_link)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
+        for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", trace)):
+            if given and migrations != 1:
+                raise InputError(f"--{option} follows one migration; leave it out, or --migrations")
         if dump is not None:
-            _check_writable(dump)
+            check_writable(dump)
         if checkpoint is not None and scenario.memory.backing != "anonymous":
             raise InputError(f"memory.backing={scenario.memory.backing}: with --checkpoint memory is a file in its DIR")
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
+    several, lines = migrations != 1, as_json and not supervised
     result = run_node(
-        voice, lambda: _serve(voice, scenario, credentials, (host, port), out, dump, checkpoint, trace, quiet)
-    )  # fmt: skip
+        voice,
+        lambda: _serve(
+            voice, scenario, credentials, (host, port), out, dump, checkpoint, migrations, trace, quiet, lines
+        ),
+    )
+    if several:
+        return  # each has been told of when it ended
     if as_json and not supervised:
         click.echo(json.dumps(result, indent=2))
     elif not quiet and not supervised:
@@ -117,7 +139,7 @@ def main(
 
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: tuple[str, int], out: Path | None,
-    dump: Path | None, checkpoint: Path | None, trace: bool, quiet: bool,
+    dump: Path | None, checkpoint: Path | None, migrations: int, trace: bool, quiet: bool, lines: bool,
 ) -> dict[str, Any]:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
@@ -144,73 +166,81 @@ async def _serve(
             memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
             return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
 
+        ends = Ends(voice, scenario, notice, out, dump, migrations != 1, lines)
+
+        def ended(incoming: Incoming, error: BaseException | None) -> None:
+            if kept is not None and error is None:
+                kept.is_over = True
+            _show(destination, voice, progress)
+            ends.of(incoming, error)
+
         kept = None
         if checkpoint is not None:
             kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
         destination = Destination(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
             read_text=_read_text, notice=notice, tracer=tracer,
-            keeping=kept.keeper if kept else None, left=kept.left if kept else None,
+            keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
         )  # fmt: skip
         await stack.enter_async_context(
-            answering("destination", out, lambda: _status(destination, kept.keeper if kept else None), notice)
+            answering("destination", out, lambda: _statuses(destination, kept.keeper if kept else None), notice)
         )
         listener = await destination.listen(*address)
         voice.tell(listening={"host": listener.address, "port": listener.port})
         if not voice.supervised and not quiet:
             progress.note(f"migemu-dest: listening on {listener.address}:{listener.port}")
-        watch = loop.create_task(_watch(destination, voice, progress))
+        watch = loop.create_task(_watch(destination, voice, progress, notice))
         try:
-            await destination.serve()
-            if kept is not None:
-                kept.is_over = True
-        except (MigemuError, asyncio.CancelledError) as error:
-            status = "failed" if isinstance(error, MigemuError) else "interrupted"
-            _write_result(voice, destination, scenario, out, status, str(error) or status)
-            raise
+            await destination.serve_all()
         finally:
             watch.cancel()
-        _show(destination, voice, progress)
-        if dump is not None and destination.incoming is not None:
-            _dump(destination.incoming, dump)
-        return _write_result(voice, destination, scenario, out, "completed", "")
+        return ends.result
 
 
-def _write_result(
-    voice: Voice, destination: Destination, scenario: Scenario, out: Path | None, status: str, error: str
-) -> dict[str, Any]:  # fmt: skip
-    """The result of whatever has arrived, written to `out` if there is one."""
-    if destination.incoming is None:
-        return {}
-    result = results.build(destination.incoming.outcome(), scenario, "measured", status, error)
-    if out is not None:
-        path = results.write(result, out)
-        voice.tell(result=str(path))
-    return result
-
-
-async def _watch(destination: Destination, voice: Voice, progress: Progress) -> None:
+async def _watch(
+    destination: Destination, voice: Voice, progress: Progress, notice: Callable[[str], None]
+) -> None:  # fmt: skip
+    pauses: dict[str, Pauses] = {}
     while True:
-        _show(destination, voice, progress)
+        snapshots = _show(destination, voice, progress)
+        pauses = {name: pauses.get(name) or Pauses(_advice(destination)) for name in snapshots}
+        for name, seen in snapshots.items():
+            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error):
+                notice(line if destination.is_for_one else f"migration {name[:8]}: {line}")
         await asyncio.sleep(_STATUS_S)
 
 
-def _show(destination: Destination, voice: Voice, progress: Progress) -> None:
-    if destination.incoming is None:
-        return
-    status = Status.of(destination.incoming.snapshot())
-    if voice.supervised:
-        voice.out.write(status.line() + "\n")
-        voice.out.flush()
-    else:
-        progress.show(status)
+def _advice(destination: Destination) -> str:
+    return (
+        "vCPUs run on where their pages are here, and the source is waited for, for "
+        f"{format_time(destination.scenario.recovery.timeout)} (recovery.timeout); if it was killed, start it again: "
+        "migemu-source --recover DIR, its --out"
+    )
 
 
-def _status(destination: Destination, keeper: Keeper | None) -> NodeStatus:
+def _show(destination: Destination, voice: Voice, progress: Progress) -> dict[str, Snapshot]:
+    snapshots = {name: incoming.snapshot() for name, incoming in destination.serving.items()}
+    statuses = {name[:8]: Status.of(snapshot) for name, snapshot in snapshots.items()}
+    if not destination.is_for_one:
+        voice.tell(migrations={name: asdict(status) for name, status in statuses.items()})
+        progress.show_all(statuses, time.monotonic_ns())
+    for status in statuses.values() if destination.is_for_one else ():
+        if voice.supervised:
+            voice.out.write(status.line() + "\n")
+            voice.out.flush()
+        else:
+            progress.show(status)
+    return snapshots
+
+
+def _statuses(destination: Destination, keeper: Keeper | None) -> list[NodeStatus]:
     """For whoever asks."""
-    incoming = destination.incoming
-    if incoming is None:
-        return NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "")
+    if not destination.serving:
+        return [NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "")]
+    return [_status(incoming, keeper) for incoming in destination.serving.values()]
+
+
+def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
     snapshot = incoming.snapshot()
     receiver, page_bytes = snapshot.receiver, snapshot.geometry.page_bytes
     return NodeStatus(
@@ -228,22 +258,6 @@ def _read_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        path.open("wb").close()
-    except OSError as error:
-        raise InputError(f"--dump {path}: cannot be written: {error.strerror}") from None
-
-
-def _dump(incoming: Incoming, path: Path) -> None:
-    """Write the memory as it arrived. BrokenError when the disk does not take it."""
-    try:
-        with path.open("wb") as file:
-            file.writelines(incoming.image())
-    except OSError as error:
-        raise BrokenError(f"--dump {path}: cannot be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

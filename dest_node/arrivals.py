@@ -2,6 +2,7 @@
 
 Bytes land before anybody has judged them, in the place of pages that have not been received: nobody can see them there
 until the receiver maps them. What was received before lands in scrap, so that it never touches what the guest wrote.
+A piece that was refused, or broke off, leaves its bytes behind; where one comes again without bytes, they are cleared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 from dest_node.effects import NODE
 from dest_node.parts import Parts
 from dest_node.standing import Standing
-from migemu.mm.pages import PieceRun
+from migemu.mm.pages import PageIndex, PieceRun
 from migemu.ports import Clock, Landing, Tracer
 from migemu.trace.events import Event, Happening
 from migemu.units import KIB
@@ -36,6 +37,7 @@ class Arrivals:
 
     def landing(self, page: Page, offset: int) -> memoryview | Landing:
         """Where payload byte `offset` of `page` belongs: in its place, or in scrap if its base page came before."""
+        self._standing.landings += 1
         page_bytes = self._page_bytes
         at = page.first + offset // page_bytes
         within = offset % page_bytes
@@ -61,8 +63,18 @@ class Arrivals:
             self._say(Request(*each, True))
 
     def zero(self, zero: Zero) -> None:
-        """A run of pieces without bytes."""
+        """A run of pieces without bytes: as the memory is from the start, unless something else landed there."""
+        if self._standing.disturbed:
+            self._clear(zero.first, zero.first + zero.count * self._geometry.pages(zero.level))
         self._arrived(PieceRun(zero.first, zero.count, zero.level), zero.urgent, zero=True)
+
+    def _clear(self, page: PageIndex, end: PageIndex) -> None:
+        """What of the base pages `[page, end)` has not been received."""
+        while page < end:
+            until = self._parts.receiver.fresh_until(page, end)
+            if until > page:
+                self._parts.memory.clear(page, until - page)
+            page = max(until, page + 1)
 
     def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:
         self._parts.effects.arrived(run, urgent, zero)

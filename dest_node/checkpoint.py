@@ -80,6 +80,10 @@ async def opened(
     except MigemuError:
         kept.is_over = kept.is_over or not (kept.has_run or left)
         raise
+    except asyncio.CancelledError:
+        if (kept.has_run or left) and not keeper.lost:
+            notice(f"--checkpoint {directory}: the guest is in it; the same command goes on with it")
+        raise
     finally:
         run.cancel()
         await keeper.stop(discard=kept.is_over)
@@ -116,7 +120,7 @@ def _left(kept: Kept, memory: KeptMemory) -> Left:
     )  # fmt: skip
     return Left(
         identity.migration, advise, kept.ran, memory.restored_rows(), list(memory.restored_words()),
-        kept.checkpoint.statistics.generation,
+        kept.checkpoint.statistics.generation, kept.digest,
     )  # fmt: skip
 
 
@@ -124,7 +128,8 @@ def _told(directory: Path, kept: Kept, left: Left) -> str:
     """What has come back, in a line."""
     pages = sum(count for _, count in left.rows)
     dropped = f"; {kept.pages_dropped} pages had changed, and come again" if kept.pages_dropped else ""
+    verified = "; all of it was verified, and the source is waited for in case it has not heard" if left.verdict else ""
     return (
         f"--checkpoint {directory}: goes on with migration {left.migration[:8]}: {pages} of {len(kept.received)} base "
-        f"pages, {len(left.words)} words that the guest has written{dropped}"
+        f"pages, {len(left.words)} words that the guest has written{dropped}{verified}"
     )

@@ -22,10 +22,12 @@ from migemu.mm.pages import PageIndex
 from migemu.ports import THREAD, Clock, GuestMemory, Stalled, Tracer, Word
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import MS, SECOND
+from migemu.units import MS, SECOND, US
 
-#: A vCPU gives the loop a turn after this many accesses, however far behind it is.
+#: A vCPU gives the loop a turn after this many accesses, however far behind it is; and all vCPUs together take no more
+#: than this time for one, or what comes from the source would wait for them (time that does not pass in virtual time).
 _ACCESSES_PER_TURN = 32
+_TURN_NS = 500 * US
 #: How far behind its rate a vCPU may fall for other reasons than faults and still catch up (timers are coarse).
 _CATCH_UP_NS = 10 * MS
 
@@ -118,14 +120,14 @@ class Guest:
         tick_ns = self.settings.tick
         left = self.settings.accesses_max or -1
         due_ns = due[vcpu] or 0
-        in_turn = 0
+        turn_ns, in_turn = _TURN_NS // self.settings.vcpus, 0
         touch, ledger, tracer = self._memory.touch, self.ledger, self._tracer
         offset = vcpu % SLOTS * SLOT_BYTES
-        now = clock.now_ns()
+        now = began_ns = clock.now_ns()
         while left:
             if due_ns > now:
                 await clock.sleep_until(max(due_ns, now + tick_ns))
-                now = clock.now_ns()
+                now = began_ns = clock.now_ns()
                 in_turn = 0
                 continue
             access = workload.next_access()
@@ -139,7 +141,9 @@ class Guest:
             found = touch(vcpu, page, offset, stamp)
             while not isinstance(found, int):
                 blocked |= await self._wait(vcpu, page, now, found, blocktime)
-                now = clock.now_ns()
+                now = began_ns = clock.now_ns()
+                if stamp is not None and not ledger.may_write(vcpu, page):
+                    stamp = None  # others have written meanwhile, and that was all there may be
                 found = touch(vcpu, page, offset, stamp)
             ledger.accessed(vcpu, page, found, stamp)
             now = clock.now_ns()
@@ -152,9 +156,9 @@ class Guest:
                 due_ns = now - _CATCH_UP_NS
             due[vcpu] = due_ns
             in_turn += 1
-            if in_turn >= _ACCESSES_PER_TURN:
+            if in_turn >= _ACCESSES_PER_TURN or now - began_ns > turn_ns:
                 await asyncio.sleep(0)
-                now = clock.now_ns()
+                now = began_ns = clock.now_ns()
                 in_turn = 0
         due[vcpu] = None
 

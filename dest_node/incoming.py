@@ -68,7 +68,7 @@ class Incoming:
         migration: str, closed: Callable[[Channel], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
     ) -> None:  # fmt: skip
-        """`limits` are those of the decoders of all channels; the memory's size is filled in when it is known.
+        """`limits` are those of the first channel's decoder; the memory's size is filled in when it is known.
 
         `closed` is told of channels that are closed from here. Begin with `connect`; where another destination has
         `left` something, with `come_back`.
@@ -77,19 +77,18 @@ class Incoming:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
         self._make_receiver, self._read_text = make_receiver, read_text
-        self._limits, self._tracer = limits, tracer
-        self._keeping = keeping
+        self.limits, self._tracer, self._keeping = limits, tracer, keeping
         self._lines = Lines(clock, scenario.net.idle_timeout, closed, self._silent)
         patience = Patience(scenario.recovery)
-        self._standing = Standing(clock, self._lines, patience, limits)
+        self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
         self._recovery = Recovery(
             clock, self.legality, self._lines, self._standing, patience,
-            enter=self._enter, say=self._say, spawn=self._spawn, done=self._done,
+            enter=self._enter, say=self._say, spawn=self._spawn, lost=self._lost, done=self._done,
         )  # fmt: skip
         self._announced: Announced | None = None
         self._parts: Parts | None = None
         self._arrivals: Arrivals | None = None
-        self._verdict = Verdict(limits)
+        self._verdict = Verdict(limits, keeping, left)
         self._source_left = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], None] = {}  # a set would have no order
         self._received: dict[type[Message], Callable[..., None]] = {
@@ -118,7 +117,7 @@ class Incoming:
 
     def attach(self, preempt: Channel) -> None:
         """A preempt channel has come. PeerError when none was announced, or there is one and no other is due."""
-        if self._announced is None or not self._announced.advise.preempt:
+        if self._announced is None or self._parts is None or not self._announced.advise.preempt:
             raise PeerError("a preempt channel that was not announced")
         if self._lines.get(PREEMPT) is not None:
             if not self._recoverable:
@@ -232,7 +231,7 @@ class Incoming:
             make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
             ask=lambda run: self._say(Request(*run)),
         )  # fmt: skip
-        self._limits.geometry, self._limits.memory_pages = announced.geometry, announced.pages
+        self.limits.geometry, self.limits.memory_pages = announced.geometry, announced.pages
         arrivals = self._arrivals = Arrivals(parts, self._standing, self._clock, self._tracer, self._say)
         self._received[Page], self._received[Zero] = arrivals.page, arrivals.zero
         self._standing.began(ready=self._clock.now_ns())
@@ -264,7 +263,7 @@ class Incoming:
         if end.pages != parts.receiver.received.total:
             raise PeerError(f"the source ends after {end.pages} base pages of {parts.receiver.received.total}")
         self._emit(Happening.ENDED, count=end.pages)
-        self._standing.downtime_ns = end.downtime_ns
+        self._standing.ended(end)
         self._verdict.digests_come()
         self._enter(Stage.END)
         if self._standing.complete is not None:
@@ -274,7 +273,7 @@ class Incoming:
 
     def _failed(self, failed: Failed) -> None:
         if failed.over or not self._recoverable:
-            raise GaveUpError(f"the source gave up: {failed.reason}")
+            raise GaveUpError(f"the source gave up: {failed.reason}. {self._standing.waiting}")
         self.legality.lost()
         self._recovery.pause(PeerError(f"the source refused: {failed.reason}"))
 
@@ -306,6 +305,7 @@ class Incoming:
 
     async def _verify(self, parts: Parts) -> None:
         """Compare every byte, tell the source."""
+        await self._standing.settled()
         complete = await self._verdict.reach(parts)
         if self.legality.states[Role.SOURCE] is State.END:
             self._say(complete)  # else the source is gone; it will be told when it has come back

@@ -6,6 +6,7 @@ Rules
     2. What had arrived is received, and mapped at once; the collapse policy sees it as it sees any other arrival.
     3. A guest that had begun to run runs on at once, where its pages are here; faults wait for the source, as in any
        other pause. One that had not waits for the switch, which is made again.
+    4. A verdict stands: if no source comes any more, it has heard it.
 
 Simplified: registers are not modelled, so vCPUs begin their workload anew; what they write bears another mark in each
 life, so that a write that is lost cannot be mistaken for one of another life.
@@ -18,13 +19,14 @@ from typing import NamedTuple, Protocol
 from dest_node.parts import Parts
 from migemu.mm.pages import Level, PageIndex, PieceRun
 from migemu.ports import Word
-from migemu.wire.messages import Advise
+from migemu.wire.messages import Advise, Complete
 
 
 class Left(NamedTuple):
     """`rows` of base pages (first, count) are kept; `words` are all that the guest has written.
 
-    `ran`: the guest had begun to run. `life` is another number each time.
+    `ran`: the guest had begun to run. `life` is another number each time. `digest` is that of the whole memory if all
+    of it was found to be the source's.
     """
 
     migration: str
@@ -33,6 +35,12 @@ class Left(NamedTuple):
     rows: list[tuple[PageIndex, int]]
     words: list[Word]
     life: int
+    digest: str = ""
+
+    @property
+    def verdict(self) -> Complete | None:
+        """The verdict, where there was one; the source may not have heard it."""
+        return Complete(True, self.digest, "") if self.digest else None
 
 
 class Keeping(Protocol):
@@ -40,6 +48,9 @@ class Keeping(Protocol):
 
     def runs(self) -> None:
         """The guest is about to run: durable on return, before the source is told."""
+
+    async def verified(self, digest: str) -> None:
+        """All is here, and the source's: durable on return, before the source is told."""
 
     @property
     def lost(self) -> str:

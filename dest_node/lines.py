@@ -24,7 +24,7 @@ class Lines:
         self, clock: Clock, idle_ns: int, left: Callable[[Channel], None], silent: Callable[[ChannelRole], None]
     ) -> None:
         self._clock = clock
-        self._idle_ns = idle_ns
+        self.idle_ns = idle_ns
         self._left = left
         self._silent = silent
         self._channels: dict[ChannelRole, Channel] = {}
@@ -36,7 +36,7 @@ class Lines:
         self.cut(role)
         self._channels[role] = channel
         alive = keep_alive(
-            self._clock, channel, self._idle_ns, lambda: channel.send(Alive()), lambda: self._silent(role)
+            self._clock, channel, self.idle_ns, lambda: channel.send(Alive()), lambda: self._silent(role)
         )
         self._watches[role] = asyncio.get_running_loop().create_task(alive)
 

@@ -4,8 +4,8 @@
     asked     a source has come back and asks (Recover): it is told what has arrived, or that Run was not heard
     resume    the source knows: all that faults wait for is asked for, again
 
-    ended     the source has sent everything: what stays away for too long was lost on the way (a piece that came for
-              another page, where no digests guard it), and has to be sent again, for which there has to be a pause
+    ended     the source has sent everything: when nothing comes any more, what is not here was lost on the way (a piece
+              that came for another page, where no digests guard it); it is sent again after a pause
 
 With the preempt channel alone lost there is no pause: `asked` is all that happens.
 """
@@ -32,13 +32,14 @@ class Recovery:
     """That of one migration.
 
     `enter` begins a stage; `say` says something to the source; `spawn` runs a task, whose failure is the migration's;
-    `done` ends a migration that needs no source any more.
+    `lost` is told of a connection that is of no use any more; `done` ends a migration that needs no source any more.
     """
 
     def __init__(
         self, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience, *,
         enter: Callable[[Stage], None], say: Callable[[Message, bytes | None], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], done: Callable[[], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        lost: Callable[[ChannelRole, MigemuError], None], done: Callable[[], None],
     ) -> None:  # fmt: skip
         self._clock = clock
         self._legality = legality
@@ -48,6 +49,7 @@ class Recovery:
         self._enter = enter
         self._say = say
         self._spawn = spawn
+        self._lost = lost
         self._done = done
         self._task: asyncio.Task[None] | None = None  # waits for a source, or tells it what is here
 
@@ -76,7 +78,8 @@ class Recovery:
         while not (reason := self._patience.over(self._clock.now_ns())):
             await self._clock.sleep_until(self._patience.deadline_ns)
         if self._standing.complete is None:
-            raise BrokenError(f"{one_line(error)}; {reason}. {self._standing.waiting}")
+            blamed = PeerError if isinstance(error, PeerError) else BrokenError
+            raise blamed(f"{one_line(error)}; {reason}. {self._standing.waiting}")
         self._done()
 
     def _stop(self) -> None:
@@ -85,7 +88,12 @@ class Recovery:
             self._task = None
 
     def asked(self, _recover: Recover) -> None:
-        """What has arrived? All that was said before on this channel has; over the other one nothing more may."""
+        """What has arrived? All that was said before on this channel has; over the other one nothing more may.
+
+        PeerError when the last answer is not out yet: questions are short, and bitmaps are not.
+        """
+        if self._task is not None and not self._task.done():
+            raise PeerError("Recover came again before it was answered")
         self._lines.cut(ChannelRole.PREEMPT)
         self._legality.preempt_lost()
         if self._legality.states[Role.SOURCE] is not State.RECOVER:
@@ -132,15 +140,22 @@ class Recovery:
             self._spawn(self._expect_the_rest())
 
     async def _expect_the_rest(self) -> None:
+        """A slow piece shows by its bytes, long before it is whole; or by silence, as nothing overtakes it."""
         received, main = self._parts().receiver.received, self._lines.get(ChannelRole.MAIN)
-        arrived = -1
-        while arrived < received.set_pages < received.total and self._lines.get(ChannelRole.MAIN) is main:
-            arrived = received.set_pages
-            await self._clock.sleep_until(self._clock.now_ns() + self._patience.missing_ns)
-        if not received.complete and self._lines.get(ChannelRole.MAIN) is main:
-            self._legality.lost()
-            missing = received.total - received.set_pages
-            self.pause(PeerError(f"the source has sent everything, and {missing} base pages have not come"))
+        patience_ns = max(self._patience.missing_ns, 2 * self._lines.idle_ns)
+        before = None
+        while not received.complete and self._lines.get(ChannelRole.MAIN) is main:
+            come = (received.set_pages, self._standing.landings)
+            if come == before:
+                missing = received.total - received.set_pages
+                self._lines.cut(ChannelRole.MAIN)
+                self._lost(
+                    ChannelRole.MAIN,
+                    PeerError(f"the source has sent everything, and {missing} base pages have not come"),
+                )
+                return
+            before = come
+            await self._clock.sleep_until(self._clock.now_ns() + patience_ns)
 
     def _parts(self) -> Parts:
         assert self._standing.parts is not None, "before the memory is there nothing can be recovered"

@@ -1,34 +1,48 @@
 """The destination's shell: the door, and who comes through it.
 
-A destination serves one migration and is done. Its source may come again, as often as connections break. Whoever
-connects has to say within `net.hello_timeout` what it wants: the main channel of a migration, or the preempt channel of
-the one that is being served. Everybody else (a stranger, another version, a second source) is told why and shown out;
-the door stays open and the migration undisturbed.
+A destination serves one migration and is done, or several: each has its memory, its guest and its connections, and ends
+by itself; what becomes of one is nothing to the others. A source may come again, as often as connections break; it says
+by what name its migration goes. Whoever connects has to say within `net.hello_timeout` what it wants: the main channel
+of a migration, or the preempt channel of one that is being served. Everybody else (a stranger, another version, a
+source too many) is told why and shown out; the door stays open and the migrations undisturbed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from dest_node.incoming import Incoming
 from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
-from migemu.errors import BrokenError, MigemuError, PeerError, one_line
+from migemu.errors import BrokenError, InputError, MigemuError, PeerError, one_line
+from migemu.mm.pages import Geometry
 from migemu.outcome import Outcome
-from migemu.ports import Channel, Clock, Landing, Listener, Network, Tracer
+from migemu.ports import Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
 from migemu.scenario import Scenario
-from migemu.units import SECOND, format_time
+from migemu.units import SECOND, format_size, format_time
 from migemu.wire.codec import Limits
 from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
 
+#: So many migrations that have ended are remembered, for sources that have not heard of it (assumed: enough).
+ENDED_MAX: Final = 256
+
+#: Told of a migration that has ended, and of what: None if all is verified.
+Ended = Callable[[Incoming, BaseException | None], None]
+
+
+def _nobody(incoming: Incoming, error: BaseException | None) -> None:
+    """Nobody wants to know."""
+
 
 class _Visitor:
-    """ChannelHandler of one accepted connection: nobody until it says Hello, then a channel of the migration."""
+    """ChannelHandler of one accepted connection: nobody until it says Hello, then a channel of a migration."""
 
-    def __init__(self, destination: Destination, channel: Channel, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, destination: Destination, channel: Channel) -> None:
+        #: Those of its decoder; the memory's size is filled in when it is known whose.
+        self.limits = Limits(destination.scenario.limits.frame_bytes_max)
         self.channel = channel
         self.incoming: Incoming | None = None
         self._destination = destination
@@ -39,7 +53,7 @@ class _Visitor:
         if self.incoming is None:
             if not isinstance(message, Hello):
                 raise PeerError(f"{type(message).__name__} came before Hello")
-            self.incoming = self._destination.admit(channel, message)
+            self.incoming = self._destination.admit(self, message)
         self.incoming.announced(channel, message)
 
     def landing(self, page: Page, offset: int) -> memoryview | Landing:
@@ -73,20 +87,24 @@ class _Visitor:
 
 
 class Destination:
-    """Listens, serves one migration, and answers with its outcome."""
+    """Listens, and serves migrations; of a single one it answers with the outcome."""
 
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
         read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
+        migrations: int = 1, ended: Ended = _nobody,
     ) -> None:  # fmt: skip
-        """`allocate(geometry, bytes)` provides the guest's memory; `notice` is told, in a line, who was turned away.
+        """`allocate(geometry, bytes)` provides a guest's memory; `notice` is told, in a line, who was turned away.
 
         `make_receiver` makes what decides; another one is for those who try it. `keeping` keeps what another
-        destination can go on with; `left` is what one has left that this one goes on with.
+        destination can go on with; `left` is what one has left that this one goes on with; both are of one migration.
+        It is done when `migrations` have ended; 0: never. `ended` is told of each; what it raises is that migration's
+        error.
         """
         self.scenario = scenario
-        self.incoming: Incoming | None = None
+        #: The migrations that are served, by name. One that has ended stays only where it was to be the only one.
+        self.serving: dict[str, Incoming] = {}
         self.turned_away_count = 0
         self._network = network
         self._clock = clock
@@ -97,99 +115,215 @@ class Destination:
         self._make_receiver = make_receiver
         self._keeping = keeping
         self._left = left
+        self._migrations = migrations
+        self._ended = ended
         self._listener: Listener | None = None
-        self._limits = Limits(scenario.limits.frame_bytes_max)  # the memory's size is filled in by its Advise
         self._visitors: dict[_Visitor, None] = {}  # a set would have no order
-        self._arrived: asyncio.Future[Incoming] | None = None
+        self._begun = 0
+        self._ends: dict[str, str] = {}  # how those that are not served any more ended
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # one that sees each migration through
+        self._memory_bytes: dict[str, int] = {}
+        self._memories: dict[str, GuestMemory] = {}
+        self._worst: BaseException | None = None
+        self._news = asyncio.Event()  # one has begun, or ended
 
     async def listen(self, host: str, port: int) -> Listener:
         """Open the door. BrokenError when the address cannot be used; what comes of coming back (`Incoming`)."""
-        self._arrived = asyncio.get_running_loop().create_future()
-        if self._left is not None:  # first, or its source would be told that nobody knows of it
-            await self._begin(self._left.migration).come_back(self._left)
+        returned: Incoming | None = None
         try:
+            if self._left is not None:  # first, or its source would be told that nobody knows of it
+                returned = self._make(self._left.migration, Limits(self.scenario.limits.frame_bytes_max))
+                await returned.come_back(self._left)
             self._listener = await self._network.listen(host, port, self._accept)
         except BaseException:
-            if self.incoming is not None:
-                await self.incoming.stop()
+            if returned is not None:
+                await returned.stop()
             raise
+        if returned is not None:
+            self._begin(returned)
         return self._listener
 
     async def serve(self) -> Outcome:
-        """Serve one migration after `listen`. Any MigemuError, after which `incoming.outcome()` tells what arrived."""
-        assert self._arrived is not None
+        """Serve the only migration after `listen`. Any MigemuError, after which `incoming` tells what arrived."""
+        await self.serve_all()
+        assert self.incoming is not None
+        return self.incoming.outcome()
+
+    async def serve_all(self) -> None:
+        """Serve as many migrations as there are to be, after `listen`; the worst of their errors when all have ended.
+
+        BrokenError when no source comes within `net.listen_timeout`, if one is set, while none is served.
+        """
         assert self._listener is not None
-        incoming: Incoming | None = None
         try:
-            incoming = await self._first_source()
-            await incoming.finished
-        except (MigemuError, asyncio.CancelledError) as error:
-            if incoming is not None:
-                returns = not isinstance(error, MigemuError) and self._keeping is not None and not self._keeping.lost
-                incoming.tell(one_line(error) or "the destination was interrupted", over=not returns)
-            raise
+            while self._tasks or self._comes_another:
+                await self._until_news()
+        except BrokenError as error:
+            self._judge(error)
         finally:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
             await self._listener.close()
-            if incoming is not None:
-                await incoming.stop()
-                await incoming.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for visitor in list(self._visitors):
                 visitor.channel.abort()
-        return incoming.outcome()
+        if self._worst is not None:
+            raise self._worst
 
-    async def _first_source(self) -> Incoming:
-        """Wait for a source, for `net.listen_timeout` at most if one is set."""
-        assert self._arrived is not None
-        timeout_ns = self.scenario.net.listen_timeout
+    @property
+    def is_for_one(self) -> bool:
+        """Whether there is to be but one migration."""
+        return self._migrations == 1
+
+    @property
+    def incoming(self) -> Incoming | None:
+        """The only migration there is to be, once it is there."""
+        return next(iter(self.serving.values()), None) if self.is_for_one else None
+
+    @property
+    def _comes_another(self) -> bool:
+        return not self._migrations or self._begun < self._migrations
+
+    async def _until_news(self) -> None:
+        """Until a migration has begun or ended; if none is served, for `net.listen_timeout` at most."""
+        self._news.clear()
+        timeout_ns = 0 if self._tasks else self.scenario.net.listen_timeout
         try:
-            return await asyncio.wait_for(self._arrived, timeout_ns / SECOND if timeout_ns else None)
+            await asyncio.wait_for(self._news.wait(), timeout_ns / SECOND if timeout_ns else None)
         except TimeoutError:
+            other = "other " if self._begun else ""
             away = f" ({self.turned_away_count} other peers were turned away)" if self.turned_away_count else ""
-            raise BrokenError(f"no source came within {format_time(timeout_ns)} (net.listen_timeout){away}") from None
+            raise BrokenError(
+                f"no {other}source came within {format_time(timeout_ns)} (net.listen_timeout){away}"
+            ) from None
+
+    # --- who comes in ---
 
     def _accept(self, channel: Channel) -> _Visitor:
-        visitor = _Visitor(self, channel, self._limits)
+        visitor = _Visitor(self, channel)
         self._visitors[visitor] = None
         return visitor
 
-    def admit(self, channel: Channel, hello: Hello) -> Incoming:
+    def admit(self, visitor: _Visitor, hello: Hello) -> Incoming:
         """What a Hello gets into. PeerError tells who may not come in, and why."""
         if len(self._visitors) > self.scenario.limits.connections_max:
             raise PeerError("too many connections (limits.connections_max)")
-        incoming = self.incoming
-        if incoming is None and hello.again:
-            reason = (
-                f"this destination knows nothing of migration {hello.migration[:8]}; it was started anew, without the "
-                "checkpoint of the one that did: its memory, and with it the guest, is lost"
-            )
-            channel.send(Failed(reason, True))
-            raise PeerError(reason)
-        if incoming is None and hello.channel is ChannelRole.MAIN:
-            incoming = self._begin(hello.migration)
+        incoming, channel = self.serving.get(hello.migration), visitor.channel
+        if incoming is None:
+            self._check_newcomer(channel, hello)
+            incoming = self._make(hello.migration, visitor.limits)
+            self._begin(incoming)
             incoming.connect(channel)
             return incoming
-        if incoming is None:
-            raise PeerError("a preempt channel came without a migration")
-        if hello.migration != incoming.migration:
-            raise PeerError("this destination is busy with another migration; it serves one")
         if hello.channel is ChannelRole.PREEMPT:
-            incoming.attach(channel)
+            incoming.attach(channel)  # the memory is known by then
         elif hello.again and incoming.may_recover:
             incoming.connect(channel)
         else:
             raise PeerError("this destination is busy with this migration, which has a source")
+        visitor.limits.geometry, visitor.limits.memory_pages = incoming.limits.geometry, incoming.limits.memory_pages
         return incoming
 
-    def _begin(self, migration: str) -> Incoming:
-        """The one that is served."""
-        incoming = self.incoming = Incoming(
-            self.scenario, self._clock, self._allocate, self._read_text, self._limits, migration, self._closed,
+    def _check_newcomer(self, channel: Channel, hello: Hello) -> None:
+        """PeerError when the migration of this Hello, which is none that is served, cannot begin."""
+        bounds, name = self.scenario.limits, hello.migration[:8]
+        if self.incoming is not None:
+            raise PeerError("this destination is busy with another migration; it serves one")
+        over = ""
+        if hello.migration in self._ends:
+            over = f"migration {name} has ended here: {self._ends[hello.migration]}"
+        elif hello.again:
+            over = (
+                f"this destination knows nothing of migration {name}; it was started anew, without the checkpoint of "
+                "the one that did: its memory, and with it the guest, is lost"
+            )
+        if over:
+            channel.send(Failed(over, True))
+            raise PeerError(over)
+        if hello.channel is ChannelRole.PREEMPT:
+            raise PeerError("a preempt channel came without a migration")
+        if not self._comes_another:
+            raise PeerError(f"this destination serves {self._migrations} migrations (--migrations), which have come")
+        if len(self.serving) >= bounds.migrations_max:
+            raise PeerError(
+                f"this destination is busy with {len(self.serving)} migrations, as many as it serves at once "
+                "(limits.migrations_max)"
+            )
+
+    def _make(self, migration: str, limits: Limits) -> Incoming:
+        """One more to serve; `limits` are those of its first connection."""
+
+        async def allocate(geometry: Geometry, memory_bytes: int) -> GuestMemory:
+            return await self._provide(migration, geometry, memory_bytes)
+
+        incoming = self.serving[migration] = Incoming(
+            self.scenario, self._clock, allocate, self._read_text, limits, migration, self._closed,
             self._tracer, self._make_receiver, self._keeping, self._left,
         )  # fmt: skip
-        assert self._arrived is not None
-        if not self._arrived.done():
-            self._arrived.set_result(incoming)
         return incoming
+
+    def _begin(self, incoming: Incoming) -> None:
+        self._begun += 1
+        self._tasks[incoming.migration] = asyncio.get_running_loop().create_task(self._see_through(incoming))
+        self._news.set()
+
+    async def _provide(self, migration: str, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+        """Memory for one migration. InputError when there is not so much left for it."""
+        taken, most = sum(self._memory_bytes.values()), self.scenario.limits.memory_max
+        if taken + memory_bytes > most:
+            raise InputError(
+                f"the source announces {format_size(memory_bytes)}; limits.memory_max of this destination is "
+                f"{format_size(most)}, of which other migrations have {format_size(taken)}"
+            )
+        self._memory_bytes[migration] = memory_bytes
+        memory = self._memories[migration] = await self._allocate(geometry, memory_bytes)
+        return memory
+
+    # --- how it ends ---
+
+    async def _see_through(self, incoming: Incoming) -> None:
+        """One migration, to its end."""
+        error: BaseException | None = None
+        try:
+            await incoming.finished
+        except (Exception, asyncio.CancelledError) as caught:
+            error = caught
+            returns = isinstance(error, asyncio.CancelledError) and self._keeping is not None and not self._keeping.lost
+            incoming.tell(one_line(error) or "the destination was interrupted", over=not returns)
+        try:
+            if len(self._tasks) == 1 and not self._comes_another and self._listener is not None:
+                await self._listener.close()
+            await incoming.stop()
+            await incoming.close()
+        except asyncio.CancelledError as caught:
+            error = error or caught
+        try:
+            self._ended(incoming, error)
+        except Exception as caught:
+            error = error or caught
+        if error is not None:
+            self._judge(error)
+        self._forget(incoming.migration, error)
+        self._news.set()
+
+    def _judge(self, error: BaseException) -> None:
+        """Is it the worst there was?"""
+        if self._worst is None or _badness(error) > _badness(self._worst):
+            self._worst = error
+
+    def _forget(self, migration: str, error: BaseException | None) -> None:
+        """It has ended. The only one there is to be stays for whoever asks; of others the memory goes back at once."""
+        del self._tasks[migration]
+        if self.is_for_one:
+            return
+        del self.serving[migration]
+        self._memory_bytes.pop(migration, None)
+        if (memory := self._memories.pop(migration, None)) is not None:
+            memory.release()
+        self._ends[migration] = one_line(error) or type(error).__name__ if error is not None else "it was verified"
+        if len(self._ends) > ENDED_MAX:
+            del self._ends[next(iter(self._ends))]
 
     def _closed(self, channel: Channel) -> None:
         for visitor in list(self._visitors):
@@ -206,4 +340,11 @@ class Destination:
         self._notice(f"turned away {channel.peer}: {error}")
 
     def __repr__(self) -> str:
-        return f"<Destination {self.incoming!r}, {len(self._visitors)} connections>"
+        return f"<Destination {list(self.serving.values())}, {len(self._visitors)} connections>"
+
+
+def _badness(error: BaseException) -> int:
+    """Errors by their exit codes; what is no MigemuError is a bug of ours, unless somebody has interrupted."""
+    if isinstance(error, MigemuError):
+        return error.exit_code
+    return 0 if isinstance(error, asyncio.CancelledError) else 100

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from dest_node.announced import Announced
+from dest_node.left import Keeping, Left
 from dest_node.lines import Lines
 from dest_node.parts import Parts
 from migemu.outcome import Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times
 from migemu.patience import Patience
 from migemu.ports import Clock
 from migemu.wire.codec import Limits
-from migemu.wire.messages import Agreed, Complete
+from migemu.wire.messages import Agreed, End
 
 _MAP_CELLS = 512
 
@@ -19,30 +20,51 @@ _MAP_CELLS = 512
 class Standing:
     """Of one migration. Whoever runs it writes here; times in ns of the node's clock."""
 
-    def __init__(self, clock: Clock, lines: Lines, patience: Patience, limits: Limits) -> None:
-        self.stage = Stage.SETUP
+    def __init__(
+        self, clock: Clock, lines: Lines, patience: Patience, limits: Limits, keeping: Keeping | None = None,
+        left: Left | None = None,
+    ) -> None:  # fmt: skip
+        self.stage = Stage.SETUP if left is None or left.verdict is None else Stage.COMPLETED
         self.times = Times()
         self.announced: Announced | None = None
         self.parts: Parts | None = None
-        self.complete: Complete | None = None
+        self.complete = left.verdict if left else None
         self.agreed: Agreed | None = None
         self.payload_bytes = self.downtime_ns = self.bitmap_bytes = self.preempt_lost = 0
+        #: How often bytes of pieces have come; who waits for some sees by it whether there is any use.
+        self.landings = 0
         self.last_error = ""
-        self._first_piece_ns = self._last_piece_ns = 0
+        self._first_piece_ns = self._last_piece_ns = self._ended_ns = 0
         self._clock = clock
         self._lines = lines
         self._patience = patience
         self._limits = limits
+        self._keeping = keeping
 
     def began(self, **times: int) -> None:
         """Something began, at these times (`Times`)."""
         self.times = self.times._replace(**times)
 
     def arrived(self, now: int) -> None:
-        """A piece has come."""
-        self._last_piece_ns = now
+        """A piece has come; `now` is the time of the thread that took it in, and others may be ahead."""
+        self._last_piece_ns = max(self._last_piece_ns, now)
         if not self._first_piece_ns:
             self._first_piece_ns = now
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether bytes may lie where nothing has been received: of a piece that was refused, or broke off."""
+        corrupt = self.parts is not None and self.parts.integrity.corrupt > 0
+        return corrupt or self.preempt_lost > 0 or bool(self.last_error)
+
+    def ended(self, end: End) -> None:
+        """The source has sent everything."""
+        self.downtime_ns = end.downtime_ns
+        self._ended_ns = self._clock.now_ns()
+
+    async def settled(self) -> None:
+        """Return when what was begun has been done: with `costs.threads` of three, one is not as far as another."""
+        await self._clock.sleep_until(max(self._last_piece_ns, self._ended_ns))
 
     @property
     def progress(self) -> str:
@@ -54,14 +76,19 @@ class Standing:
 
     @property
     def waiting(self) -> str:
-        """Who waits for the source, in a sentence."""
+        """Where the guest is when the source is no more, in a sentence."""
         if self.parts is None or not self.times.run:
             return "The guest has not run here: it is at the source"
         receiver = self.parts.receiver
-        return (
-            f"The guest is lost: {receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
+        if receiver.received.complete:
+            return "All of the guest's memory is here"
+        waiting = (
+            f"{receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
             f"that have not arrived ({self.progress})"
         )
+        if self._keeping is not None and not self._keeping.lost:
+            return f"The guest is in its checkpoint, to go on from with the same command: {waiting}"
+        return f"The guest is lost: {waiting}"
 
     def snapshot(self) -> Snapshot:
         """The migration as it stands."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from dest_node.left import Keeping, Left
 from dest_node.parts import Parts
 from migemu.errors import PeerError
 from migemu.mm.pages import Level, PageIndex
@@ -21,13 +22,14 @@ from migemu.wire.seal import seal_of
 class Verdict:
     """Pronounced by `reach`."""
 
-    def __init__(self, limits: Limits) -> None:
-        """`limits` know the memory as soon as somebody does."""
+    def __init__(self, limits: Limits, keeping: Keeping | None = None, left: Left | None = None) -> None:
+        """`limits` know the memory as soon as somebody does; `keeping` is told of the verdict before the source is."""
         self._limits = limits
         self._came: dict[PageIndex, bytes] = {}
         self._due = self._compared = 0
         self._news = asyncio.Event()
-        self._pronounced = Complete(False, "", "")
+        self._keeping = keeping
+        self._pronounced = (left.verdict if left else None) or Complete(False, "", "")
 
     def digests_come(self) -> None:
         """From the start."""
@@ -58,6 +60,8 @@ class Verdict:
             await parts.verification.compare(first, self._came.pop(first))
         problem = parts.verification.problem
         self._pronounced = Complete(problem is None, parts.verification.digest, problem or "")
+        if self._keeping is not None and problem is None:
+            await self._keeping.verified(self._pronounced.digest)
         return self._pronounced
 
     def countersigned(self, agreed: Agreed) -> None:

@@ -107,15 +107,17 @@ def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
     # With its default handler in place asyncio would cancel on SIGINT too, and a second cancellation cuts the goodbye.
     signal.signal(signal.SIGINT, _interrupted_early)
-    told: list[MigemuError] = []
+    ends: list[T | MigemuError] = []
     try:
-        return uvloop.run(_guarded(voice, main, told))
+        return uvloop.run(_guarded(voice, main, ends))
     except MigemuError as error:
         exit_with(voice, error)
-    except (OSError, RuntimeError):  # a loop that cannot be closed without descriptors hides what went wrong before
-        if not told:
+    except (OSError, RuntimeError):  # a loop that cannot be closed without descriptors hides how it all ended
+        if not ends:
             raise
-        exit_with(voice, told[0])
+        if isinstance(ends[0], MigemuError):
+            exit_with(voice, ends[0])
+        return ends[0]
     except MemoryError:
         exit_with(voice, BrokenError("no memory left; free some, or migrate less memory"))
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -126,8 +128,8 @@ def _interrupted_early(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], told: list[MigemuError]) -> T:
-    """`told` has the error, if there was one."""
+async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], ends: list[T | MigemuError]) -> T:
+    """`ends` has the result or the error, where it came to one."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(main())
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -135,10 +137,12 @@ async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], tol
     if voice.supervised:
         loop.add_reader(sys.stdin.fileno(), _supervisor_spoke, task)
     try:
-        return await task
+        result = await task
     except MigemuError as error:
-        told.append(error)
+        ends.append(error)
         raise
+    ends.append(result)
+    return result
 
 
 def _cancel_once(task: asyncio.Task[Any]) -> None:

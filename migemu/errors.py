@@ -72,6 +72,9 @@ class ClosedError(MigemuError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most `LINE_MAX` characters, whatever it quotes."""
-    line = " ".join(str(error).split())
+    """What an error says, in one line of at most `LINE_MAX` characters, whatever it quotes.
+
+    It may quote a peer: what a terminal would obey is shown as `?`.
+    """
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))
     return line if len(line) <= LINE_MAX else line[: LINE_MAX - 3] + "..."

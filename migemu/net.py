@@ -28,7 +28,9 @@ class Net:
     )
     write: int = fields.size("256K", "most bytes handed to the socket at once", least="4K")
     write_hot: int = fields.size("32K", "the same within 10 ms of an urgent message", least="4K")
-    read: int = fields.size("2M", "bytes received from one connection before the others get a turn", least="4K")
+    read: int = fields.size(
+        "2M", "bytes received from one connection before the others get a turn; several migrations share it", least="4K"
+    )
     read_hot: int = fields.size("64K", "the same within 10 ms of an urgent message", least="4K")
     high_water: int = fields.size("256K", "bytes queued at a socket before the background stream waits", least="4K")
     send_buffer: int = fields.size("0", "SO_SNDBUF; 0 leaves it to the system")
@@ -47,13 +49,18 @@ class Bounds:
     """[limits] - what a peer may make this side hold."""
 
     frame_bytes_max: int = fields.size("64M", "largest payload of one frame", least="2M", most="1G")
-    memory_max: int = fields.size("1T", "largest memory that the destination accepts", least="64K")
+    memory_max: int = fields.size("1T", "most memory that the destination accepts, over all migrations", least="64K")
     device_state_max: int = fields.size("1G", "largest device state blob that the destination accepts")
-    connections_max: int = fields.number(int, 16, "connections that the destination holds at once", 2, 4096)
+    migrations_max: int = fields.number(
+        int, 8, "migrations that the destination serves at once, where it serves several (--migrations)", 1, 256
+    )
+    connections_max: int = fields.number(
+        int, 64, "connections that the destination holds at once; a migration has two, or more in recovery", 2, 4096
+    )  # fmt: skip
     queue_frames_max: int = fields.number(
         int, 100_000, "messages that wait for a peer to take them in before it counts as lost", 1000, 2**32
     )
-    written_words_max: int = fields.number(int, 4_000_000, "8-byte words that the guest may write in one run", 1, 2**32)
+    written_words_max: int = fields.number(int, 4_000_000, "8-byte words that a guest may write in one run", 1, 2**32)
 
 
 @attrs.frozen

@@ -26,6 +26,8 @@ from migemu.scenario import Scenario
 from migemu.trace.recorder import merge
 
 _GRACE_S: Final = 5.0
+#: So that its result says that it was interrupted, not that the source was.
+_HEAD_START_S: Final = 0.5
 _LINE_BYTES_MAX: Final = 1 << 20
 
 
@@ -163,9 +165,13 @@ class Pair:
             return
 
     def _interrupt(self) -> None:
-        """Ctrl-C: both are told; a second one kills."""
-        for node in self._nodes:
-            node.send_signal(signal.SIGKILL if self._interrupted else signal.SIGINT)
+        """Ctrl-C: both are told, the destination first, which writes the result; a second one kills."""
+        for number, node in enumerate(self._nodes):
+            if self._interrupted:
+                node.send_signal(signal.SIGKILL)
+            else:
+                loop = asyncio.get_running_loop()
+                loop.call_later(number * _HEAD_START_S, node.send_signal, signal.SIGINT)
         self._interrupted = True
 
     async def _end_all(self) -> None:

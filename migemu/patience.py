@@ -116,9 +116,9 @@ class Patience:
 
     @property
     def missing_ns(self) -> int:
-        """How long pieces may stay away that were all sent, before they count as lost; 0: nobody would send them again.
+        """For how long nothing may come of pieces that were all sent, before they count as lost.
 
-        Half the timeout, so that there is time to ask for them.
+        Half the timeout, so that there is time to ask for them; 0: nobody would send them again.
         """
         return self._settings.timeout // 2
 

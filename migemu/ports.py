@@ -192,6 +192,9 @@ class GuestMemory(Protocol):
     def landing(self, first: PageIndex, count: int) -> memoryview | Landing:
         """The bytes of `count` base pages from `first` on, through the alias: what arrives is received here."""
 
+    def clear(self, first: PageIndex, count: int) -> None:
+        """The bytes of `count` base pages from `first` on, which nothing maps, are zeros again."""
+
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """One UFFDIO_CONTINUE per piece; waiters of pieces that get mapped are woken. OSError as the kernel's."""
 
@@ -229,6 +232,9 @@ class GuestMemory(Protocol):
 
     def table_bytes(self) -> int:
         """Bytes of page tables below the hugetlb page's own level."""
+
+    def release(self) -> None:
+        """The guest is gone: its bytes go back to the system, whoever still refers to them. The last call there is."""
 
 
 class Tracer(Protocol):

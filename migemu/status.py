@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from migemu.command import CONTEXT, Voice, exit_with, json_option, stderr_console
-from migemu.errors import BrokenError, InputError, MigemuError
-from migemu.report.node_status import SUFFIX, NodeStatus, ask, runtime_directory
+from migemu.errors import BrokenError, InputError, MigemuError, one_line
+from migemu.report.node_status import SUFFIX, NodeStatus, ask, runtime_directory, sweep
 from migemu.store.keeper import Protection
 from migemu.units import format_size, format_time
 
@@ -26,7 +29,8 @@ def status(where: Path | None, as_json: bool) -> None:
     """Ask running nodes how they stand: stage, what has arrived, who waits, the last error, recoveries.
 
     DIR is what a node was given as --out; without it, all of your nodes that have none are asked. `--json` prints one
-    line for each node. Exit codes: 0 all have answered, 2 nobody to ask, 3 a node is gone or does not answer.
+    line for each node, of a destination that serves several migrations one for each of them. Exit codes: 0 all have
+    answered, 2 nobody to ask, 3 a node is gone or does not answer.
     """
     voice = Voice(stderr_console())
     try:
@@ -37,18 +41,19 @@ def status(where: Path | None, as_json: bool) -> None:
     failure: BrokenError | None = None
     for path in found:
         try:
-            answers.append(ask(path))
+            answers += ask(path)
         except BrokenError as error:
             failure = error
-            voice.notice(str(error))
+            voice.notice(one_line(error))
+    if where is None:
+        sweep(runtime_directory())  # who is gone has been told of, once
     if as_json:
         for answer in answers:
             click.echo(answer.line())
     elif answers:
         Console().print(table(answers))
-        for answer in answers:
-            if answer.last_error:
-                click.echo(f"{answer.role} {answer.pid}, last error: {answer.last_error}")
+        for line in remarks(answers):
+            click.echo(line)
     if failure is not None:
         raise SystemExit(failure.exit_code)
 
@@ -73,23 +78,36 @@ def _sockets(where: Path | None) -> list[Path]:
 
 
 def table(answers: list[NodeStatus]) -> Table:
-    """For people: a node a row."""
-    shown = Table("node", "stage", "memory", "sent / received", "mapped", "waiting", "recoveries", "checkpoint")
+    """For people: a row for each node, or for each of its migrations; fits into 80 columns."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("node", "stage", "sent / received", "mapped", "faults", "recoveries"):
+        shown.add_column(header, no_wrap=True)
+    nodes = Counter(node.pid for node in answers)
     for node in answers:
         is_source = node.role == "source"
-        waiting = f"{node.vcpus_waiting} vCPUs, {node.faults_waiting} faults"
+        name = f"{node.role} {node.pid}" + (f"\n{node.migration[:8]}" if nodes[node.pid] > 1 else "")
+        moved = format_size(node.sent_bytes if is_source else node.received_bytes)
+        waiting = f"{node.faults_waiting} waiting" if node.faults_waiting else "0"
         shown.add_row(
-            f"{node.role} {node.pid}", node.stage, format_size(node.memory_bytes),
-            format_size(node.sent_bytes if is_source else node.received_bytes),
-            "" if is_source else format_size(node.mapped_bytes), "" if is_source else waiting,
-            str(node.recoveries), _protection(node.checkpoint),
+            Text(name), Text(node.stage), f"{moved} of {format_size(node.memory_bytes)}",
+            "" if is_source else format_size(node.mapped_bytes), "" if is_source else waiting, str(node.recoveries),
         )  # fmt: skip
     return shown
 
 
-def _protection(checkpoint: Protection | None) -> str:
-    if checkpoint is None:
-        return ""
+def remarks(answers: list[NodeStatus]) -> Iterator[str]:
+    """Below the table: who waits, what took the last connection, how old the checkpoint is."""
+    for node in answers:
+        name = f"{node.role} {node.pid} {node.migration[:8]}".rstrip()
+        if node.faults_waiting:
+            yield f"{name}: {node.vcpus_waiting} vCPUs wait for {node.faults_waiting} pages"
+        if node.last_error:
+            yield f"{name}, last error: {node.last_error}"
+        if node.checkpoint is not None:
+            yield f"{name}, checkpoint: {_protection(node.checkpoint)}"
+
+
+def _protection(checkpoint: Protection) -> str:
     if checkpoint.lost:
         return f"LOST: {checkpoint.lost}"
-    return f"{checkpoint.generation}, {format_time(checkpoint.age_ns // 1_000_000 * 1_000_000)} old"
+    return f"generation {checkpoint.generation}, {format_time(checkpoint.age_ns // 1_000_000 * 1_000_000)} old"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import secrets
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,19 +34,22 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
-from migemu.errors import InputError, MigemuError
+from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
 from migemu.report.node_status import NodeStatus, answering
+from migemu.report.pauses import Pauses
 from migemu.scenario import Scenario
 from migemu.store.image import ImageMemory, open_image, pattern
 from migemu.store.migration import Migration, Record, load
 from migemu.trace.recorder import FileRecorder
 from migemu.units import format_size, format_time
-from source_node.ending import SourceOutcome
+from source_node.ending import GO_ON, SourceOutcome
 from source_node.service import Source
+
+_LOOK_S = 0.1
 
 
 @click.command(context_settings=CONTEXT)
@@ -94,10 +99,13 @@ def main(
             raise InputError("--trace needs --out DIR to write to")
         memory = _memory(scenario)
         begun = migration or Migration.of(secrets.token_hex(16), host, port, scenario)
+        record = Record(out, begun) if out is not None else None
+        if record is not None:
+            record.claim()
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     outcome = run_node(
-        voice, lambda: _migrate(voice, scenario, credentials, memory, (host, port), out, trace, begun)
+        voice, lambda: _migrate(voice, scenario, credentials, memory, (host, port), out, trace, begun, record)
     )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
@@ -124,11 +132,10 @@ def _memory(scenario: Scenario) -> ImageMemory:
 
 async def _migrate(
     voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: tuple[str, int],
-    out: Path | None, trace: bool, migration: Migration,
+    out: Path | None, trace: bool, migration: Migration, record: Record | None,
 ) -> SourceOutcome:  # fmt: skip
     """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
     clock = MonotonicClock()
-    record = Record(out, migration) if out is not None else None
     with contextlib.ExitStack() as stack:
         shaper = None
         if scenario.link.shaped:
@@ -144,30 +151,66 @@ async def _migrate(
             if record is not None:
                 record.save(**changes)
 
+        def note(**changes: Any) -> None:
+            """For later; no migration is stopped for it."""
+            try:
+                keep(**changes)
+            except BrokenError as error:
+                voice.notice(f"{error}; the migration goes on, and the file is behind")
+
         keep()
         source = Source(
             scenario, network, clock, memory, migration.migration, tracer,
-            switching=lambda: keep(switched=True), switched=lambda downtime_ns: keep(downtime_ns=downtime_ns),
+            switching=lambda: keep(switched=True), switched=lambda downtime_ns: note(downtime_ns=downtime_ns),
         )  # fmt: skip
 
-        def status() -> NodeStatus:
+        def status() -> list[NodeStatus]:
             standing = source.standing()
-            return NodeStatus(
+            return [NodeStatus(
                 "source", os.getpid(), migration.migration, standing.stage, memory.memory_bytes, standing.recoveries,
                 standing.last_error, sent_bytes=standing.pages_sent * memory.geometry.page_bytes,
-            )  # fmt: skip
+            )]  # fmt: skip
 
+        watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
             async with answering("source", out, status, voice.notice):
                 if migration.switched:
                     outcome = await source.recover(*address, migration.downtime_ns)
                 else:
                     outcome = await source.run(*address)
+        except MigemuError as error:
+            error.args = (str(error).replace(GO_ON, _way_back(out)),)
+            raise
+        except asyncio.CancelledError:
+            if source.run_said and out is not None:
+                voice.notice(f"the guest had left; as long as the destination has it, {_way_back(out)}")
+            raise
         finally:
+            watch.cancel()
             if not source.run_said:
-                keep(switched=False)
-        keep(completed=True)
+                note(switched=False)
+        note(completed=True)
         return outcome
+
+
+async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
+    """Tell of pauses, until cancelled."""
+    pauses = Pauses(
+        f"The guest is at the destination, which is tried for {format_time(scenario.recovery.timeout)} "
+        "(recovery.timeout); if it was killed, start it again with the same --checkpoint DIR"
+    )
+    while True:
+        standing = source.standing()
+        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error):
+            voice.notice(line)
+        await asyncio.sleep(_LOOK_S)
+
+
+def _way_back(out: Path | None) -> str:
+    """What to type when this source has failed, and the guest has left."""
+    if out is None:
+        return "without --out it kept nothing to go on with"
+    return GO_ON.replace("DIR", shlex.quote(str(out)))
 
 
 if __name__ == "__main__":

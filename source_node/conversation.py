@@ -12,7 +12,7 @@ import asyncio
 from typing import Protocol
 
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError
-from migemu.mm.pages import Geometry
+from migemu.mm.pages import Geometry, PageBitmap
 from migemu.ports import Channel, Clock, Network
 from migemu.scenario import Net
 from migemu.wire.bitmap import BitmapReader
@@ -89,10 +89,17 @@ class Conversation:
                 pass
         self.over = True
 
-    async def ask_what_is_there(self) -> BitmapReader | None:
-        """Recover: which pages have arrived. None: the destination has not heard Run."""
+    async def refuse(self, reason: str) -> None:
+        """What came over the main connection cannot be: it is lost, and with it the session that waits here."""
+        self.over = False
+        self.lines.cut(MAIN)
+        self._speaker.lost(MAIN, PeerError(reason))
+        await asyncio.get_running_loop().create_future()
+
+    async def ask_what_is_there(self, sent: PageBitmap | None) -> BitmapReader | None:
+        """Recover: which pages have arrived, of those `sent` (None: not known). None: Run was not heard there."""
         geometry: Geometry = self._limits.geometry
-        bitmap = self._bitmap = BitmapReader(geometry, self._limits.memory_pages)
+        bitmap = self._bitmap = BitmapReader(geometry, self._limits.memory_pages, sent)
         self.say(Recover())
         answer = await self.until(Recover)
         self._bitmap = None
@@ -136,8 +143,12 @@ class Conversation:
                 self._answered(Recover, message)
         elif isinstance(message, Ready):
             self._answered(Ready if self._bitmap is None else Recover, message)
-        elif isinstance(message, Complete | Running | Resumed):
-            self.over = isinstance(message, Complete)
+        elif isinstance(message, Complete):
+            if message.verified == bool(message.reason):
+                raise PeerError("a verdict came that contradicts itself")
+            self.over = True
+            self._answered(Complete, message)
+        elif isinstance(message, Running | Resumed):
             self._answered(type(message), message)
 
     def lost(self, role: ChannelRole, error: MigemuError | None) -> None:

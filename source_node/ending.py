@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from migemu.errors import GaveUpError, MigemuError
 from source_node.sender import SenderStatistics
+
+#: How a source that was started again goes on; DIR is for whoever knows it.
+GO_ON: Final = "go on with migemu-source --recover DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +50,5 @@ def _whereabouts(error: MigemuError, run_said: bool, missing: int, pages: int) -
         return "The guest was at the destination; the source's image is unchanged"
     return (
         f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; the "
-        "source's image is unchanged: go on with migemu-source --recover DIR"
+        f"source's image is unchanged: {GO_ON}"
     )

@@ -65,7 +65,7 @@ class PreemptChannel:
 
     async def _regain(self) -> None:
         self._sender.preempt_lost()
-        bitmap = await self._talk.ask_what_is_there()
+        bitmap = await self._talk.ask_what_is_there(self._sender.sent)
         assert bitmap is not None, "a guest that runs is not started again"
         self._sender.regained(bitmap.received)
         self._heard_of(bitmap)

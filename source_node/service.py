@@ -119,6 +119,7 @@ class Source:
         self._error: MigemuError | None = None
         self._loss: MigemuError = BrokenError("the source was started again")
         self._interrupted, self._seals = False, scenario.integrity.digests
+        self._sent_known = True
         self._stopped_ns: int | None = None
         self._downtime_ns = self._known_pages = 0
         self._address = ("", 0)
@@ -144,7 +145,7 @@ class Source:
         self._address = (host, port)
         self._talk.legality = Legality.resumed(running=downtime_ns > 0)
         self._downtime_ns = downtime_ns
-        self._talk.run_said = True
+        self._talk.run_said, self._sent_known = True, False
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
         self._patience.lost(self._clock.now_ns(), broken=False)
         return await self._see_through(self._recover)
@@ -223,7 +224,8 @@ class Source:
         main = await self._reconnect()
         self._stage("recover")
         talk.say(Hello(MAIN, self._migration, True))
-        bitmap = await talk.ask_what_is_there()
+        bitmap = await talk.ask_what_is_there(self._sender.sent if self._sent_known else None)
+        self._sent_known = True
         if bitmap is None:
             self._sender.recover(PageBitmap(self._geometry, self._pages))
             self._patience.resumed(self._clock.now_ns())
@@ -239,13 +241,16 @@ class Source:
         clock = self._clock
         while True:
             if reason := self._patience.over(clock.now_ns()):
-                raise BrokenError(f"{one_line(self._loss)}; {reason}")
+                blamed = PeerError if isinstance(self._loss, PeerError) else BrokenError
+                raise blamed(f"{one_line(self._loss)}; {reason}")
             await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
             try:
                 return await self._talk.lines.connect(MAIN, *self._address, once=True)
             except VersionError:
                 raise
             except (BrokenError, PeerError) as error:
+                if self._error is not None:  # it was lost at once, for good; wait_for may have eaten the cancellation
+                    raise
                 self._loss = error
                 if isinstance(error, PeerError):
                     self._patience.lost(clock.now_ns(), broken=True)
@@ -279,6 +284,9 @@ class Source:
                 await main.drain()
         complete = await talk.until(Complete)
         assert isinstance(complete, Complete)
+        if complete.verified and complete.digest != whole.hexdigest():
+            theirs = complete.digest[:40]
+            await talk.refuse(f"the destination has verified digest {theirs}; the source's own is {whole.hexdigest()}")
         if complete.verified and talk.lines.get(MAIN) is main:
             talk.say(Agreed(self._pages, whole.hexdigest(), self._sender.statistics().pages_lost))
         return complete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,6 +15,7 @@ from migemu.link.credentials import Credentials, load
 from migemu.net import Security
 
 _FOLDER: Final = tempfile.TemporaryDirectory(prefix="migemu-certificates-")
+atexit.register(_FOLDER.cleanup)
 KEY: Final = "1f0e5a" * 10 + "2b3c"
 NODE: Final = "127.0.0.1"
 

@@ -52,7 +52,8 @@ RINGS: Final[dict[str, int]] = {
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
     # 8: where everything is put together
-    "*.__main__": 8, "dest_node.checkpoint": 8, "migemu.check": 8, "migemu.cli": 8, "migemu.command": 8,
+    "*.__main__": 8, "dest_node.checkpoint": 8, "dest_node.ends": 8, "migemu.check": 8, "migemu.cli": 8,
+    "migemu.command": 8,
     "migemu.compare": 8, "migemu.measured": 8, "migemu.ordering": 8,
     "migemu.pair": 8, "migemu.pytest_plugin": 8, "migemu.reporting": 8, "migemu.reproduce": 8,
     "migemu.simulate": 8, "migemu.status": 8, "migemu.sweep": 8,
@@ -190,6 +191,40 @@ def waits_in_order(module: Module) -> Iterator[str]:
             yield f"{line}: {name} has the order of a set: await tasks one by one, or use a queue"
 
 
+#: Modules that make objects, code or commands of bytes, and functions that run what they are told.
+_OBEY: Final = ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "copyreg", "code", "codeop")
+_RUN: Final = ("eval", "exec", "compile", "__import__")
+
+
+def obeys_no_bytes(module: Module) -> Iterator[str]:
+    """Whatever a peer, a file or a user says is data: nothing makes objects of it that are not plain, nor runs it."""
+    for line, imported, _ in module.imports():
+        if imported.split(".")[0] in _OBEY:
+            yield f"{line}: imports {imported}: read plain values and judge each (see migemu.wire.header)"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in _RUN or called.removeprefix("builtins.") in _RUN:
+                yield f"{node.lineno}: {called}() runs what it is given: look up a name in a table instead"
+            elif called in ("os.system", "os.popen") or any(
+                keyword.arg == "shell" and ast.unparse(keyword.value) != "False" for keyword in node.keywords
+            ):
+                yield f"{node.lineno}: {called}() gives a line to a shell: pass a list of arguments"
+            elif called.endswith("load") and any(keyword.arg == "allow_pickle" for keyword in node.keywords):
+                yield f"{node.lineno}: allow_pickle: leave it out"
+
+
+def limits_its_msgpack(module: Module) -> Iterator[str]:
+    """Lengths come before what they are the length of: without a limit msgpack believes them."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("msgpack.unpack"):
+            given = {keyword.arg for keyword in node.keywords}
+            if missing := {"max_array_len", "max_map_len"} - given:
+                yield f"{node.lineno}: {ast.unparse(node.func)} without {', '.join(sorted(missing))}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "msgpack.Unpacker":
+            yield f"{node.lineno}: msgpack.Unpacker keeps what it is fed: take frames apart first, as migemu.wire does"
+
+
 # --- the rules of everything ---
 
 
@@ -246,7 +281,8 @@ def skips_with_a_reason(module: Module) -> Iterator[str]:
 
 Rule = Callable[[Module], Iterator[str]]
 OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
-    has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order,
+    has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order, obeys_no_bytes,
+    limits_its_msgpack,
 )  # fmt: skip
 OF_EVERYTHING: Final[tuple[Rule, ...]] = (is_short, is_named_after_a_thing, has_nothing_left_to_do)
 OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
@@ -285,6 +321,15 @@ def test_the_house_is_in_order(rule: Rule) -> None:
         (keeps_the_loop_out, "migemu.link.tcp", "import uvloop"),
         (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait([])"),
         (waits_in_order, "dest_node.service", "from asyncio import as_completed"),
+        (obeys_no_bytes, "migemu.store.image", "import pickle"),
+        (obeys_no_bytes, "migemu.store.image", "def f():\n    from marshal import loads"),
+        (obeys_no_bytes, "migemu.guest.replay", "eval('1 + 1')"),
+        (obeys_no_bytes, "migemu.guest.replay", "import builtins\nbuiltins.exec('')"),
+        (obeys_no_bytes, "migemu.sweep", "import subprocess\nsubprocess.run('ls', shell=True)"),
+        (obeys_no_bytes, "migemu.sweep", "import os\nos.system('ls')"),
+        (obeys_no_bytes, "migemu.store.image", "import numpy\nnumpy.load('x', allow_pickle=True)"),
+        (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.unpackb(b'', max_array_len=3)"),
+        (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.Unpacker()"),
         (is_short, "migemu.units", "\n" * 401),
         (is_named_after_a_thing, "migemu.utils", ""),
         (is_named_after_a_thing, "migemu.units", "class PageManager: ..."),
@@ -318,6 +363,8 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
         (has_no_hidden_randomness, "migemu.policy.push", "import random\nrandom.Random(1)"),
         (keeps_the_loop_out, "migemu.command", "import uvloop"),
         (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait_for(g(), 1)"),
+        (obeys_no_bytes, "migemu.sweep", "import re\nre.compile('x')\nimport subprocess\nsubprocess.run(['ls'])"),
+        (limits_its_msgpack, "migemu.wire.header", "msgpack.unpackb(b'', max_array_len=3, max_map_len=3)"),
         (is_short, "migemu.units", "\n" * 400),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip('no such kernel')"),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='no such kernel')"),

@@ -122,16 +122,23 @@ class TcpChannel(asyncio.BufferedProtocol):
         """Where the next bytes belong."""
         if self._closing:
             return memoryview(bytearray(_DISCARD_BYTES))  # whatever still comes is not wanted any more
-        if self._gate is None:
-            return self._decoder.get_buffer()
-        return self._gate.get_buffer()[: self._net.read_hot if self._busy_poll.hot else None]
+        view = self._decoder.get_buffer() if self._gate is None else self._gate.get_buffer()
+        return view[: self._turn]  # no read is longer than a turn
+
+    @property
+    def _turn(self) -> int:
+        """Bytes until the other connections get theirs. Migrations share it; each has a connection that is busy."""
+        if self._busy_poll.hot:
+            return self._net.read_hot
+        crowd = len(self._door) // 2 if self._door is not None else 1
+        return self._net.read if crowd < 2 else max(self._net.read_hot, self._net.read // crowd)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have been received where they belong."""
         if self._closing:
             return
         self._turn_bytes += nbytes
-        if self._turn_bytes >= self._net.read_hot and (self._turn_bytes >= self._net.read or self._busy_poll.hot):
+        if self._turn_bytes >= self._net.read_hot and self._turn_bytes >= self._turn:
             # libuv goes on receiving for as long as buffers get filled, up to 32 times, before it looks at any other
             # connection: with a run per buffer that is milliseconds in which no urgent piece gets through.
             self._turn_bytes = 0

@@ -106,9 +106,9 @@ class EmulatedNetwork:
                 channel.abort()
                 raise
             if once or self.loop.now_ns + _RETRY_NS >= deadline_ns:
+                tried = "" if once else f"; tried for {format_time(self.net.connect_timeout)}"
                 raise BrokenError(
-                    f"nobody answers at {host}:{port} ({why}; tried for {format_time(self.net.connect_timeout)}); "
-                    "is the destination listening there?"
+                    f"nobody answers at {host}:{port} ({why}{tried}); is the destination listening there?"
                 )
             await asyncio.sleep(_RETRY_NS / SECOND)
 

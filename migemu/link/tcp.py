@@ -81,9 +81,9 @@ class TcpNetwork:
                 if isinstance(error, socket.gaierror | UnicodeError):
                     raise BrokenError(f"{host} cannot be resolved: {reason(error)}") from None
                 if once or self._clock.now_ns() + _RETRY_S * SECOND >= deadline:
+                    tried = "" if once else f"; tried for {format_time(self._net.connect_timeout)}"
                     raise BrokenError(
-                        f"nobody answers at {host}:{port} ({reason(error)}; tried for "
-                        f"{format_time(self._net.connect_timeout)}); is the destination listening there?"
+                        f"nobody answers at {host}:{port} ({reason(error)}{tried}); is the destination listening there?"
                     ) from None
                 await asyncio.sleep(_RETRY_S)
             else:

@@ -23,6 +23,7 @@ Simplified
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
@@ -76,12 +77,13 @@ class Waiter(NamedTuple):
 class WaitQueue:
     """The waiters of one userfaultfd, and the events nobody has read."""
 
-    __slots__ = ("_asleep", "_at", "_serial", "_unread", "events")
+    __slots__ = ("_asleep", "_at", "_order", "_serial", "_unread", "events")
 
     def __init__(self) -> None:
         self._asleep: dict[int, Waiter] = {}  # by vCPU
         self._unread: dict[int, Waiter] = {}  # by serial, oldest first
         self._at: dict[int, list[Waiter]] = {}  # by reported address
+        self._order: list[int] = []  # those addresses, lowest first: each ioctl asks who waits within its range
         self._serial = 0
         self.events: deque[UffdMsg] = deque()
 
@@ -90,7 +92,12 @@ class WaitQueue:
         waiter = Waiter(msg, self._serial, vcpu, addr)
         self._serial += 1
         self._asleep[vcpu] = self._unread[waiter.serial] = waiter
-        self._at.setdefault(msg.address, []).append(waiter)
+        here = self._at.get(msg.address)
+        if here is None:
+            self._at[msg.address] = [waiter]
+            insort(self._order, msg.address)
+        else:
+            here.append(waiter)
 
     def tell(self, event: UffdEvent, start: int = 0, end: int = 0, uffd: Userfaultfd | None = None) -> None:
         """Queue an event about bytes `[start, end)`, or about a child's userfaultfd."""
@@ -105,12 +112,14 @@ class WaitQueue:
 
     def addresses(self, start: int, end: int) -> list[int]:
         """The reported addresses in `[start, end)` at which somebody waits, lowest first."""
-        return sorted(address for address in self._at if start <= address < end)
+        order = self._order
+        return order[bisect_left(order, start) : bisect_left(order, end)]
 
     def take(self, addresses: list[int]) -> list[Waiter]:
         """Remove and return those who wait at `addresses`."""
         woken = []
         for address in addresses:
+            del self._order[bisect_left(self._order, address)]
             for waiter in self._at.pop(address):
                 del self._asleep[waiter.vcpu]
                 self._unread.pop(waiter.serial, None)

@@ -1,13 +1,14 @@
 """How a node stands, for whoever asks: one JSON line over a local socket, and who may ask.
 
-    connect, read a line, closed
+    connect, read a line (of a destination of several migrations, one for each), closed
 
 Rules
     1. The socket is `DIR/destination.sock` or `DIR/source.sock` where the node has an --out DIR; else it lies in the
        user's runtime directory ($XDG_RUNTIME_DIR/migemu, or /tmp/migemu-UID), with the node's pid in its name.
     2. Only the user may connect: mode 0600, set before anybody can.
-    3. Whoever asks gets one line and is shown out; nothing that a peer says is read. At most `ASKERS_MAX` at once.
-    4. A socket that nobody listens on any more is left from a node that was killed: the next node takes its place.
+    3. Whoever asks is told and shown out; nothing that a peer says is read. At most `ASKERS_MAX` at once.
+    4. A socket that nobody listens on any more is left from a node that was killed: the next node takes its place, or
+       sweeps it out of the runtime directory.
     5. A node that cannot be asked (a directory that is read-only) says so once and runs all the same.
 
 A path of a socket has 107 bytes (unix(7)); longer ones are reached through the descriptor of their directory.
@@ -20,19 +21,21 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.store.keeper import Protection
 
 SUFFIX: Final = ".sock"
 ASKERS_MAX: Final = 16
-LINE_BYTES_MAX: Final = 64 << 10
+ANSWER_BYTES_MAX: Final = 1 << 20
 _PATIENCE_S: Final = 2.0
 
 
@@ -64,14 +67,23 @@ class NodeStatus:
 
     @classmethod
     def parse(cls, line: str | bytes) -> NodeStatus:
-        """What `line` tells. ValueError when it is no status of this version."""
-        fields: dict[str, Any] = json.loads(line)
+        """What `line` tells, whoever wrote it. ValueError when it is no status of this version."""
         try:
-            if fields.get("checkpoint"):
-                fields["checkpoint"] = Protection(**fields["checkpoint"])
-            return cls(**fields)
-        except (TypeError, AttributeError):
+            fields: dict[str, Any] = json.loads(line)
+            checkpoint = fields.pop("checkpoint")
+            protection = Protection(**checkpoint) if checkpoint is not None else None
+            status = cls(**fields, checkpoint=protection)
+        except (TypeError, AttributeError, KeyError, RecursionError):
             raise ValueError("it is no status of this version of migemu") from None
+        told = {**fields, **(protection._asdict() if protection else {})}
+        for name, value in told.items():
+            is_text = isinstance(value, str)
+            if type(value) is not _KINDS[name] or not (value.isprintable() if is_text else 0 <= value < 1 << 63):
+                raise ValueError(f"{name} is no such value")
+        return status
+
+
+_KINDS: Final = get_type_hints(NodeStatus) | get_type_hints(Protection)
 
 
 def runtime_directory() -> Path:
@@ -101,7 +113,7 @@ def _address(path: Path) -> Iterator[str]:
 class StatusSocket:
     """The door of one node. `status` is asked anew for each that asks."""
 
-    def __init__(self, path: Path, status: Callable[[], NodeStatus]) -> None:
+    def __init__(self, path: Path, status: Callable[[], Sequence[NodeStatus]]) -> None:
         self.path = path
         self._status = status
         self._askers = 0
@@ -123,7 +135,7 @@ class StatusSocket:
                 try:
                     bound.bind(address)
                 except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not self._is_stale(address):
+                    if error.errno != errno.EADDRINUSE or not _is_left(self.path):
                         raise
                     self.path.unlink()
                     bound.bind(address)
@@ -133,18 +145,11 @@ class StatusSocket:
             raise
         return bound
 
-    def _is_stale(self, address: str) -> bool:
-        if not stat.S_ISSOCK(self.path.lstat().st_mode):
-            return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_PATIENCE_S)
-            return probe.connect_ex(address) == errno.ECONNREFUSED
-
     async def _asked(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._askers += 1
         try:
             if self._askers <= ASKERS_MAX:
-                writer.write((self._status().line() + "\n").encode())
+                writer.write("".join(f"{each.line()}\n" for each in self._status()).encode())
                 async with asyncio.timeout(_PATIENCE_S):
                     await writer.drain()
         except (OSError, TimeoutError):
@@ -160,15 +165,39 @@ class StatusSocket:
             self.path.unlink(missing_ok=True)
 
 
+def _is_left(path: Path) -> bool:
+    """Whether it is a socket that nobody listens on any more."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        return False
+    with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PATIENCE_S)
+        return probe.connect_ex(address) == errno.ECONNREFUSED
+
+
+def sweep(directory: Path) -> None:
+    """Remove from a runtime directory what processes that are gone have left there."""
+    for path in directory.glob(f"*-*{SUFFIX}"):
+        pid = path.stem.rpartition("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            try:
+                if _is_left(path):
+                    path.unlink()
+            except OSError:
+                pass  # somebody else was quicker
+
+
 @contextlib.asynccontextmanager
 async def answering(
-    role: str, out: Path | None, status: Callable[[], NodeStatus], notice: Callable[[str], None]
+    role: str, out: Path | None, status: Callable[[], Sequence[NodeStatus]], notice: Callable[[str], None]
 ) -> AsyncIterator[None]:
     """A node that can be asked meanwhile; if it cannot be, `notice` is told why."""
     door: StatusSocket | None = None
     try:
-        path = runtime_directory() / f"{role}-{os.getpid()}{SUFFIX}" if out is None else out / f"{role}{SUFFIX}"
-        door = StatusSocket(path, status)
+        if out is None:
+            sweep(runtime_directory())
+            door = StatusSocket(runtime_directory() / f"{role}-{os.getpid()}{SUFFIX}", status)
+        else:
+            door = StatusSocket(out / f"{role}{SUFFIX}", status)
         await door.open()
     except MigemuError as error:
         notice(str(error))
@@ -179,21 +208,37 @@ async def answering(
             await door.close()
 
 
-def ask(path: Path) -> NodeStatus:
-    """The status of the node at the socket `path`. BrokenError tells in a line why there is none."""
+def ask(path: Path) -> list[NodeStatus]:
+    """How the node at the socket `path` stands: a status for each of its migrations, at least one.
+
+    BrokenError tells in a line why there is none.
+    """
     received = b""
     try:
         with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PATIENCE_S)
             connection.connect(address)
-            while len(received) <= LINE_BYTES_MAX and (part := connection.recv(4096)):
+            end_s = time.monotonic() + _PATIENCE_S
+            while len(received) <= ANSWER_BYTES_MAX and (part := connection.recv(1 << 16)):
                 received += part
-        return NodeStatus.parse(received)
+                if time.monotonic() > end_s:
+                    raise TimeoutError
+        return [NodeStatus.parse(line) for line in received.splitlines() or (b"",)]
     except ConnectionRefusedError:
-        raise BrokenError(f"{path}: the node is gone; it was killed, and its socket was left behind") from None
+        told = f"{path}: the node is gone; it was killed, and its socket was left behind"
+        raise BrokenError(told + _way_back(path)) from None
     except TimeoutError:
         raise BrokenError(f"{path}: the node does not answer; is it stopped?") from None
     except OSError as error:
         raise BrokenError(f"{path}: no node can be asked there: {error.strerror}") from None
     except ValueError:
         raise BrokenError(f"{path}: what answers there is no node of this version of migemu") from None
+
+
+def _way_back(path: Path) -> str:
+    """What to type for a node that was killed, where its --out DIR is known."""
+    if path.name == f"source{SUFFIX}":
+        return f". If the guest had left: migemu-source --recover {shlex.quote(str(path.parent))}"
+    if path.name == f"destination{SUFFIX}":
+        return ". If it had a --checkpoint DIR: start it again with that"
+    return ""

@@ -7,6 +7,7 @@ keeps the little that rates need (where things stood about a second ago) and wri
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -17,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from migemu.report.several import line_of, panel_of
 from migemu.report.status import Status
 from migemu.units import SECOND, format_size
 
@@ -148,6 +150,14 @@ class Progress:
         ):
             self._last_line_ns = status.elapsed_ns
             self._print(status)
+
+    def show_all(self, statuses: Mapping[str, Status], now_ns: int) -> None:
+        """The newest statuses of several migrations, by name."""
+        if self._live is not None:
+            self._live.update(panel_of(statuses, self._title), refresh=True)
+        elif self._plain and statuses and now_ns - self._last_line_ns >= SECOND:
+            self._last_line_ns = now_ns
+            self._console.print(line_of(statuses), highlight=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
         """A line that stays, above the display."""

@@ -72,6 +72,12 @@ class Kind(NamedTuple):
         return f"{self.fault.value} {self.part}".strip()
 
 
+#: As heads of narrow columns.
+_HEADS: Final = {
+    Fault.TRUNCATE: ["trunc-", "ate"], Fault.DUPLICATE: ["dupli-", "cate"], Fault.CORRUPT: ["cor-", "rupt"],
+    Fault.HALF_OPEN: ["half-", "open"], Fault.CRASH_SOURCE: ["crash", "src"],
+    Fault.CRASH_DESTINATION: ["crash", "dest"],
+}  # fmt: skip
 KINDS: Final = tuple(Kind(fault, part) for fault in Fault if fault not in _APART for part in _PARTED.get(fault, ("",)))
 
 
@@ -121,9 +127,10 @@ class Coverage:
     def table(self) -> Table:
         """A row for each message in a state, a column for each fault: how often; `-` where it was not reached."""
         rows = can_be()
-        table = Table("state: message", title=str(self), title_justify="left", box=None)
+        table = Table(title=str(self), title_justify="left", box=None, padding=(0, 1, 0, 0))
+        table.add_column("state: message", no_wrap=True)
         for kind in KINDS:
-            table.add_column(str(kind).replace(" ", "\n"), justify="right")
+            table.add_column("\n".join([*_HEADS.get(kind.fault, [kind.fault.value]), kind.part]), justify="right")
         for said, kinds in rows.items():
             table.add_row(str(said), *(self._cell(said, kind, kinds) for kind in KINDS))
         return table

@@ -168,10 +168,8 @@ class World:
         await asyncio.gather(*self._over.values())
         for error in sorted(self.failed.values(), key=lambda error: isinstance(error, _ECHOES)):  # first what is none
             raise error
-        task = self._lives["destination"].task
-        assert task is not None
-        outcome = task.result()
-        assert isinstance(outcome, Outcome)
+        outcome = self.outcome
+        assert outcome is not None
         return outcome
 
     async def _serve(self, life: Life) -> Outcome:
@@ -259,6 +257,13 @@ class World:
                 wire=Wire(frame.enqueued_ns, frame.started_ns, frame.departed_ns, frame.size),
             )
         )  # fmt: skip
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the destination has come to, however the source did; None unless it has ended well."""
+        task = self._lives["destination"].task
+        ended = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return task.result() if task is not None and ended else None
 
     def killed(self, node: str) -> bool:
         """Whether it was, and nobody could go on in its place."""

@@ -1,11 +1,15 @@
 """Bytes from the kernel: anonymous memory, a memfd, or hugetlbfs; all zeros, refused in one line where there are none.
 
 Memory is populated before it is used (MADV_POPULATE_WRITE), as QEMU's doublemap series does with its mirror mapping:
-a page that is first touched while it is received costs three times more, in the middle of the migration.
+a page that is first touched while it is received costs three times more, in the middle of the migration. That takes
+up to seconds a GiB, and must not hold the other migrations of this process meanwhile: hence madvise(2) itself, as
+`mmap.madvise` keeps the interpreter's lock, and in steps, as the kernel keeps the process's mmap_lock for each of them
+(with another thread in mmap(2) behind it, nobody here could even take a page fault).
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -13,11 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from migemu.errors import BrokenError
-from migemu.units import format_size
+from migemu.units import MIB, format_size
 
 _MADV_POPULATE_WRITE: Final = 23  # <asm-generic/mman-common.h>; since Linux 5.14
 _MFD_HUGE_2MB: Final = 21 << 26  # <linux/memfd.h>
 _MFD_HUGE_1GB: Final = 30 << 26
+_madvise: Final = ctypes.CDLL(None, use_errno=True).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+#: One THP or hugetlb page of 2M: half a millisecond where memory is fast, several where the host has to find it first.
+_STEP_BYTES: Final = 2 * MIB
 _LESS: Final = "free some, or migrate less memory"
 
 
@@ -36,10 +44,20 @@ def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
         except (OSError, ValueError, OverflowError) as error:
             raise _refusal(memory_bytes, backing, error, hint) from None
     try:
-        memory.madvise(_MADV_POPULATE_WRITE)
+        _populate(memory)
     except OSError as error:
         raise _refusal(memory_bytes, backing, error, _LESS) from None
     return memory
+
+
+def _populate(memory: mmap.mmap) -> None:
+    """Have the kernel provide every page now. OSError when it cannot."""
+    first = ctypes.c_char.from_buffer(memory)
+    for offset in range(0, len(memory), _STEP_BYTES):
+        length = min(_STEP_BYTES, len(memory) - offset)
+        if _madvise(ctypes.addressof(first) + offset, length, _MADV_POPULATE_WRITE):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
 
 def anonymous(memory_bytes: int) -> mmap.mmap:

@@ -5,6 +5,7 @@
     DIR/log.N           guest writes, in order (write_log); each is logged before it is stored
     DIR/words.N         earlier logs, folded
     DIR/running         is there once the guest has begun to run
+    DIR/verified        the digest over all bytes, once they were found to be the source's
     DIR/checkpoint      which pages are kept, which logs count and how much of them, whose migration it is
 
 Rules
@@ -40,6 +41,8 @@ from migemu.store.write_log import WriteLog, encoded, folded, read_log
 
 SCHEMA_VERSION: Final = 1
 MEMORY, DIGESTS, CHECKPOINT, NEW, RUNNING = "memory", "digests", "checkpoint", "checkpoint.new", "running"
+VERIFIED: Final = "verified"
+PARTS: Final = (MEMORY, DIGESTS, NEW, RUNNING, VERIFIED)
 LOGS: Final = ("log.", "words.")
 _MAGIC: Final = b"migemuCP"
 _HEADER: Final = struct.Struct("<8sII")
@@ -148,6 +151,15 @@ class Checkpoint:
             except OSError as error:
                 self.lose(error)
 
+    def verified(self, digest: str) -> None:
+        """All that the last generation names was found to be the source's: durable on return, unless `lost`."""
+        if not self.lost:
+            try:
+                self._put(self.directory / VERIFIED, digest.encode())
+                self._disk.sync_directory(self.directory)
+            except OSError as error:
+                self.lose(error)
+
     def wrote(self, word: int, before: int, stamp: int) -> None:
         """The guest is about to store `stamp` to `word`; it holds `before`. Acknowledged on return, unless `lost`."""
         if not self.lost:
@@ -223,7 +235,7 @@ class Checkpoint:
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
         for path in sorted(self.directory.iterdir()):
-            if path.name in (MEMORY, DIGESTS, NEW, RUNNING) or path.name.startswith(LOGS):
+            if path.name in PARTS or path.name.startswith(LOGS):
                 self._disk.unlink(path)
 
     def close(self) -> None:

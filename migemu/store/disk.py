@@ -15,6 +15,11 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
+
+from migemu.units import MIB
+
+_ZEROS: Final = bytes(MIB)
 
 
 class Disk:
@@ -29,8 +34,16 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def allocate(self, descriptor: int, size: int) -> None:
-        """Give a file `size` bytes of zeros, with room on the disk for all of them: a mapping cannot be told ENOSPC."""
+        """Give a file `size` bytes of zeros, with room on the disk for all of them: a mapping cannot be told ENOSPC.
+
+        They are written too. Room that was never written is in pieces once some of it is: each `sync` has to note which
+        (ext4's unwritten extents), and removing the file has to walk through all of them.
+        """
         os.posix_fallocate(descriptor, 0, size)
+        for at in range(0, size, len(_ZEROS)):
+            part = _ZEROS[: size - at]
+            if os.pwrite(descriptor, part, at) != len(part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def lock(self, directory: Path) -> int | None:
         """Take a directory for as long as the descriptor is open; None when somebody else has it."""

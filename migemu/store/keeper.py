@@ -54,6 +54,7 @@ class Keeper:
         self._made = (0, 0)
         self._making: asyncio.Future[None] | None = None
         self._lock: int | None = None
+        self._is_verified = False
 
     def claim(self) -> None:
         """Take the directory for as long as this process lives. InputError when it cannot be had."""
@@ -82,6 +83,15 @@ class Keeper:
         if self.memory is not None:
             self.memory.checkpoint.runs()
 
+    async def verified(self, digest: str) -> None:
+        """All is here, and the source's; the guest has stopped. Durable on return, the last generation with it."""
+        self._is_verified = True
+        if self._making is not None:
+            await asyncio.gather(self._making, return_exceptions=True)
+        if self.memory is not None:
+            await self._make(self.memory)
+            await asyncio.get_running_loop().run_in_executor(None, self.memory.checkpoint.verified, digest)
+
     @property
     def lost(self) -> str:
         """Why another destination could not go on from here; empty if it could."""
@@ -97,6 +107,8 @@ class Keeper:
         self._tell(self.memory.checkpoint)
 
     def _is_due(self, memory: KeptMemory) -> bool:
+        if self._is_verified:
+            return False
         is_old = self._clock.now_ns() - self._made_ns >= self._settings.interval
         return is_old or memory.fresh_bytes - self._made[0] >= self._settings.arrived
 

@@ -66,6 +66,9 @@ class KeptMemory(MappedMemory):
                 self._keep(first + start, end - start)
         return super().uffdio_continue(run)
 
+    def release(self) -> None:
+        """Its bytes are the file's, and outlive the guest."""
+
     def _keep(self, first: PageIndex, pages: int) -> None:
         digests = page_digests(self.landing(first, pages), self._page_bytes)
         self._digests[first * DIGEST_BYTES : (first + pages) * DIGEST_BYTES] = digests

@@ -28,15 +28,30 @@ class MappedMemory(Primary):
     def __init__(self, geometry: Geometry, memory_bytes: int, memory: mmap.mmap | bytearray, hgm: bool = True) -> None:
         """`memory` holds `memory_bytes` zero bytes, populated."""
         super().__init__(geometry, memory_bytes, hgm)
+        self._memory = memory
         self._view = memoryview(memory)[:memory_bytes]
 
     def landing(self, first: PageIndex, count: int) -> memoryview:
         """The bytes of `count` base pages from `first` on."""
         return self._view[first * self._page_bytes : (first + count) * self._page_bytes]
 
+    def clear(self, first: PageIndex, count: int) -> None:
+        """Written page by page, so that no run takes as much memory again."""
+        zeros = bytes(self._page_bytes)
+        for at in range(first * self._page_bytes, (first + count) * self._page_bytes, self._page_bytes):
+            self._view[at : at + self._page_bytes] = zeros
+
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         """The digests with `words` put back to their originals for as long as it takes."""
         return digests_of(self.landing(first, count), self._page_bytes, first, words)
+
+    def release(self) -> None:
+        """The pages go now; the mapping with the last reference to it, which may be part of a cycle."""
+        if isinstance(self._memory, mmap.mmap):
+            try:
+                self._memory.madvise(mmap.MADV_REMOVE)  # of a memfd; private memory has no file to remove it from
+            except OSError:
+                self._memory.madvise(mmap.MADV_DONTNEED)
 
     def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
         at = page * self._page_bytes + offset

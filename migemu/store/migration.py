@@ -4,7 +4,8 @@ Rules
     1. `switched` is durable before the guest stops here: a source that finds it without knows that the guest never
        left. With it, the destination knows: it asks for the switch again if it has not heard of it.
     2. Replaced as a whole (write, fsync, rename, fsync of the directory): it is never half.
-    3. The image must be the same: size, time of change, and a digest over samples of it. It is not proof against
+    3. A directory has one source at a time: it is locked (flock) for as long as the process lives.
+    4. The image must be the same: size, time of change, and a digest over samples of it. It is not proof against
        someone who means it; the final comparison of all bytes is.
 """
 
@@ -55,13 +56,19 @@ class Migration:
             raise InputError(
                 "the guest had not left when that source ended: it runs here; start a new migration without --recover"
             )
-        scenario = from_mapping(self.scenario, NAME)
+        scenario = from_mapping(self._from_anywhere(), NAME)
         if _identity(scenario.memory.image) != self.image:
             raise InputError(
                 f"{scenario.memory.image}: is not the image that the migration began with; the guest at the "
                 "destination needs that one"
             )
         return scenario
+
+    def _from_anywhere(self) -> dict[str, Any]:
+        """The settings, with a path to the image that holds in any directory."""
+        if not self.image:
+            return self.scenario
+        return self.scenario | {"memory": self.scenario["memory"] | {"image": self.image["path"]}}
 
 
 class Record:
@@ -70,6 +77,23 @@ class Record:
     def __init__(self, directory: Path, migration: Migration) -> None:
         self._directory = directory
         self._migration = migration
+        self._lock: int | None = None
+
+    def claim(self) -> None:
+        """Take the directory for as long as this process lives: two sources of one migration would take turns at it.
+
+        InputError when another one has it, BrokenError when it cannot be used.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lock = Disk().lock(self._directory)
+        except OSError as error:
+            raise BrokenError(f"{self._directory / NAME} cannot be written: {error.strerror}") from None
+        if self._lock is None:
+            raise InputError(
+                f"--out {self._directory}: a source that runs has it, and goes on by itself as long as it does "
+                f"(migemu status {self._directory})"
+            )
 
     def save(self, **changes: Any) -> None:
         """Make `changes` durable. BrokenError when the disk does not take it."""
@@ -77,7 +101,6 @@ class Record:
         disk, path = Disk(), self._directory / NAME
         text = json.dumps({"version": _VERSION, **asdict(self._migration)}, indent=2) + "\n"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             new = path.with_suffix(".new")
             descriptor = disk.create(new)
             try:

@@ -207,6 +207,13 @@ class ModelledMemory(Primary):
                 self._overwrite(pmd, first * self._page_bytes, (first + count) * self._page_bytes)
             first += count
 
+    def clear(self, first: PageIndex, count: int) -> None:
+        """As if nothing had landed there."""
+        for page in range(first, first + count):
+            self._misplaced.pop(page, None)
+            self._damaged.pop(page, None)
+            self._landed[page >> self._pmd_shift] &= ~(1 << (page & self._pmd_mask))
+
     def _overwrite(self, pmd: int, start: int, end: int) -> None:
         """Bytes `[start, end)` of a 2M are the source's again."""
         written = self._written_in[pmd]

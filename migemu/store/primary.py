@@ -119,6 +119,9 @@ class Primary:
         """Bytes of page tables below the hugetlb page's own level."""
         return self._space.page_table_bytes(self._start)
 
+    def release(self) -> None:
+        """There are no bytes to give back."""
+
     def validate(self) -> None:
         """Check the page table's invariants; an error is a bug of ours."""
         self._space.validate()

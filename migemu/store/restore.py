@@ -20,9 +20,8 @@ Rules
 from __future__ import annotations
 
 import mmap
-import os
+import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,7 +29,20 @@ import numpy as np
 
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import GEOMETRIES
-from migemu.store.checkpoint import CHECKPOINT, DIGESTS, LOGS, MEMORY, NEW, RUNNING, Checkpoint, Identity, State, decode
+from migemu.store.checkpoint import (
+    CHECKPOINT,
+    DIGESTS,
+    LOGS,
+    MEMORY,
+    NEW,
+    PARTS,
+    RUNNING,
+    VERIFIED,
+    Checkpoint,
+    Identity,
+    State,
+    decode,
+)  # fmt: skip
 from migemu.store.disk import Disk
 from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, WORD_BYTES, Words, folded, read_log
 from migemu.units import MIB, format_size
@@ -45,7 +57,8 @@ Logs = tuple[tuple[str, int], ...]
 class Kept(NamedTuple):
     """A directory in use: its mapped files, the pages that are kept (a byte each), what the guest has written.
 
-    `pages_dropped` were in the bitmap and did not give their digest any more; `ran`: the guest had begun to run.
+    `pages_dropped` were in the bitmap and did not give their digest any more; `ran`: the guest had begun to run;
+    `digest` is that of the whole memory if all of it was found to be the source's.
     """
 
     checkpoint: Checkpoint
@@ -55,6 +68,7 @@ class Kept(NamedTuple):
     words: Words
     pages_dropped: int = 0
     ran: bool = False
+    digest: str = ""
 
 
 def claim(disk: Disk, directory: Path) -> int:
@@ -105,7 +119,7 @@ def _sweep(disk: Disk, directory: Path) -> None:
     if CHECKPOINT in names or (names and NEW not in names):
         raise InputError(f"--checkpoint {directory}: holds other files; give an empty directory, or a new one")
     for name in names:
-        if name in (MEMORY, DIGESTS, RUNNING) or name.startswith(LOGS):
+        if (name in PARTS and name != NEW) or name.startswith(LOGS):
             disk.unlink(directory / name)
     disk.unlink(directory / NEW)
 
@@ -171,18 +185,24 @@ def _resumed(disk: Disk, directory: Path, state: State, logs: Logs, words: Words
         raise ValueError("its parts do not fit each other")
     data = disk.open(directory / MEMORY), disk.open(directory / DIGESTS)
     memory, digests = _mapped(data[0]), _mapped(data[1])
-    dropped = _settle(memory, digests, data[0], page_bytes, received, words)
+    dropped = _settle(memory, digests, page_bytes, received, words)
     for path in sorted(directory.iterdir()):
         if path.name.startswith(LOGS) and path.name not in dict(logs):
             disk.unlink(path)
     checkpoint = Checkpoint(disk, directory, identity, data, logs, state.generation, log_bytes_max)
     checkpoint.complete(checkpoint.plan(received))
-    return Kept(checkpoint, memory, digests, received, words, dropped, (directory / RUNNING).exists())
+    digest = _verified(directory) if all(received) else ""
+    return Kept(checkpoint, memory, digests, received, words, dropped, (directory / RUNNING).exists(), digest)
 
 
-def _settle(
-    memory: mmap.mmap, digests: mmap.mmap, descriptor: int, page_bytes: int, received: bytearray, words: Words
-) -> int:
+def _verified(directory: Path) -> str:
+    """The digest that was kept, if all of it was."""
+    path = directory / VERIFIED
+    text = path.read_bytes() if path.exists() else b""
+    return text.decode() if re.fullmatch(rb"[0-9a-f]{32}", text) else ""
+
+
+def _settle(memory: mmap.mmap, digests: mmap.mmap, page_bytes: int, received: bytearray, words: Words) -> int:
     """Take out of `received` what does not give its digest: how many pages. Words of the guest go where they belong.
 
     All that is not kept becomes zeros: pieces that are zero bring no bytes.
@@ -200,9 +220,9 @@ def _settle(
                 received[start + page] = 0
             dropped += len(wrong)
     for first, last in rows(received, 0):
-        for begin, end in _data(descriptor, first * page_bytes, last * page_bytes):
-            for start in range(begin, end, MIB):
-                size = min(MIB, end - start)
+        for start in range(first * page_bytes, last * page_bytes, MIB):
+            size = min(MIB, last * page_bytes - start)
+            if cells[start // WORD_BYTES : (start + size) // WORD_BYTES].any():  # what is not stored to stays clean
                 view[start : start + size] = _ZEROS[:size]
     kept = np.frombuffer(received, dtype=np.uint8)[at * WORD_BYTES // page_bytes] == 1
     cells[at[kept]] = words.stamp[kept]
@@ -214,19 +234,6 @@ def rows(flags: bytearray, value: int) -> list[tuple[int, int]]:
     inside = np.frombuffer(flags, dtype=np.uint8) == value
     edges = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])))).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _data(descriptor: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file from `begin` to `end` that were ever written: the rest is zeros (lseek(2), SEEK_DATA)."""
-    while begin < end:
-        try:
-            begin = os.lseek(descriptor, begin, os.SEEK_DATA)
-        except OSError:  # ENXIO: no more data
-            return
-        hole = os.lseek(descriptor, begin, os.SEEK_HOLE)
-        if begin < end:
-            yield begin, min(hole, end)
-        begin = hole
 
 
 def _mapped(descriptor: int) -> mmap.mmap:

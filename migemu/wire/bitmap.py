@@ -3,7 +3,8 @@
 Rules
     1. Parts cover the memory in order, without gap or overlap. A part that is all there, or of which nothing is, is
        said without bytes; neighbours that are equal in this are one part.
-    2. The reader takes nothing on trust: order, size, and how much comes out of a payload are judged.
+    2. The reader takes nothing on trust: order, size, how much comes out of a payload, and whether what is claimed can
+       have arrived at all are judged.
 
 On the wire a hugetlb page of 262144 base pages costs 14 bytes where it is whole or empty, some hundreds where it was
 received in rows, 33 KiB at worst.
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from migemu.errors import PeerError
-from migemu.mm.pages import Geometry, Level, PageBitmap, Span
+from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
 from migemu.wire.messages import ReceivedBitmap
 
 #: The most base pages of one part, unless a hugetlb page has more: x86_64's, so that no part takes the loop for long.
@@ -55,9 +56,10 @@ def _bits(received: PageBitmap, begin: int, end: int) -> bytes:
 class BitmapReader:
     """Takes the parts of one bitmap in."""
 
-    def __init__(self, geometry: Geometry, pages: int) -> None:
-        """`pages` base pages of memory."""
+    def __init__(self, geometry: Geometry, pages: int, sent: PageBitmap | None = None) -> None:
+        """`pages` base pages of memory, of which nothing but `sent` can have arrived; None: that is not known."""
         self.received = PageBitmap(geometry, pages)
+        self._sent = sent
         self.wire_bytes = 0
         self._next = 0
 
@@ -73,7 +75,7 @@ class BitmapReader:
         self._next += part.count
         self.wire_bytes += len(payload)
         if part.full:
-            self.received.add(part.first, part.count)
+            self._add(part.first, part.count)
         elif payload:
             self._take_bits(part, payload)
 
@@ -94,8 +96,13 @@ class BitmapReader:
         while at >= 0:
             end = pages.find(0, at)
             end = part.count if end < 0 else end
-            self.received.add(part.first + at, end - at)
+            self._add(part.first + at, end - at)
             at = pages.find(1, end)
+
+    def _add(self, first: PageIndex, count: int) -> None:
+        if self._sent is not None and self._sent.count(first, count) < count:
+            raise PeerError(f"a bitmap claims the {count} pages from {first} on, of which some were never sent")
+        self.received.add(first, count)
 
     def __repr__(self) -> str:
         return f"<BitmapReader {self._next}/{self.received.total} told, {self.received.set_pages} received>"

@@ -57,6 +57,12 @@ class Limits:
                 f"fit this memory of {self.memory_pages} pages"
             )
 
+    def _run_pages_max(self, message: Page | Zero | Request) -> int:
+        """A few bytes must not be work for all of the memory: a frame's worth, or a hugetlb page, is enough for all."""
+        if isinstance(message, Request) and message.again:
+            return self.geometry.pages(Level.PMD)  # base pages are asked for again one by one
+        return max(self.geometry.pages(Level.PUD), self.payload_bytes_max // self.geometry.page_bytes)
+
     def _check_run(self, message: Page | Zero | Request, payload_bytes: int) -> None:
         each = self.geometry.pages(message.level)
         end = message.first + message.count * each
@@ -67,6 +73,11 @@ class Limits:
             )
         if isinstance(message, Page) and payload_bytes != (end - message.first) * self.geometry.page_bytes:
             raise PeerError(f"Page at page {message.first} carries {payload_bytes} bytes, not its pieces' size")
+        if end - message.first > (most := self._run_pages_max(message)):
+            raise PeerError(
+                f"{type(message).__name__} at page {message.first} is of {end - message.first} base pages at once; "
+                f"{most} are the most"
+            )
         if not isinstance(message, Request) and message.digests:
             sealed = end - message.first if isinstance(message, Page) else 0
             if len(message.digests) != sealed * DIGEST_BYTES + SEAL_BYTES:

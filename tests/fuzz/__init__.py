@@ -11,5 +11,6 @@ Two ways to make inputs
                changes it further; by the same mutations, and by its own
 
 What may not happen: any error but PeerError (VersionError is one), more work than the bytes are worth, a buffer or a
-landing outside of what was announced, another meaning because the bytes were cut elsewhere, memory that grows.
+landing outside of what was announced, another meaning because the bytes were cut elsewhere, memory that grows; and of
+whole nodes (`nodes`), that one does not come to an end, or believes a verdict on other bytes.
 """

@@ -6,8 +6,10 @@ judged once. Exit 1 when something was found.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,10 +38,7 @@ def main(frames: int, seconds: float, seed: str, guided: str, inputs: tuple[Path
             click.echo("atheris is not installed (extra `fuzz`): our own mutations alone, not guided by coverage")
         else:
             seconds /= 2
-            if subprocess.run(
-                [sys.executable, "-m", "tests.fuzz.guided", f"{seconds:.0f}", seed], check=False
-            ).returncode:
-                raise SystemExit(1)
+            _guided(seconds, seed)
     try:
         took = campaign.run(seed, frames, seconds, tally, click.echo)
     except campaign.FoundError as error:
@@ -51,6 +50,24 @@ def main(frames: int, seconds: float, seed: str, guided: str, inputs: tuple[Path
     click.echo(
         f"seed {seed}: {tally.frames} frames in {took:.1f} s, {tally.frames / took:.0f} a second; "
         f"{campaign.memory_kib() // 1024} MiB at most; nothing found"
+    )
+
+
+def _guided(seconds: float, seed: str) -> None:
+    """Atheris, in a process of its own; what libFuzzer says is shown when it has found something."""
+    click.echo(f"guided by coverage, for {seconds:.0f} s")
+    with tempfile.TemporaryDirectory(prefix="migemu-fuzz-") as folder:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.guided", f"{seconds:.0f}", seed, folder],
+            env=os.environ | {"TMPDIR": folder}, capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
+    if ended.returncode:
+        click.echo(ended.stderr + ended.stdout)
+        raise SystemExit(1)
+    said = dict(line.removeprefix("stat::").split(":") for line in ended.stderr.splitlines() if line[:6] == "stat::")
+    click.echo(
+        f"{int(said['number_of_executed_units'])} inputs, {int(said['new_units_added'])} of which came somewhere new; "
+        f"{int(said['peak_rss_mb'])} MiB at most; nothing found"
     )
 
 

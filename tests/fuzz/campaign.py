@@ -43,7 +43,8 @@ def kept(data: bytes, error: BaseException) -> str:
     path = seeds.CRASHES / f"{type(error).__name__}-{xxhash.xxh3_64_hexdigest(data)}"
     path.write_bytes(data)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{type(error).__name__}: {str(error)[:200]}; replay: {Path(sys.executable).name} -m tests.fuzz {shown}"
+    said = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {said}; replay: {Path(sys.executable).name} -m tests.fuzz {shown}"
 
 
 def replay(data: bytes, tally: Tally) -> None:
@@ -62,7 +63,8 @@ def inputs(seed: str) -> Iterator[bytes]:
     mutation = Mutation(random, seeds.HEADERS)
     draw, below, one_of = random.random, mutation.below, mutation.one_of
     others = list({**seeds.honest_inputs(), **seeds.lies()}.values()) + list(seeds.corpus().values())
-    others = [data for data in others if data[:1] != b"S"]
+    nodes = [data for data in others if data[:1] == b"N"]
+    others = [data for data in others if data[:1] not in (b"S", b"N")]
     frames = seeds.FRAMES
     while True:
         kind = draw()
@@ -74,10 +76,10 @@ def inputs(seed: str) -> Iterator[bytes]:
             flags = (draw() < 0.02) | (draw() < 0.1) << 1
             said = b"".join(part.bytes() for part in made)
             yield seeds.stream(start, cut, flags, said)[:INPUT_BYTES_MAX]
-        elif kind < 0.99:
+        elif kind < 0.97:
             yield b"H" + mutation.header(one_of(seeds.HEADERS))
         else:
-            yield mutation.input(one_of(others))
+            yield mutation.input(one_of(others if kind < 0.9995 else nodes))  # a whole node takes some milliseconds
 
 
 def run(seed: str, frames: int, seconds: float, tally: Tally, tell: Any = print) -> float:

@@ -7,14 +7,16 @@ source but experience with decoders: lengths first, then types, then order.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
 from migemu.wire.header import HEADER_BYTES_MAX, PREFIX, TEXT_BYTES_MAX
 from migemu.wire.messages import TAGS
 
+T = TypeVar("T")
 #: The longest input; four times the staging buffer of a decoder.
 INPUT_BYTES_MAX: Final = 1 << 17
 _INTEGERS: Final = (
@@ -34,11 +36,14 @@ _RAW: Final = (
     b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
     b"\x91" * 600, b"\x91" * 2000, b"\x81\xa1x" * 600, b"\x81\x90\x01", b"\xc7\xff\x05", b"\xa1\xff", b"\xd6\xff",
     b"\xdc\xff\xff" + b"\x00" * 200, b"\xc9\x7f\xff\xff\xff\x01",
+    b"\xdc\x40\x00" * 1000, b"\x91\xde\x40\x00" * 1000,
 )  # fmt: skip
 _LENGTHS: Final = (
     0, 1, 2, 5, 128, 4095, 4096, 4097, 16383, 16384, 16385, 32768, 32762, HEADER_BYTES_MAX, HEADER_BYTES_MAX + 1,
     65535, 1 << 17, (1 << 17) + 1, 2**31, 2**32 - 1,
 )  # fmt: skip
+#: No two of its parts are alike: what is lost on the way shows.
+_BYTES: Final = b"".join(number.to_bytes(4, "big") for number in range(10_000))
 _TAGS: Final = (*TAGS.values(), 0, max(TAGS.values()) + 1, -1, 2**40)
 
 
@@ -79,7 +84,7 @@ class Mutation:
         """A number from 0 to `bound` - 1."""
         return int(self._draw() * bound)
 
-    def one_of(self, choices: Any) -> Any:
+    def one_of(self, choices: Sequence[T]) -> T:
         """One of a sequence."""
         return choices[int(self._draw() * len(choices))]
 
@@ -119,7 +124,7 @@ class Mutation:
             return self.scar(header)
         self._value(values)
         try:
-            return msgpack.packb(values)
+            return bytes(msgpack.packb(values))
         except (OverflowError, ValueError, TypeError, UnicodeEncodeError):  # what cannot be said
             return self.scar(header)
 
@@ -166,7 +171,7 @@ class Mutation:
     def _payload(self, payload: bytes) -> bytes:
         how = self.below(4)
         if how == 0:
-            return bytes(self.one_of((1, 5, 128, 4096, 16384, 16385, 40_000)))
+            return _BYTES[: self.one_of((1, 5, 128, 4096, 16384, 16385, 40_000))]
         if how == 1:
             return payload + payload[:4096]
         return self.scar(payload)
@@ -185,6 +190,20 @@ class Mutation:
                 del made[at]
         return made
 
+    def doings(self, data: bytes) -> bytes:
+        """What a liar does (`nodes`), two bytes each, with one of them changed, gone, new, or done again."""
+        at, how, what = 2 * self.below(len(data) // 2 + 1), self.below(5), self.below(256)
+        kind = self.one_of((0, 0, 0, 1, 2, 3, 5, 16, 128, what))
+        if how == 0:
+            return data[:at] + bytes((what, kind)) + data[at + 2 :]
+        if how == 1:
+            return data[: at + 1] + bytes((kind,)) + data[at + 2 :]
+        if how == 2:
+            return data[:at] + data[at + 2 :]
+        if how == 3:
+            return data[:at] + bytes((what, kind)) + data[at:]
+        return data[: at + 2 * (1 + self.below(5))] + data[at:]
+
     def input(self, data: bytes) -> bytes:
         """Any input, changed; of streams and headers the parts."""
         if len(data) < 5:
@@ -195,6 +214,10 @@ class Mutation:
             changed = letter + head + b"".join(part.bytes() for part in self.frames(parts_of(data[4:])))
         elif letter == b"H":
             changed = letter + self.header(data[1:])
+        elif letter == b"N":
+            changed = data[:2] + self.doings(data[2:])
+            while self._draw() < 0.5:
+                changed = data[:2] + self.doings(changed[2:])
         else:
             changed = letter + self.scar(data[1:])
             while self._draw() < 0.4:

@@ -21,6 +21,7 @@ from migemu.wire.messages import (
     Agreed,
     ChannelRole,
     Complete,
+    DeviceState,
     Hello,
     Listen,
     Message,
@@ -39,6 +40,8 @@ from migemu.wire.seal import sealed
 from migemu.wire.states import Legality, Role, State
 from tests.fuzz.conversation import LOST_MAIN, event
 from tests.fuzz.mutation import Part, parts_of
+from tests.fuzz.nodes import COME, DIGESTS, LEAVE, PREEMPT, script
+from tests.fuzz.nodes import SOURCE as AT_SOURCE
 from tests.fuzz.strangers import SOURCE, honest
 from tests.fuzz.targets import BITMAP_PAGES, COMPARED, PART_HEAD, STARTS, STREAM_HEAD
 from tests.samples import SAMPLES
@@ -88,6 +91,11 @@ _BEGUN: Final = ((_S, Hello), (_S, Advise), (_D, Ready), (_S, Listen), (_S, Run)
 _AGAIN: Final = (None, (_S, Hello), (_S, Recover), (_D, ReceivedBitmap), (_S, Resume), (_D, Resumed), (_S, Page))
 
 
+_TO_DESTINATION: Final = (COME, "hello", ("advise", 17), "listen", ("device state", 5), "run")
+_THE_END: Final = ("end", ("digests", 0), ("digests", 1), ("wait", 2), "agreed")
+_TO_SOURCE: Final = (("wait", 2), "ready", ("wait", 2), "running")
+
+
 def bitmap(*said: tuple[int, int, bool, bytes]) -> bytes:
     """An input of the bitmap: (first, pages, full, payload) of each part."""
     return b"B" + b"".join(PART_HEAD.pack(first, pages, full, len(bits)) + bits for first, pages, full, bits in said)
@@ -105,7 +113,8 @@ def honest_inputs() -> dict[str, bytes]:
     running = STARTS.index((_S, _ON_MAIN, State.RUNNING, State.RUNNING))
     answers = STARTS.index((_D, _ON_MAIN, State.END, State.RUNNING))
     small = [wire(message, payload) for message, payload in SAMPLES if isinstance(message, Page)]
-    answered = [wire(message, payload) for message, payload in SAMPLES if isinstance(message, (Request, Complete))]
+    answered = [wire(message) for message, _ in SAMPLES if isinstance(message, Request)]
+    answered.append(wire(Complete(True, "0" * 32, "")))
     return {
         "stream-pages": stream(running, 40, COMPARED, b"".join(small[:1])),
         "stream-of-the-destination": stream(answers, 3, COMPARED, b"".join(answered)),
@@ -119,6 +128,15 @@ def honest_inputs() -> dict[str, bytes]:
         + sealed(PieceRun(9, 1, Level.PTE), True, bytes(8)),
         "log-whole": b"L" + encoded(words, "log.1", "0" * 32),
         "checkpoint-whole": b"C" + encode(generation),
+        "node-destination": script(0, *_TO_DESTINATION, "zero", *_THE_END),
+        "node-destination-recovers": script(
+            0, *_TO_DESTINATION, ("page", 3), LEAVE, COME, ("hello", 2), "recover", "resume", "zero", *_THE_END
+        ),
+        "node-source": script(AT_SOURCE | DIGESTS, *_TO_SOURCE, ("request", 3), ("complete", 5)),
+        "node-source-recovers": script(
+            AT_SOURCE | PREEMPT, *_TO_SOURCE, LEAVE, ("wait", 20), "bitmap", "resumed", ("request", 3), ("wait", 5),
+            ("complete", 5),
+        ),
         **{f"header-{number}": b"H" + header for number, header in enumerate(HEADERS)},
     }  # fmt: skip
 
@@ -137,8 +155,13 @@ def lies() -> dict[str, bytes]:
         "gate-plain": b"G" + bytes((0, 0)) + b"MIGEMU\0\2",
         "stream-newer": stream(0, 1, 1, b"MIGEMU\x00\x03" + wire(SAMPLES[0][0])),
         "stream-older": stream(0, 1, 1, b"MIGEMU\x00\x01" + wire(SAMPLES[0][0])),
+        "stream-large-payload": stream(
+            STARTS.index((_S, _ON_MAIN, State.LISTEN, State.ADVISE)), 40, COMPARED,
+            wire(DeviceState(0), b"".join(number.to_bytes(2, "big") for number in range(9000))),
+        ),
         "stream-huge": stream(0, 0, COMPARED, b"\xff" * 6),
         "stream-nested": stream(0, 9, COMPARED, b"\0\0\0\0\x07\xd0" + b"\x91" * 2000),
+        "header-lengths-in-lengths": b"H" + b"\xdc\x40\x00" * 1000,
         "stream-required": stream(
             STARTS.index((_S, _ON_MAIN, State.END, State.END)), 2, COMPARED,
             b"\0\0\0\0\x00\x0c\x92\x0e\x81\xa8colour!!\xc3",
@@ -153,5 +176,5 @@ def corpus() -> dict[str, bytes]:
 
 if __name__ == "__main__":
     for name, data in {**honest_inputs(), **lies()}.items():
-        if not name.startswith("header-"):
+        if not name.rpartition("-")[2].isdecimal():  # the headers of all frames are no news
             (CORPUS / name).write_bytes(data)

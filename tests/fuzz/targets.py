@@ -23,6 +23,7 @@ from migemu.wire.messages import ChannelRole, Message, Page, ReceivedBitmap, Zer
 from migemu.wire.seal import opened, sealed
 from migemu.wire.states import Legality, Role, State
 from tests.fuzz.conversation import judge_conversation
+from tests.fuzz.nodes import judge_node
 from tests.fuzz.strangers import judge_gate
 from tests.fuzz.tally import Tally
 from tests.samples import PAGE, PAGES
@@ -249,6 +250,7 @@ TARGETS: Final[dict[int, tuple[str, Target]]] = {
     ord("E"): ("seal", judge_seal),
     ord("L"): ("log", judge_log),
     ord("C"): ("checkpoint", judge_checkpoint),
+    ord("N"): ("node", judge_node),
 }
 
 

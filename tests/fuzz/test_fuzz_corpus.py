@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
+import sys
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_a_short_campaign_finds_nothing_and_comes_before_every_judge() -> None:
     assert len({kind for kind, judge in tally.by_kind if judge == "heard"}) == 20
 
 
+def test_the_command_tells_what_it_has_tried() -> None:
+    told = CliRunner().invoke(main, ["--frames", "500", "--seconds", "0", "--seed", "told"])
+    assert told.exit_code == 0, told.output
+    assert "seed told: " in told.output
+    assert "nothing found" in told.output
+
+
 def test_what_is_found_is_kept_with_the_line_that_replays_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that fails for one input: the line names a file, and the file fails again."""
     bad = b"Xbad"
@@ -71,6 +79,9 @@ def test_what_is_found_is_kept_with_the_line_that_replays_it(tmp_path: Path, mon
         campaign.run("1", 0, 60, Tally())
     path = str(found.value).rpartition(" ")[2]
     assert Path(path).read_bytes() == bad
+    again = CliRunner().invoke(main, ["--guided", "off"])
+    assert again.exit_code == 1
+    assert f"replay: {Path(sys.executable).name} -m tests.fuzz {path}" in again.output
     assert isinstance(CliRunner().invoke(main, [path]).exception, AssertionError)
 
 
@@ -83,3 +94,10 @@ def test_an_input_that_never_ends_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(campaign, "HANG_S", 0.05)
     with pytest.raises(campaign.HangError):
         campaign.replay(b"X", Tally())
+
+
+def test_a_process_that_grows_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    grown = count(campaign.GROWTH_KIB_MAX, campaign.GROWTH_KIB_MAX)
+    monkeypatch.setattr(campaign, "memory_kib", lambda: next(grown))
+    with pytest.raises(campaign.FoundError, match="the process has grown from"):
+        campaign.run("grown", frames=20_000, seconds=0, tally=Tally())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY
-from migemu.wire.codec import FrameDecoder, Limits, encode, preamble
+from migemu.wire.codec import Frame, FrameDecoder, Limits, encode, preamble
 from migemu.wire.messages import Advise, ChannelRole, Hello, Message, Page
 
 MIGRATION = "0123456789abcdef" * 2
@@ -30,7 +30,9 @@ class Peer:
         self.connection = connection
         limits = Limits(1 << 26, geometry=TINY, memory_pages=PAGES)
         self._decoder = FrameDecoder(limits, lambda *_: None, self._no_landing)
-        self._heard: list[Message] = []
+        self._heard: list[Frame] = []
+        #: That of the message heard last; pages have none.
+        self.payload = b""
 
     @staticmethod
     def _no_landing(page: Page, offset: int) -> memoryview:
@@ -47,24 +49,27 @@ class Peer:
     def say_bytes(self, data: bytes) -> None:
         self.connection.sendall(data)
 
-    def greet(self, role: ChannelRole = ChannelRole.MAIN, migration: str = MIGRATION) -> None:
+    def greet(
+        self, role: ChannelRole = ChannelRole.MAIN, migration: str = MIGRATION, *, again: bool = False
+    ) -> None:  # fmt: skip
         """Preamble and Hello."""
         self.say_bytes(preamble())
-        self.say(Hello(role, migration))
+        self.say(Hello(role, migration, again))
 
     def hear(self, kind: type[Message]) -> Message:
         """The next message of `kind`, passing over others. AssertionError when the connection ends before."""
         while True:
-            for number, message in enumerate(self._heard):
+            for number, (message, payload) in enumerate(self._heard):
                 if isinstance(message, kind):
                     del self._heard[: number + 1]
+                    self.payload = payload
                     return message
             self._heard.clear()
             buffer = self._decoder.get_buffer()
             received = self.connection.recv_into(buffer)
             if not received:
                 raise AssertionError(f"the connection ended before {kind.__name__} came")
-            self._heard += [frame.message for frame in self._decoder.buffer_updated(received)]
+            self._heard += self._decoder.buffer_updated(received)
 
     def hear_end(self) -> None:
         """Read until the other side closes."""
@@ -73,6 +78,11 @@ class Peer:
                 pass
         except (ConnectionResetError, PeerError):
             pass
+
+    def leave(self) -> None:
+        """Read until the other side closes, then close too."""
+        self.hear_end()
+        self.connection.close()
 
 
 @contextmanager

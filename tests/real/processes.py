@@ -134,7 +134,7 @@ def asked(path: Path, told: Callable[[NodeStatus], bool]) -> NodeStatus:
     end_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end_s:
         try:
-            status = ask(path)
+            (status,) = ask(path)
         except BrokenError:
             continue  # it is not there yet
         if told(status):

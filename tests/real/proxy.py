@@ -1,4 +1,7 @@
-"""A TCP proxy that does harm: it cuts connections, and flips bits, at bytes that a seed draws; then it is honest."""
+"""A TCP proxy that does harm: it cuts connections, and flips bits, at bytes that a seed draws; then it is honest.
+
+Bytes are counted, in each direction of each connection, from when the harm begins: at once, or when it is told to.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from math import log2
 from random import Random
 
 _LINGER_NONE = struct.pack("ii", 1, 0)  # close(2) sends RST (socket(7), SO_LINGER)
@@ -17,9 +21,11 @@ _LINGER_NONE = struct.pack("ii", 1, 0)  # close(2) sends RST (socket(7), SO_LING
 class Proxy:
     """Stands in front of `target` on a port of its own; does harm `harms_max` times at most, in either direction."""
 
-    def __init__(self, target: int, seed: int, harms_max: int, kinds: tuple[str, ...]) -> None:
+    def __init__(self, target: int, seed: int, harms_max: int, kinds: tuple[str, ...], bytes_max: int) -> None:
         self.port = 0
         self.done: list[str] = []
+        self.harmful = False
+        self._bytes_max = bytes_max
         self._target = target
         self._seed = seed
         self._harms_max = harms_max
@@ -60,11 +66,11 @@ class Proxy:
 
     async def _pump(self, rng: Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One direction, up to the byte at which harm is done."""
-        kind, at = rng.choice(self._kinds), int(2 ** rng.uniform(3, 21))
+        kind, at = rng.choice(self._kinds), int(2 ** rng.uniform(3, log2(self._bytes_max)))
         passed = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                if passed <= at < passed + len(data) and len(self.done) < self._harms_max:
+                if self.harmful and passed <= at < passed + len(data) and len(self.done) < self._harms_max:
                     self.done.append(f"{kind} at byte {at}")
                     if kind == "corrupt":
                         spoilt = bytearray(data)
@@ -77,22 +83,22 @@ class Proxy:
                                 socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE
                             )
                         return
-                passed += len(data)
+                passed += len(data) if self.harmful else 0
                 writer.write(data)
                 await writer.drain()
 
 
 @contextmanager
-def proxy(target: int, seed: int, harms_max: int, *kinds: str) -> Iterator[Proxy]:
+def proxy(target: int, seed: int, harms_max: int, kinds: tuple[str, ...], bytes_max: int) -> Iterator[Proxy]:
     """A proxy in a thread of its own, gone afterwards. `kinds` of "cut", "reset", "corrupt"."""
-    harmful, ready = Proxy(target, seed, harms_max, kinds), threading.Event()
+    way, ready = Proxy(target, seed, harms_max, kinds, bytes_max), threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(harmful.serve(ready, stop)), daemon=True)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(way.serve(ready, stop)), daemon=True)
     thread.start()
     assert ready.wait(10)
     try:
-        yield harmful
+        yield way
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)

@@ -6,6 +6,7 @@ The guest of the last life verifies the words of all lives: a write that was ack
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,10 +22,10 @@ from migemu.report.node_status import ask
 from migemu.store.checkpoint import CHECKPOINT, decode
 from tests.real.processes import NodeProcess, asked, destination, free_port, source
 
-PAGES = 2048
+PAGES = 1024
 #: Seconds of a migration, so that it can be killed in the middle; a guest that writes to what has come.
 LIVELY = (
-    "--set", "memory.size=8M", "--set", "guest.workload=uniform", "--set", "guest.write_share=0.5",
+    "--set", "memory.size=4M", "--set", "guest.workload=uniform", "--set", "guest.write_share=0.5",
     "--set", "guest.rate=200", "--set", "push.rate=8Mbit", "--set", "push.run=16K", "--set", "checkpoint.interval=50ms",
     "--set", "recovery.backoff_min=5ms", "--set", "recovery.backoff_max=50ms",
 )  # fmt: skip
@@ -97,7 +98,7 @@ def test_a_killed_destination_comes_back_again_and_again_with_every_write(
         dest = story.destination()
         sender = story.source(dest)
         before = 0
-        for pages in (300, 700, 1100):
+        for pages in (150, 350, 550):
             come(dest, pages)
             kill(dest)
             assert story.kept_pages() > before, "what was kept once stays kept"
@@ -105,7 +106,7 @@ def test_a_killed_destination_comes_back_again_and_again_with_every_write(
             dest = story.destination()
             told = dest.wait_for_notice()
             assert "goes on with migration" in told
-            assert int(told.split(" of 2048 base pages")[0].rpartition(" ")[2]) == before, "nothing of it was dropped"
+            assert int(told.split(" of 1024 base pages")[0].rpartition(" ")[2]) == before, "nothing of it was dropped"
             assert int(told.split(" words that")[0].rpartition(" ")[2]) > 0
         result = ends_verified(story, dest, sender)
         assert result["pieces"]["duplicate"] == 0, "nothing that was kept has come again"
@@ -132,51 +133,53 @@ def test_a_destination_killed_before_the_switch_leaves_the_guest_at_the_source(s
     assert "The guest runs on at the source, whose image is unchanged" in sender.error
 
 
-def test_both_nodes_killed_come_back(story: Story, tmp_path: Path) -> None:
-    dest = story.destination()
-    sender = story.source(dest)
-    come(dest, 500)
+def test_what_is_told_in_the_end_is_what_to_type(story: Story, tmp_path: Path) -> None:
+    """Each node is killed for longer than the other one waits; what that one says brings everything back."""
+    impatient = ("--set", "recovery.timeout=300ms")
+    dest = story.destination(*impatient)
+    sender = story.source(dest, *impatient)
+    come(dest, 250)
     kill(sender)
-    kill(dest)
+    assert dest.wait() == 3
+    assert "The guest is in its checkpoint, to go on from with the same command: 4 vCPUs wait for" in dest.error
+    alone = story.source(dest, "--recover", str(tmp_path / "source"))
+    assert alone.wait() == 3
+    command = alone.error.rpartition("go on with ")[2]
+    assert command == f"migemu-source --recover {tmp_path / 'source'}"
     again = story.destination()
     again.wait_for_stage("paused")
-    ends_verified(story, again, story.source(again, "--recover", str(tmp_path / "source")))
+    ends_verified(story, again, story.source(again, *shlex.split(command)[1:]))
 
 
 def test_an_interrupted_destination_is_waited_for(story: Story) -> None:
     dest = story.destination()
     sender = story.source(dest)
-    come(dest, 500)
+    come(dest, 250)
     dest.signal(signal.SIGTERM)
     assert dest.wait() == 130
+    assert "the guest is in it; the same command goes on with it" in str(dest.said)
     ends_verified(story, story.destination(), sender)
 
 
-def test_a_guest_with_other_settings_is_not_the_one_that_was_lost(story: Story) -> None:
+def test_a_directory_that_cannot_be_gone_on_with_is_refused_in_one_line_and_left_alone(story: Story) -> None:
     dest = story.destination()
     sender = story.source(dest)
-    come(dest, 300)
-    kill(dest)
-    other = story.destination("--set", "guest.vcpus=3")
-    assert other.wait() == 2
-    assert "its guest ran with guest.vcpus=4, not 3; start it with the settings that it had" in other.error
-    ends_verified(story, story.destination(), sender)
-
-
-def test_a_directory_is_refused_in_one_line_when_it_cannot_be_used(story: Story) -> None:
-    dest = story.destination()
-    sender = story.source(dest)
-    come(dest, 300)
+    come(dest, 150)
     second = story.destination("--listen", "127.0.0.1:0")
     assert second.wait() == 2
     assert "is in use by another destination" in second.error
     kill(dest)
+    other = story.destination("--set", "guest.vcpus=3")
+    assert other.wait() == 2
+    assert "its guest ran with guest.vcpus=4, not 3; start it with the settings that it had" in other.error
+    whole = (story.kept / CHECKPOINT).read_bytes()
     (story.kept / CHECKPOINT).write_bytes(b"nonsense")
     third = story.destination()
     assert third.wait() == 2
     assert "is damaged: it is no checkpoint" in third.error
     assert "Traceback" not in third.stderr
-    sender.signal(signal.SIGKILL)
+    (story.kept / CHECKPOINT).write_bytes(whole)
+    ends_verified(story, story.destination(), sender)
 
 
 def test_a_migration_that_fails_before_the_guest_runs_leaves_no_checkpoint(story: Story) -> None:
@@ -198,7 +201,7 @@ def test_a_running_destination_tells_how_old_its_checkpoint_is(story: Story) -> 
     assert status.checkpoint.age_ns < 2_000_000_000
     assert status.checkpoint.lost == ""
     assert 0 < status.mapped_bytes <= status.received_bytes < status.memory_bytes == PAGES * 4096
-    assert ask(story.out.parent / "source" / "source.sock").migration == status.migration
+    assert ask(story.out.parent / "source" / "source.sock")[0].migration == status.migration
     ends_verified(story, dest, sender)
     with pytest.raises(BrokenError, match="no node can be asked there"):
         ask(story.socket)
@@ -222,11 +225,11 @@ def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_guest_leaves(story: Story, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "small", 4 << 20) as story.kept:
+    with small_disk(tmp_path / "small", 2 << 20) as story.kept:
         dest = story.destination()
         sender = story.source(dest)
         assert dest.wait() == 3
-        assert "a memory of 8M cannot be kept there: No space left on device" in dest.error
+        assert "a memory of 4M cannot be kept there: No space left on device" in dest.error
         assert sender.wait() == 3
         assert "The guest runs on at the source" in sender.error
         assert list(story.kept.iterdir()) == []
@@ -234,7 +237,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_guest_leaves(story: Story, 
 
 def test_a_disk_that_fills_up_costs_the_protection_and_not_the_guest(story: Story, tmp_path: Path) -> None:
     """Then it dies, and comes back from the last whole generation; for that there has to be room again."""
-    size = (8 << 20) + (32 << 10)
+    size = (4 << 20) + (24 << 10)
     with small_disk(tmp_path / "small", size) as story.kept:
         dest = story.destination()
         sender = story.source(dest)
@@ -243,7 +246,7 @@ def test_a_disk_that_fills_up_costs_the_protection_and_not_the_guest(story: Stor
         status = asked(story.socket, lambda status: bool(status.checkpoint and status.checkpoint.lost))
         assert status.checkpoint is not None
         assert status.checkpoint.lost == "No space left on device"
-        come(dest, 1000)
+        come(dest, 500)
         kill(dest)
         no_room = story.destination()
         assert no_room.wait() == 3
@@ -256,7 +259,7 @@ def test_a_disk_that_fills_up_costs_the_protection_and_not_the_guest(story: Stor
 def test_without_descriptors_the_guest_runs_on_unprotected(for_good: bool, story: Story) -> None:
     dest = story.destination()
     sender = story.source(dest)
-    come(dest, 300)
+    come(dest, 150)
     soft, hard = prlimit(dest.process.pid, RLIMIT_NOFILE)
     prlimit(dest.process.pid, RLIMIT_NOFILE, (3, hard))
     assert "Too many open files; the migration goes on unprotected" in dest.wait_for_notice()
@@ -266,6 +269,6 @@ def test_without_descriptors_the_guest_runs_on_unprotected(for_good: bool, story
         assert "Traceback" not in dest.stderr
         assert sender.wait() == 0, "the memory is verified all the same"
     else:
-        come(dest, 1000)
+        come(dest, 500)
         prlimit(dest.process.pid, RLIMIT_NOFILE, (soft, hard))
         ends_verified(story, dest, sender)

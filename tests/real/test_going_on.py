@@ -7,6 +7,7 @@ import json
 import signal
 from pathlib import Path
 from random import Random
+from resource import RLIMIT_NOFILE, prlimit
 from typing import Any
 
 import pytest
@@ -112,8 +113,10 @@ def test_a_source_that_was_killed_is_started_again_and_goes_on(tmp_path: Path) -
             first.signal(signal.SIGKILL)
             assert first.wait() == -signal.SIGKILL
         dest.wait_for_stage("paused")
-        with source(dest.port, "--recover", str(kept)) as second:
-            assert second.wait() == 0, second.error
+        with source(dest.port, "--recover", str(kept)) as second, source(dest.port, "--recover", str(kept)) as third:
+            codes = {second.wait(): second, third.wait(): third}
+            assert set(codes) == {0, 2}, [second.error, third.error]
+            assert f"{kept}: a source that runs has it, and goes on by itself" in codes[2].error
         assert dest.wait() == 0, dest.error
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["verified"]
@@ -136,6 +139,19 @@ def test_a_destination_that_was_killed_and_started_anew_says_plainly_that_the_gu
                 assert sender.wait() == 3
                 assert "this destination knows nothing of migration" in sender.error
                 assert "its memory, and with it the guest, is lost" in sender.error
+
+
+def test_a_source_that_cannot_keep_its_record_after_the_switch_goes_on(tmp_path: Path) -> None:
+    slow = ("--set", "device.state=1M", "--set", "link.rate=8Mbit")
+    with destination() as dest, source(dest.port, "--out", str(tmp_path), *slow) as sender:
+        dest.wait_for_stage("listen")
+        _, hard = prlimit(sender.process.pid, RLIMIT_NOFILE)
+        prlimit(sender.process.pid, RLIMIT_NOFILE, (3, hard))
+        assert (
+            "migration.json cannot be written: Too many open files; the migration goes on" in sender.wait_for_notice()
+        )
+        assert sender.wait() == 0, sender.error
+        assert dest.wait() == 0, dest.error
 
 
 # --- the record of a migration ---
@@ -165,6 +181,15 @@ def test_there_is_not_always_something_to_recover(tmp_path: Path, changes: dict[
     record(tmp_path, **changes)
     with pytest.raises(InputError, match=told):
         load_migration(tmp_path).resumable()
+
+
+def test_an_image_is_found_again_from_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = record(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scenario = load(None, ["memory.image=image", "memory.geometry=tiny"])
+    Record(tmp_path, Migration.of("0" * 32, "there", 4444, scenario)).save(switched=True)
+    monkeypatch.chdir("/")
+    assert load_migration(tmp_path).resumable().memory.image == str(image)
 
 
 def test_an_image_that_has_changed_is_refused(tmp_path: Path) -> None:

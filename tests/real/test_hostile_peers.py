@@ -31,6 +31,7 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
+from tests.real import threaded
 from tests.real.peers import MEMORY_BYTES, PAGES, Peer, advise, connected, listening
 from tests.real.processes import destination, source
 
@@ -77,7 +78,7 @@ def test_a_second_source_is_refused_and_the_first_is_undisturbed() -> None:
     with destination() as dest:
         with source(dest.port, "--set", "push.hold=1500ms") as first:
             dest.wait_for_stage("run")
-            with source(dest.port) as second:
+            with threaded.source(dest.port) as second:  # it is there at once, before the first one's hold is over
                 assert second.wait() == 3
                 assert "busy" in second.error
             assert first.wait() == 0, first.error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +31,8 @@ SOURCE = NodeStatus("source", 4712, "0" * 32, "run", GIB, 0, "", sent_bytes=GIB 
 
 
 @asynccontextmanager
-async def opened(path: Path, status: NodeStatus = DESTINATION) -> AsyncIterator[StatusSocket]:
-    door = StatusSocket(path, lambda: status)
+async def opened(path: Path, *statuses: NodeStatus) -> AsyncIterator[StatusSocket]:
+    door = StatusSocket(path, lambda: statuses)
     await door.open()
     try:
         yield door
@@ -49,7 +53,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_whoever_asks_is_told_in_one_line_and_shown_out(tmp_path: Path) -> None:
     path = tmp_path / "destination.sock"
-    async with opened(path):
+    async with opened(path, DESTINATION):
         reader, writer = await asyncio.open_unix_connection(path)
         text = await reader.read()
         assert text.endswith(b"\n")
@@ -57,18 +61,18 @@ async def test_whoever_asks_is_told_in_one_line_and_shown_out(tmp_path: Path) ->
         assert json.loads(text)["checkpoint"]["age_ns"] == 3 * SECOND
         assert NodeStatus.parse(text) == DESTINATION
         writer.close()
-        assert await asyncio.to_thread(ask, path) == DESTINATION
+        assert await asyncio.to_thread(ask, path) == [DESTINATION]
     assert not path.exists()
 
 
 async def test_only_the_user_may_ask(tmp_path: Path) -> None:
-    async with opened(tmp_path / "destination.sock") as door:
+    async with opened(tmp_path / "destination.sock", DESTINATION) as door:
         assert stat.S_IMODE(door.path.stat().st_mode) == 0o600
 
 
 async def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
-    async with opened(tmp_path / ("d" * 100) / ("e" * 100) / "destination.sock") as door:
-        assert await asyncio.to_thread(ask, door.path) == DESTINATION
+    async with opened(tmp_path / ("d" * 100) / ("e" * 100) / "destination.sock", DESTINATION) as door:
+        assert await asyncio.to_thread(ask, door.path) == [DESTINATION]
 
 
 async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path) -> None:
@@ -78,46 +82,46 @@ async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path
     with pytest.raises(BrokenError, match="the node is gone; it was killed"):
         ask(path)
     async with opened(path, SOURCE):
-        assert await asyncio.to_thread(ask, path) == SOURCE
+        assert await asyncio.to_thread(ask, path) == [SOURCE]
         with pytest.raises(BrokenError, match="Address already in use"):
-            await StatusSocket(path, lambda: DESTINATION).open()
-        assert await asyncio.to_thread(ask, path) == SOURCE
+            await StatusSocket(path, lambda: [DESTINATION]).open()
+        assert await asyncio.to_thread(ask, path) == [SOURCE]
 
 
 async def test_what_is_no_socket_is_not_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "source.sock"
     path.write_text("precious")
     with pytest.raises(BrokenError, match="no status can be asked there: Address already in use"):
-        await StatusSocket(path, lambda: DESTINATION).open()
+        await StatusSocket(path, lambda: [DESTINATION]).open()
     assert path.read_text() == "precious"
 
 
 async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrokenError, match="no status can be asked there"):
-        await StatusSocket(tmp_path / "file" / "source.sock", lambda: DESTINATION).open()
+        await StatusSocket(tmp_path / "file" / "source.sock", lambda: [DESTINATION]).open()
 
 
 async def test_many_who_ask_and_do_not_read_keep_nobody_from_asking(tmp_path: Path) -> None:
-    async with opened(tmp_path / "destination.sock") as door:
+    async with opened(tmp_path / "destination.sock", DESTINATION) as door:
         idle = [await asyncio.open_unix_connection(door.path) for _ in range(3 * ASKERS_MAX)]
-        assert await asyncio.to_thread(ask, door.path) == DESTINATION
+        assert await asyncio.to_thread(ask, door.path) == [DESTINATION]
         for _, writer in idle:
             writer.close()
 
 
 async def test_the_nodes_of_a_directory_are_shown_as_a_table(short: Path) -> None:
     out = short / "out"
-    async with opened(out / "destination.sock"), opened(out / "source.sock", SOURCE) as sender:
+    async with opened(out / "destination.sock", DESTINATION), opened(out / "source.sock", SOURCE) as sender:
         shown = await run(str(out))
         assert shown.exit_code == 0
         for text in (
             "destination 4711",
             "source 4712",
             "paused",
-            "512M",
-            "4 vCPUs, 7 faults",
-            "9, 3s old",
+            "512M of 1G",
+            "4 vCPUs wait for 7 pages",
+            "checkpoint: generation 9, 3s old",
             "been silent",
         ):
             assert text in shown.output
@@ -127,12 +131,59 @@ async def test_the_nodes_of_a_directory_are_shown_as_a_table(short: Path) -> Non
         assert [NodeStatus.parse(line) for line in one.output.splitlines()] == [SOURCE]
 
 
+async def test_of_a_node_with_several_migrations_each_is_shown_by_its_name(short: Path) -> None:
+    both = [replace(DESTINATION, migration=digit * 32, stage=stage) for digit, stage in (("a", "run"), ("b", "end"))]
+    async with opened(short / "destination.sock", *both):
+        shown = (await run(str(short))).output
+        assert "aaaaaaaa" in shown
+        assert "bbbbbbbb, last error: the source has been silent" in shown
+        lines = (await run(str(short), "--json")).output.splitlines()
+        assert [NodeStatus.parse(line) for line in lines] == both
+
+
 async def test_without_a_directory_the_nodes_of_the_runtime_directory_are_asked(short: Path) -> None:
     nobody = await run()
     assert nobody.exit_code == 2
     assert "no node of yours runs without --out" in nobody.output
-    async with opened(runtime_directory() / "source-4712.sock", SOURCE):
+    async with opened(runtime_directory() / f"source-{os.getpid()}.sock", SOURCE):
         assert "source 4712" in (await run()).output
+
+
+async def test_the_table_fits_into_eighty_columns(short: Path) -> None:
+    async with opened(short / "destination.sock", replace(DESTINATION, pid=4_194_304, stage="completed")):
+        shown = await asyncio.to_thread(CliRunner().invoke, main, ["status", str(short)], env={"COLUMNS": "80"})
+    head = shown.output.splitlines()[:2]
+    for text in ("destination 4194304", "completed", "512M of 1G", "256M", "7 waiting", "recoveries"):
+        assert text in "\n".join(head)
+
+
+async def test_what_looks_like_markup_is_shown_as_it_is(short: Path) -> None:
+    async with opened(short / "destination.sock", replace(DESTINATION, stage="[/red]", last_error="[bold] [/x]")):
+        shown = await run(str(short))
+    assert shown.exit_code == 0
+    assert "[/red]" in shown.output
+    assert "[bold] [/x]" in shown.output
+
+
+async def test_nodes_without_out_that_were_killed_are_told_of_once(short: Path) -> None:
+    killed, alive = runtime_directory() / "source-999999999.sock", runtime_directory() / f"source-{os.getpid()}.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(killed))
+    async with opened(alive, SOURCE):
+        first, second = await run(), await run()
+    assert first.exit_code == 3
+    assert "source-999999999.sock: the node is gone" in first.output
+    assert second.exit_code == 0
+    assert "source 4712" in second.output
+    assert not killed.exists()
+
+
+@pytest.mark.parametrize(("name", "told"), [("source", "migemu-source --recover"), ("destination", "--checkpoint DIR")])
+def test_of_a_killed_node_it_is_told_how_to_bring_it_back(name: str, told: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / f"{name}.sock"))
+    with pytest.raises(BrokenError, match=told):
+        ask(tmp_path / f"{name}.sock")
 
 
 async def test_lost_protection_is_shown(short: Path) -> None:
@@ -151,9 +202,25 @@ async def answering(path: Path, text: bytes) -> asyncio.Server:
     return await asyncio.start_unix_server(answer, path)
 
 
+def line(**changes: object) -> bytes:
+    """A status, but for some of it."""
+    return json.dumps(json.loads(DESTINATION.line()) | changes).encode() + b"\n"
+
+
+PROTECTION = {"generation": 1, "age_ns": 1, "longest_ns": 1, "writes": 1, "bytes": 1, "lost": ""}
+
+
 @pytest.mark.parametrize(
-    "text", [b"", b"{}\n", b"[]\n", b"null\n", b"\xff\xff\n", b"x" * 200_000, b'{"checkpoint": 3}\n']
-)
+    "text",
+    [
+        b"", b"{}\n", b"[]\n", b"null\n", b"\xff\xff\n", b"x" * 200_000, b'{"checkpoint": 3}\n', line()[:-20],
+        b"[" * 200_000, line(memory_bytes="x"), line(pid=1.5), line(pid=True), line(recoveries=-1),
+        line(received_bytes=10**300), line(stage=["run"]), line(last_error="\x1b[2J"), line(more=1),
+        line(checkpoint=PROTECTION | {"age_ns": None}), line(checkpoint=PROTECTION | {"lost": "a\nb"}),
+        line(checkpoint=[]), line() + b"{}\n",
+    ],
+    ids=lambda text: repr(text[:12]),
+)  # fmt: skip
 async def test_an_answer_that_is_no_status_is_told_in_one_line(text: bytes, short: Path) -> None:
     server = await answering(short / "source.sock", text)
     shown = await run(str(short))
@@ -185,6 +252,27 @@ def test_a_runtime_directory_of_somebody_else_is_refused(short: Path) -> None:
     runtime_directory_path.symlink_to("/")
     with pytest.raises(InputError, match="not a directory of yours alone"):
         runtime_directory()
+
+
+def test_an_answer_that_never_ends_does_not_hold_whoever_asks(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migemu.report.node_status._PATIENCE_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as endless:
+        endless.bind(str(short / "source.sock"))
+        endless.listen()
+        over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = endless.accept()
+            with connection, contextlib.suppress(OSError):
+                while not over.wait(0.01):
+                    connection.send(b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with pytest.raises(BrokenError, match="does not answer"):
+            ask(short / "source.sock")
+        over.set()
+        dripping.join()
 
 
 def test_a_node_that_is_stopped_does_not_hold_whoever_asks(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """`python -m tests.swarm SEEDS`: so many worlds with faults, and what they have covered. Exit 1 if one fails.
 
-What fails first is shrunk to the smallest hazard list that still does, and a line is printed that replays it.
+Worlds are drawn; then every fault hits every message in every state by itself (`directed`). What fails is shrunk
+to the smallest hazard list that still does, and a line is printed that replays it.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import track
 
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import parse_all
+from tests.swarm.directed import BASES, base, combinations, directed
 from tests.swarm.drawing import Case, draw
 from tests.swarm.shrinking import shrink
 from tests.swarm.trial import Verdict, try_out
 
-#: A process takes so many seeds at a time.
+#: A process takes so many cases at a time.
 _CHUNK = 20
+#: More failures tell no more; each takes its time to shrink.
+_FAILURES_MAX = 5
+#: The table's.
+_COLUMNS = 130
 
 
 def try_seed(seed: int) -> Verdict:
@@ -31,52 +36,86 @@ def try_seed(seed: int) -> Verdict:
     return try_out(draw(seed))
 
 
+def try_combination(index: int) -> Verdict:
+    """The case of one of all `combinations`."""
+    return try_out(directed(*combinations()[index]))
+
+
 def told(verdict: Verdict) -> str:
     """What is wrong with a case, shrunk, and how it is run again."""
     what = verdict.complaint.partition(":")[0]
     smallest = shrink(verdict.case, lambda case: try_out(case).complaint.startswith(what))
-    return f"seed {verdict.case.seed}: {try_out(smallest).complaint}\nreplay: {smallest.replay}"
+    return f"{verdict.case.given}: {try_out(smallest).complaint}\nreplay: {smallest.replay}"
 
 
-def run(verdicts: Iterable[Verdict], console: Console, *, table: bool) -> int:
-    """Judge them; the exit code."""
-    coverage, endings = Coverage(), Counter[str]()
-    struck = recoveries = 0
-    for verdict in verdicts:
-        if verdict.complaint:
-            console.print(told(verdict), markup=False, highlight=False, soft_wrap=True)
-            return 1
-        coverage.add(verdict.coverage)
-        endings[verdict.ending] += 1
-        struck, recoveries = struck + verdict.struck, recoveries + verdict.recoveries
-    if table:
-        console.print(coverage.table())
-    ended = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
-    console.print(
-        f"{endings.total()} worlds held: {ended}; {struck} hazards struck, {recoveries} recoveries; {coverage}"
-    )
-    return 0
+class Tally:
+    """What has been tried, and how it went."""
+
+    def __init__(self, console: Console) -> None:
+        self.coverage = Coverage()
+        self.failures = 0
+        self._console = console
+        self._endings = Counter[str]()
+        self._struck = self._recoveries = self._replaced = 0
+
+    def add(self, verdicts: Iterable[Verdict]) -> None:
+        """Count them; print those that fail. Stops at the last failure that is of interest."""
+        for verdict in verdicts:
+            self.coverage.add(verdict.coverage)
+            self._struck += verdict.struck
+            self._recoveries += verdict.recoveries
+            self._replaced += verdict.replaced
+            if verdict.ending is not None:
+                self._endings[verdict.ending.value] += 1
+                continue
+            self.failures += 1
+            self._console.print(told(verdict), markup=False, highlight=False, soft_wrap=True)
+            if self.failures == _FAILURES_MAX:
+                return
+
+    def __str__(self) -> str:
+        ended = ", ".join(f"{count} {ending}" for ending, count in self._endings.most_common())
+        return (
+            f"{self._endings.total()} worlds held ({ended}), {self.failures} did not; {self._struck} hazards struck, "
+            f"{self._recoveries} recoveries, and {self._replaced} of the preempt channel alone"
+        )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See above."""
     parser = argparse.ArgumentParser(prog="python -m tests.swarm", description=__doc__)
     parser.add_argument("seeds", type=int, nargs="?", default=300, help="how many seeds, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="this one alone")
-    parser.add_argument("--hazards", help="instead of those that the seed draws")
+    parser.add_argument("--base", choices=BASES, help="one of the worlds that directed faults hit, alone")
+    parser.add_argument("--hazards", help="instead of those of the --seed or --base")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    given = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    if given.seed is not None:
-        case: Case = draw(given.seed)
+    given = parser.parse_args(arguments)
+    console = Console()
+    console.width = max(_COLUMNS, console.width)
+    tally = Tally(console)
+    if given.seed is not None or given.base is not None:
+        case: Case = draw(given.seed) if given.seed is not None else base(given.base)
         if given.hazards is not None:
-            case = replace(case, hazards=parse_all(given.hazards))
-        return run([try_out(case)], console, table=False)
+            case = case.with_hazards(*parse_all(given.hazards))
+        tally.add([try_out(case)])
+        console.print(tally, highlight=False, soft_wrap=True)
+        return min(1, tally.failures)
     seeds = range(given.first, given.first + given.seeds)
-    with ProcessPoolExecutor(given.jobs) as pool:
-        verdicts: Iterator[Verdict] = pool.map(try_seed, seeds, chunksize=_CHUNK)
-        return run(track(verdicts, "trying", len(seeds), console=console, transient=True), console, table=True)
+    pool = ProcessPoolExecutor(given.jobs)
+    try:
+        drawn = pool.map(try_seed, seeds, chunksize=_CHUNK)
+        tally.add(track(drawn, "drawn worlds", len(seeds), console=console, transient=True))
+        alone = str(tally.coverage).partition(" ")[0]
+        if tally.failures < _FAILURES_MAX:
+            each = range(len(combinations()))
+            aimed = pool.map(try_combination, each, chunksize=_CHUNK)
+            tally.add(track(aimed, "directed faults", len(each), console=console, transient=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    console.print(tally.coverage.table())
+    console.print(f"{tally}; {alone} combinations reached by drawn worlds alone", highlight=False, soft_wrap=True)
+    return min(1, tally.failures)
 
 
 if __name__ == "__main__":

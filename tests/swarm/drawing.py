@@ -47,7 +47,7 @@ _AFTER: Final[tuple[tuple[Way, type[Message], int], ...]] = (
     (THERE, Page, 12), (THERE, Page, 40), (THERE, Zero, 6), (THERE, End, 3), (THERE, Digests, 6), (THERE, Recover, 3),
     (THERE, Resume, 3), (THERE, Agreed, 2), (THERE, Alive, 2), (THERE, Hello, 3), (BACK, Running, 1),
     (BACK, Request, 9), (BACK, Complete, 2), (BACK, ReceivedBitmap, 6), (BACK, Resumed, 3), (BACK, Alive, 2),
-    (PREEMPT, Hello, 2), (PREEMPT, Page, 8), (PREEMPT, Zero, 4),
+    (PREEMPT, Hello, 2), (PREEMPT, Page, 8), (PREEMPT, Page, 2), (PREEMPT, Zero, 4), (THERE, Listen, 2),
 )  # fmt: skip
 _BEFORE: Final[tuple[tuple[Way, type[Message], int], ...]] = (
     (THERE, Hello, 1), (THERE, Advise, 1), (THERE, Listen, 1), (THERE, DeviceState, 1), (THERE, Run, 1),
@@ -58,8 +58,8 @@ _STAGES: Final = (
     ("destination", "end"), ("destination", "paused"), ("destination", "recover"), ("destination", "completed"),
 )  # fmt: skip
 _WEIGHTS: Final = {
-    Fault.CUT: 6, Fault.TRUNCATE: 2, Fault.DUPLICATE: 2, Fault.CORRUPT: 3, Fault.DELAY: 2, Fault.SLOW: 1,
-    Fault.HOLD: 2, Fault.HALF_OPEN: 2, Fault.CRASH_SOURCE: 3, Fault.CRASH_DESTINATION: 0.2, Fault.FAIL_RECOVERY: 1,
+    Fault.CUT: 6, Fault.TRUNCATE: 2, Fault.DUPLICATE: 2, Fault.CORRUPT: 5, Fault.DELAY: 2, Fault.SLOW: 1,
+    Fault.HOLD: 2, Fault.HALF_OPEN: 2, Fault.CRASH_SOURCE: 3, Fault.CRASH_DESTINATION: 0.5, Fault.FAIL_RECOVERY: 1,
 }  # fmt: skip
 #: Of a whole small frame; most headers are shorter than 30 bytes, most payloads one or a few pages.
 _BYTES: Final = (0, 1, 5, 6, 7, 8, 9, 12, 16, 20, 30, 60, 200, 4000, 4200, 9000, 20_000, 70_000)
@@ -69,21 +69,25 @@ _BUDGET: Final = {False: "budget", True: "budget:stall=500ms"}
 
 @dataclass(frozen=True)
 class Case:
-    """A seed, its scenario, its hazards; all faults are healed after `heal_ns`."""
+    """A scenario and its hazards; all faults are healed after `heal_ns`. `given` is what replaying it takes."""
 
-    seed: int
+    given: str
     scenario: Scenario
     hazards: tuple[Hazard, ...]
     heal_ns: int
 
     def without(self, index: int) -> Case:
         """The same case with one hazard less."""
-        return replace(self, hazards=self.hazards[:index] + self.hazards[index + 1 :])
+        return self.with_hazards(*self.hazards[:index], *self.hazards[index + 1 :])
+
+    def with_hazards(self, *hazards: Hazard) -> Case:
+        """The same case with these hazards instead."""
+        return replace(self, hazards=hazards)
 
     @property
     def replay(self) -> str:
         """The line that runs it again."""
-        return f'python -m tests.swarm --seed {self.seed} --hazards "{in_one_line(self.hazards)}"'
+        return f'python -m tests.swarm {self.given} --hazards "{in_one_line(self.hazards)}"'
 
 
 def draw(seed: int) -> Case:
@@ -93,16 +97,17 @@ def draw(seed: int) -> Case:
     hazards: list[Hazard] = []
     for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6))):
         hazards += _hazard(rng, scenario)
-    return Case(seed, scenario, tuple(hazards), rng.choice((50, 500, 3000)) * MS)
+    return Case(f"--seed {seed}", scenario, tuple(hazards), rng.choice((50, 500, 3000)) * MS)
 
 
 def _settings(seed: int, rng: Random) -> dict[str, Any]:
-    big = rng.random() < 0.02
+    big = rng.random() < 0.04
     delay_us = rng.choice((5, 50, 200, 1000))
     settings: dict[str, Any] = {
         "scenario.seed": seed,
         "memory.geometry": "x86_64" if big else "tiny",
         "memory.size": "1G" if big else rng.choice(("64K", "128K", "256K", "512K")),
+        "memory.hgm": rng.choices(("on", "off"), (9, 1))[0],
         "memory.zero_share": rng.choice((0, 0.25, 0.25, 0.6)),
         "push.order": rng.choice(("fault_follow", "fill_pmd", "random", "sequential", "bubbling")),
         "push.piece": rng.choice(("4K", "4K", "2M")),
@@ -114,6 +119,7 @@ def _settings(seed: int, rng: Random) -> dict[str, Any]:
         "pull.sender": rng.choice(("request", "request", "push")),
         "pull.resend": rng.choice(("on", "off", "off")),
         "collapse.policy": rng.choice(("eager", "never", "at_end", "direct", "batched:spans=2", _BUDGET[big])),
+        "costs.place": rng.choice(("run", "copy")),
         "costs.lock": rng.choice(("mmap_lock", "vma_lock")),
         "guest.vcpus": rng.choice((0, 1, 2, 4)),
         "guest.workload": rng.choice(("uniform", "zipf", "sequential", "pointer_chase")),
@@ -128,7 +134,10 @@ def _settings(seed: int, rng: Random) -> dict[str, Any]:
         "link.reorder": rng.choice(("on", "off")),
         "link.segment": rng.choice(("4K", "64K")) if not big else "64K",
         "link.scheduling": rng.choice(("fair", "fifo", "strict")),
+        "link.queue": rng.choice(("0", "64K")),
         "return_link.delay": f"{rng.choice((5, 200))}us",
+        "return_link.jitter": rng.choice(("0", "5us")),
+        "return_link.reorder": rng.choice(("on", "off")),
         "net.idle_timeout": rng.choice(("100ms", "400ms")),
         "net.hello_timeout": "500ms",
         "net.connect_timeout": "1s",
@@ -139,8 +148,12 @@ def _settings(seed: int, rng: Random) -> dict[str, Any]:
         "recovery.errors_max": 20,
         "integrity.digests": rng.choice(("on", "off")),
     }
-    if settings["collapse.policy"] == "never":  # threads have no lock here that a collapse would hold the end up with
-        settings["costs.threads"] = "three"
+    if settings["collapse.policy"] == "never" and settings["memory.hgm"] == "on":
+        settings["costs.threads"] = "three"  # else one that is behind may map what another has brought only later
+    if rng.random() < 0.1:  # a way, or both, is down for a while
+        down_ms = rng.choice((2, 10, 30))
+        settings |= {"link.outages": f"{down_ms}ms-{down_ms + rng.choice((20, 150, 1000))}ms"}
+        settings |= {"return_link.outages": settings["link.outages"]} if rng.random() < 0.5 else {}
     if rng.random() < 0.2 and not big:
         settings |= {"link.congestion": "cubic", "link.loss": rng.choice((0, 0.01)), "link.rto_min": "5ms"}
     return settings
@@ -150,9 +163,11 @@ def _hazard(rng: Random, scenario: Scenario) -> list[Hazard]:
     """One hazard, or one with what brings it about."""
     fault = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     if fault is Fault.FAIL_RECOVERY:
-        return [Hazard(Fault.CUT, THERE, OnMessage(Page, rng.randint(1, 9))), Hazard(fault, amount=rng.randint(1, 3))]
+        return [_a_loss(rng, False), Hazard(fault, amount=rng.randint(1, 3))]
     messages = _AFTER if rng.random() < 0.85 else _BEFORE
     way, kind, nth_max = rng.choice(messages)
+    if fault is Fault.CORRUPT and rng.random() < 0.5:  # what digests are for
+        way, kind, nth_max = THERE, rng.choice((Page, Page, Zero)), 6
     if way.channel is ChannelRole.PREEMPT and not scenario.pull.preempt:
         way = THERE
     when: OnMessage | AtTime | OnStage = OnMessage(kind, rng.randint(1, nth_max))
@@ -174,6 +189,18 @@ def _hazard(rng: Random, scenario: Scenario) -> list[Hazard]:
     hazards = [Hazard(fault, way, when, amount)]
     if fault is Fault.HOLD and rng.random() < 0.7:
         hazards.append(Hazard(Fault.RELEASE, way, AtTime(rng.choice((5, 20, 100, 600)) * MS)))
-    if kind in (Recover, ReceivedBitmap, Resume, Resumed) and rng.random() < 0.8:
-        hazards.insert(0, Hazard(Fault.CUT, THERE, OnMessage(Page, rng.randint(1, 9))))
+    if kind in (Recover, ReceivedBitmap, Resume, Resumed, Listen) and rng.random() < 0.8:
+        hazards.insert(0, _a_loss(rng, scenario.pull.preempt))
     return hazards
+
+
+def _a_loss(rng: Random, preempt: bool) -> Hazard:
+    """What makes a recovery necessary. The preempt channel is lost while there is most on it."""
+    drawn = rng.random()
+    if preempt and drawn < 0.3:
+        return Hazard(Fault.CUT, PREEMPT, OnMessage(None, rng.randint(1, 6)), rng.choice(_BYTES))
+    if preempt and drawn < 0.4:
+        return Hazard(Fault.CUT, PREEMPT, OnStage("destination", rng.choice(("end", "completed")), 1))
+    if drawn < 0.5:
+        return Hazard(Fault.CUT, THERE, OnMessage(Run, 1))
+    return Hazard(Fault.CUT, THERE, OnMessage(Page, rng.randint(1, 9)))

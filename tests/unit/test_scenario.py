@@ -155,6 +155,7 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "checkpoint.log": ("1G", GIB),
     "limits.memory_max": ("4G", 4 * GIB),
     "limits.device_state_max": (0, 0),
+    "limits.migrations_max": ("2", 2),
     "limits.connections_max": ("2", 2),
     "limits.queue_frames_max": (1000, 1000),
     "limits.written_words_max": (1, 1),

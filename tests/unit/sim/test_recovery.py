@@ -252,6 +252,30 @@ def test_a_corrupt_piece_is_refused_and_asked_for_again() -> None:
     assert dropped == [1, 1]
 
 
+#: The first page of a 2M piece is damaged; it is zero, as the piece is not, and comes again alone, without bytes.
+ZERO_AGAIN = {
+    "memory.geometry": "x86_64", "memory.size": "1G", "memory.zero_share": 0.5, "guest.vcpus": 0, "push.piece": "2M",
+    "push.order": "sequential", "push.run": "2M", "link.rate": "100Gbit", "collapse.policy": "never",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hazards",
+    [
+        ("corrupt main->destination Page 2 byte 5000",),
+        ("corrupt main->destination Page 2 byte 5000", "cut main->destination Page 3 byte 0"),
+    ],
+    ids=["refused", "refused, and then a recovery"],
+)
+def test_a_corrupt_page_that_comes_again_without_bytes_is_zero(hazards: tuple[str, ...]) -> None:
+    outcome, events, _ = play(scenario(ZERO_AGAIN, integrity__digests="on"), *hazards)
+    assert outcome.corrupt == 1
+    (dropped,) = [event.first for event in events if event.event is Happening.DROPPED]
+    again = [event for event in events if event.event is Happening.RECEIVED and event.first == dropped]
+    assert [event.detail for event in again] == ["zero"], "or this shows nothing"
+    assert outcome.verified
+
+
 def test_without_digests_it_is_found_at_the_end() -> None:
     with pytest.raises(MigemuError, match="the first bad piece is base page"):
         play(scenario(LIVELY), "corrupt main->destination Page 3 byte 9000")
@@ -272,6 +296,24 @@ def test_digests_that_come_corrupt_are_a_lost_connection() -> None:
     )  # fmt: skip
     whole(outcome, events)
     assert (outcome.recovery.count, outcome.recovery.errors) == (1, 1)
+
+
+def test_a_verdict_on_other_bytes_is_a_lost_connection() -> None:
+    """The digest in it came corrupt, or is a lie: the source has its own."""
+    outcome, events, _ = play(scenario(LIVELY), "corrupt main->source Complete 1 byte 30")
+    whole(outcome, events)
+    assert outcome.certificate is not None
+    assert outcome.certificate.countersigned
+    assert outcome.recovery.count == 1
+
+
+def test_a_verdict_that_contradicts_itself_is_heard_again() -> None:
+    """One bit, and "verified" is "not verified", for no reason."""
+    outcome, events, _ = play(scenario(LIVELY), "corrupt main->source Complete 1 byte 8")
+    whole(outcome, events)
+    assert outcome.recovery.count == 1
+    assert outcome.certificate is not None
+    assert outcome.certificate.countersigned
 
 
 def test_a_last_word_with_other_figures_signs_nothing() -> None:

@@ -14,7 +14,7 @@ What must hold of everything that is read back, whatever it was that died and wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -64,8 +64,9 @@ class Mark:
 class Played:
     """A destination's memory and its lives. Actions are `land`, `write`, `checkpoint`, each with a page."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, make_disk: Callable[[Path], CrashingDisk] = CrashingDisk) -> None:
         self.image = image()
+        self._make_disk = make_disk
         self.history: list[Write] = []
         self.planned: dict[int, Planned] = {1: Planned(0, frozenset())}
         self._moments: list[tuple[Moment, Mark]] = []
@@ -91,7 +92,7 @@ class Played:
         self.disk.note("revived")
 
     def _watched(self, directory: Path) -> CrashingDisk:
-        disk = CrashingDisk(directory)
+        disk = self._make_disk(directory)
         disk.noted = lambda moment: self._moments.append(
             (moment, Mark(self._acknowledged, len(self.history), self._generation))
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from tempfile import mkdtemp
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +22,10 @@ STORY = (
 )  # fmt: skip
 
 
-def test_every_moment_of_a_life_can_be_the_last(tmp_path: Path) -> None:
-    played = Played(tmp_path / "live")
+def test_every_moment_of_a_life_can_be_the_last(quick_path: Path) -> None:
+    played = Played(quick_path / "live")
     played.play(STORY)
-    judge = Judge(played, tmp_path)
+    judge = Judge(played, quick_path)
     for moment, mark in played.moments():
         judge.judge(moment.killed(), mark, is_killed=True)
         for way, world in moment.powerless():
@@ -37,14 +37,14 @@ def test_every_moment_of_a_life_can_be_the_last(tmp_path: Path) -> None:
     assert judge.worlds > 400
 
 
-def test_what_happens_while_a_checkpoint_is_made_is_in_it_or_after_it(tmp_path: Path) -> None:
+def test_what_happens_while_a_checkpoint_is_made_is_in_it_or_after_it(quick_path: Path) -> None:
     """At each step of the last checkpoint's thread the guest writes, and a page comes and is written to."""
     story = STORY[:14]
-    counted = Played(tmp_path / "counted")
+    counted = Played(quick_path / "counted")
     counted.play((*story, ("checkpoint", 0)))
     counted.end()
     for at in range(counted.steps_when_planned, counted.disk.steps):
-        played = Played(tmp_path / f"live {at}")
+        played = Played(quick_path / f"live {at}")
 
         def meanwhile(step: int, at: int = at, played: Played = played) -> None:
             if step == at:
@@ -56,7 +56,7 @@ def test_what_happens_while_a_checkpoint_is_made_is_in_it_or_after_it(tmp_path: 
         played.disk.between = meanwhile
         played.play((*story, ("checkpoint", 0)))
         begun = next(number for number, (moment, _) in enumerate(played.moments()) if moment.what == "half of page 9")
-        judge = Judge(played, tmp_path / f"worlds {at}")
+        judge = Judge(played, quick_path / f"worlds {at}")
         for moment, mark in played.moments()[begun - 2 :]:
             judge.judge(moment.killed(), mark, is_killed=True)
             for _, world in moment.powerless():
@@ -64,19 +64,19 @@ def test_what_happens_while_a_checkpoint_is_made_is_in_it_or_after_it(tmp_path: 
         played.end()
 
 
-def test_coming_back_can_be_interrupted_at_every_step_and_begun_again(tmp_path: Path) -> None:
-    played = Played(tmp_path / "live")
+def test_coming_back_can_be_interrupted_at_every_step_and_begun_again(quick_path: Path) -> None:
+    played = Played(quick_path / "live")
     played.play(STORY)
     moment, mark = played.moments()[-1]
     for number, (world, is_killed) in enumerate(((moment.killed(), True), *_the_worst(moment))):
-        directory = put(world, tmp_path / str(number))
+        directory = put(world, quick_path / str(number))
         disk = CrashingDisk(directory)
         disk.adopt()
         kept = resume(disk, directory, LOG_BYTES_MAX)
         assert kept is not None
         kept.checkpoint.close()
         disk.note("resumed")
-        judge = Judge(played, tmp_path / f"worlds of {number}")
+        judge = Judge(played, quick_path / f"worlds of {number}")
         for again in disk.moments:
             judge.judge(again.killed(), mark, is_killed=is_killed)
             for _, world in again.powerless():
@@ -102,10 +102,10 @@ actions = st.lists(
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=actions, then=actions, seed=st.integers(0, 2**32))
 def test_any_life_comes_back_from_any_mixture_of_old_and_new_and_lives_on(
-    first: list[tuple[str, int]], then: list[tuple[str, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
+    first: list[tuple[str, int]], then: list[tuple[str, int]], seed: int, quick_path: Path
 ) -> None:
     """Each page of a file of another age, logs cut anywhere; after a kill the guest goes on, and dies again."""
-    random, base = Random(seed), tmp_path_factory.mktemp("life")
+    random, base = Random(seed), Path(mkdtemp(dir=quick_path))
     played = Played(base / "live")
     played.play(first)
     judge = Judge(played, base / "first")

@@ -17,7 +17,7 @@ from migemu.store.kept import KeptMemory
 from migemu.store.restore import resume
 from migemu.units import SECOND
 from tests.unit.store.crashes import UnsyncedDisk
-from tests.unit.store.played import IDENTITY, LOG_BYTES_MAX
+from tests.unit.store.played import IDENTITY, LOG_BYTES_MAX, PAGES
 
 
 class Ended(Exception):
@@ -172,3 +172,34 @@ async def test_a_guest_that_has_begun_to_run_is_known_to_have(disk: BreakableDis
         assert kept is not None
         assert kept.ran == runs
         kept.checkpoint.close()
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_verdict_is_kept_with_all_that_it_is_about(missing: int, disk: BreakableDisk, tmp_path: Path) -> None:
+    keeper, memory = keeper_of(disk, tmp_path, [])
+    for page in range(PAGES - missing):
+        land(memory, page)
+    await keeper.verified("5e" * 16)
+    assert len(disk.generations) == 1
+    await until(keeper, disk, 3.05)
+    assert len(disk.generations) == 1, "nothing changes any more"
+    await keeper.stop(discard=False)
+    kept = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
+    assert kept is not None
+    assert kept.digest == ("" if missing else "5e" * 16)
+    kept.checkpoint.discard()
+    kept.checkpoint.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_verdict_that_the_disk_does_not_take_costs_the_protection(disk: BreakableDisk, tmp_path: Path) -> None:
+    told: list[str] = []
+    keeper, memory = keeper_of(disk, tmp_path, told)
+    land(memory, 0)
+    disk.is_broken = True
+    await keeper.verified("5e" * 16)
+    await until(keeper, disk, 0.25)
+    assert len(told) == 1
+    assert keeper.lost == "Input/output error"
+    assert not (tmp_path / "verified").exists()
+    await keeper.stop(discard=False)

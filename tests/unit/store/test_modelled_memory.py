@@ -63,6 +63,13 @@ class Both:
             assert isinstance(found[0], int)
             ledger.accessed(vcpu, page, found[0], stamp)
 
+    def clear(self, first: PageIndex, count: int) -> None:
+        """Of pages that nothing maps, or a guest would see it."""
+        for page in range(first, min(first + count, PAGES)):
+            if not self.mapped(page):
+                self.real.clear(page, 1)
+                self.modelled.clear(page, 1)
+
     def mapped(self, page: PageIndex) -> bool:
         return self.real._space.is_mapped(self.real._start + page * PAGE)
 
@@ -94,9 +101,25 @@ async def test_a_late_piece_over_a_guest_write_is_a_lost_write() -> None:
     assert first.startswith("a guest write was lost: base page 9")
 
 
+async def test_what_is_cleared_is_zero_whatever_has_landed_there() -> None:
+    both = Both()
+    both.land(0, PAGES, 3)
+    both.land(0, PAGES, 0)
+    both.land(6, 5, 7)
+    both.real.clear(6, 5)
+    both.modelled.clear(6, 5)
+    zeros = page_digests(memoryview(bytes(5 * PAGE)), PAGE)
+    assert both.real.digests(6, 5, ())[0] == zeros
+    bare = ModelledMemory(TINY, PAGES * PAGE, SOURCE.content)
+    assert both.modelled.digests(6, 5, ()) == bare.digests(6, 5, ())
+    first, second = await both.verdicts()
+    assert first == second != "None"
+
+
 steps = st.one_of(
     st.tuples(st.just("land"), st.integers(0, PAGES - 1), st.integers(1, 9), st.sampled_from([0, 0, 0, 1, 5])),
     st.tuples(st.just("map"), st.integers(0, PAGES - 1), st.integers(1, 9)),
+    st.tuples(st.just("clear"), st.integers(0, PAGES - 1), st.integers(1, 9)),
     st.tuples(st.just("access"), st.integers(0, 3), st.integers(0, PAGES - 1), st.none() | st.integers(0, 2**64 - 1)),
 )
 
@@ -115,6 +138,8 @@ async def test_any_history_is_judged_alike_with_and_without_bytes(history: list[
             both.land(first, count, (first + shift) % PAGES)
         elif what == "map":
             both.map(*arguments)
+        elif what == "clear":
+            both.clear(*arguments)
         else:
             both.access(*arguments)
     first, second = await both.verdicts()

@@ -14,8 +14,10 @@ from migemu.wire.codec import (
     FrameDecoder,
     Limits,
     encode,
+    encode_head,
     preamble,
 )
+from migemu.wire.header import PREFIX
 from migemu.wire.messages import (
     Message,
     Page,
@@ -58,6 +60,11 @@ def raw(values: Any, payload_bytes: int = 0) -> bytes:
     """A frame with any header at all."""
     header = values if isinstance(values, bytes) else msgpack.packb(values)
     return payload_bytes.to_bytes(4, "big") + len(header).to_bytes(2, "big") + header
+
+
+def with_extra(message: Message, extra: dict[Any, Any], payload_bytes: int = 0) -> bytes:
+    """The head of a frame, with a map of fields behind those that it has."""
+    return raw([*msgpack.unpackb(encode_head(message, 0)[PREFIX.size :]), extra], payload_bytes)
 
 
 def refused(data: bytes, limits: Limits | None = None) -> str:

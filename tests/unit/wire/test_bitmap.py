@@ -65,6 +65,24 @@ def test_a_hugetlb_page_received_in_rows_costs_little() -> None:
     assert len(payload) < 500
 
 
+@pytest.mark.parametrize(
+    ("part", "payload"),
+    [
+        (ReceivedBitmap(0, 16, True), b""), (ReceivedBitmap(0, 32, True), b""),
+        (ReceivedBitmap(0, 16, False), zlib.compress(b"\x01\x80")),
+    ],
+)  # fmt: skip
+def test_what_was_never_sent_cannot_have_arrived(part: ReceivedBitmap, payload: bytes) -> None:
+    sent = PageBitmap(TINY, 32)
+    sent.add(0, 15)
+    reader = BitmapReader(TINY, 32, sent)
+    with pytest.raises(PeerError, match="of which some were never sent"):
+        reader.take(part, payload)
+    taken = BitmapReader(TINY, 32, sent)
+    taken.take(ReceivedBitmap(0, 16, False), zlib.compress(b"\xff\x7f"))
+    assert taken.received.set_pages == 15
+
+
 BITS = zlib.compress(b"\xff\x00")
 LIES: list[tuple[str, list[tuple[ReceivedBitmap, bytes]], str]] = [
     ("not from the start", [(ReceivedBitmap(16, 16, True), b"")], "from 16 on came where 0 was due"),

@@ -36,7 +36,7 @@ from migemu.wire.messages import (
     Zero,
 )  # fmt: skip
 from tests.samples import PAGE, PAGES, SAMPLES, tiny_limits
-from tests.unit.wire.stream import Receiver, raw, refused
+from tests.unit.wire.stream import Receiver, raw, refused, wire, with_extra
 
 MIB64 = 64 << 20
 
@@ -47,7 +47,8 @@ MIB64 = 64 << 20
     "header",
     [
         b"", b"\xc1", b"\x92", b"\xa1\xff", b"\xdd\xff\xff\xff\xff", b"\xc7\xff\x05", b"\x91" * 2000,
-        b"\x81\x90\x01", msgpack.packb([14]) + b"\x00",
+        b"\x81\x90\x01", msgpack.packb([14]) + b"\x00", msgpack.packb([14, {"a": list(range(65))}]),
+        msgpack.packb([14, {str(each): 0 for each in range(65)}]),
     ],
     ids=lambda header: header[:4].hex() or "empty",
 )  # fmt: skip
@@ -63,7 +64,7 @@ def test_a_header_without_the_tag_of_a_known_message(values: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", TAGS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("extra", [-1, 1, 70])
+@pytest.mark.parametrize("extra", [-1, 1, 40])
 def test_a_field_too_few_or_too_many(kind: type[Message], extra: int) -> None:
     fields = len(kind._fields)
     if fields + extra < 0:
@@ -119,11 +120,18 @@ def test_a_field_of_the_wrong_type_or_range_is_named(kind: type[Message], name: 
     assert str(error.value).startswith(f"{kind.__name__}.{name} ")
 
 
+def test_lengths_within_lengths_set_no_memory_aside() -> None:
+    """Each of these arrays announces 16384 elements, the next one being the first of them."""
+    header = b"\xdc\x40\x00" * 1000
+    tracemalloc.start()
+    try:
+        assert "is not msgpack" in refused(raw(header))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
 # --- fields that this version does not know ---
-
-
-def with_extra(message: Message, extra: dict[Any, Any]) -> bytes:
-    return raw([*msgpack.unpackb(encode_head(message, 0)[6:]), extra])
 
 
 @pytest.mark.parametrize("message", [m for m, payload in SAMPLES if not payload], ids=lambda m: type(m).__name__)
@@ -194,6 +202,21 @@ def test_pieces_that_are_empty_or_not_aligned_or_outside(
     answer = refused(raw(head, len(payload)) + payload)
     problem = f"{kind.__name__} of {count} x {TINY.size(level)} bytes at page {first} is empty, not aligned, or outside"
     assert problem in answer
+
+
+@pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        (Request(0, 17, Level.PTE), 16), (Request(0, 5, Level.PMD), 16), (Zero(0, 17, Level.PTE, False), 16),
+        (Zero(0, 5, Level.PMD, False), 16), (Request(0, 5, Level.PTE, True), 4), (Request(0, 2, Level.PMD, True), 4),
+    ],
+)  # fmt: skip
+def test_pieces_that_are_more_than_a_frame_or_a_hugetlb_page_could_hold(message: Request | Zero, most: int) -> None:
+    pages = message.count * TINY.pages(message.level)
+    answer = refused(raw(encode_head(message, 0)[6:]), tiny_limits(4 * PAGE))
+    assert answer == f"{type(message).__name__} at page 0 is of {pages} base pages at once; {most} are the most"
+    fits = message._replace(count=message.count - 1)
+    assert [frame.message for frame in Receiver(tiny_limits(4 * PAGE)).feed(preamble(), wire(fits))] == [fits]
 
 
 @pytest.mark.parametrize("kind", [Request, Page, Zero], ids=lambda kind: kind.__name__)

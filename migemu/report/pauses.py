@@ -1,0 +1,36 @@
+"""What a person is told of pauses: that one has begun, why, and what to do about it; and that it is over.
+
+Rules
+    1. A pause is told once, when it is seen. One too short to be seen is told when it is over.
+    2. Whoever only looks now and then misses nothing that matters: recoveries are counted by the node.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_STAGES: Final = ("paused", "recover")
+
+
+class Pauses:
+    """Of one migration, at one node."""
+
+    def __init__(self, advice: str) -> None:
+        """`advice` says who waits for whom, and what can be done."""
+        self._advice = advice
+        self._recoveries = 0
+        self._is_told = False
+
+    def see(self, stage: str, recoveries: int, last_error: str) -> str:
+        """The line that is due now that the node stands so; empty if none is."""
+        if recoveries > self._recoveries:
+            line = "goes on" if self._is_told else f"goes on, after a short pause: {last_error}"
+            self._recoveries, self._is_told = recoveries, False
+            return line
+        if stage in _STAGES and not self._is_told:
+            self._is_told = True
+            return f"paused: {last_error}{'' if last_error.endswith('?') else '.'} {self._advice}"
+        return ""
+
+    def __repr__(self) -> str:
+        return f"<Pauses after {self._recoveries} recoveries{', in one' if self._is_told else ''}>"

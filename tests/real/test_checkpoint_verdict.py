@@ -1,0 +1,105 @@
+"""A destination that is gone after its verdict: that stands, whether its source has heard of it or not.
+
+The directory is copied at the moment at which the verdict is durable and nobody has been told; another destination
+goes on with the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dest_node.checkpoint import KeptMigration, opened
+from dest_node.service import Destination
+from migemu.link.clock import MonotonicClock
+from migemu.link.tcp import TcpNetwork
+from migemu.outcome import Outcome
+from migemu.scenario import Scenario, load
+from migemu.store.image import ImageMemory, pattern
+from migemu.store.keeper import Keeper
+from source_node.service import Source
+
+SETTINGS = ("memory.geometry=tiny", "memory.size=2M", "guest.write_share=0.5", "recovery.backoff_min=5ms")
+MIGRATION = "0" * 32
+
+
+def memory_of(scenario: Scenario) -> ImageMemory:
+    return pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
+
+
+def source_of(scenario: Scenario) -> Source:
+    clock = MonotonicClock()
+    return Source(scenario, TcpNetwork(scenario.net, clock), clock, memory_of(scenario), MIGRATION)
+
+
+def destination_of(scenario: Scenario, kept: KeptMigration) -> Destination:
+    clock = MonotonicClock()
+    destination = Destination(
+        scenario, TcpNetwork(scenario.net, clock), clock, lambda *_: kept.provide(destination.incoming),
+        read_text=str, notice=lambda _: None, keeping=kept.keeper, left=kept.left,
+    )  # fmt: skip
+    return destination
+
+
+@pytest.fixture
+async def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a destination has left that ended between its verdict and the source's hearing of it."""
+    verified, copy = Keeper.verified, tmp_path / "left"
+
+    async def and_gone(self: Keeper, digest: str) -> None:
+        await verified(self, digest)
+        shutil.copytree(tmp_path / "kept", copy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "verified", and_gone)
+        scenario = load(None, SETTINGS)
+        async with opened(tmp_path / "kept", scenario, MonotonicClock(), lambda _: None) as kept:
+            destination = destination_of(scenario, kept)
+            listener = await destination.listen("127.0.0.1", 0)
+            outcome, _ = await asyncio.gather(
+                destination.serve(), source_of(scenario).run("127.0.0.1", listener.port)
+            )  # fmt: skip
+            assert outcome.verified
+    return copy
+
+
+async def comes_back(left: Path, *settings: str, source: bool) -> tuple[Outcome, Any]:
+    """Another destination goes on there; its outcome, and that of the source if that comes back too."""
+    scenario = load(None, [*SETTINGS, *settings])
+    async with asyncio.timeout(30), opened(left, scenario, MonotonicClock(), lambda _: None) as kept:
+        assert kept.left is not None
+        assert kept.left.verdict is not None
+        destination = destination_of(scenario, kept)
+        listener = await destination.listen("127.0.0.1", 0)
+        sends = source_of(scenario).recover("127.0.0.1", listener.port, 1) if source else asyncio.sleep(0)
+        outcome, sent = await asyncio.gather(destination.serve(), sends)
+        kept.is_over = True
+    assert list(left.iterdir()) == []
+    return outcome, sent
+
+
+async def test_a_source_that_has_not_heard_the_verdict_is_told_it_and_signs(left: Path) -> None:
+    outcome, sent = await comes_back(left, source=True)
+    assert outcome.certificate is not None
+    assert outcome.certificate.countersigned
+    assert outcome.certificate.digest == sent.digest
+    assert sent.verified
+
+
+async def test_a_source_that_has_heard_it_does_not_come_and_the_verdict_stands(left: Path) -> None:
+    outcome, _ = await comes_back(left, "recovery.timeout=100ms", source=False)
+    assert outcome.verified
+    assert outcome.certificate is not None
+    assert not outcome.certificate.countersigned
+
+
+@pytest.mark.parametrize("text", ["", "0" * 31, "z" * 32, "0" * 33])
+async def test_half_a_verdict_is_none(left: Path, text: str) -> None:
+    (left / "verified").write_text(text)
+    async with opened(left, load(None, SETTINGS), MonotonicClock(), lambda _: None) as kept:
+        assert kept.left is not None
+        assert kept.left.verdict is None

@@ -1,0 +1,52 @@
+"""Worlds drawn from seeds, with faults: all that is said of them in `trial` holds."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from migemu.sim.coverage import Coverage
+from tests.swarm.__main__ import told, try_seed
+from tests.swarm.drawing import draw
+from tests.swarm.trial import Ending, Verdict, try_out
+
+SEEDS = 300
+#: Of one test.
+CHUNK = 30
+_tried = cache(try_seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_a_world_with_faults_holds_what_was_promised(first: int) -> None:
+    failed = [verdict for verdict in map(_tried, range(first, first + CHUNK)) if verdict.complaint]
+    assert not failed, "\n".join(map(told, failed))
+
+
+def _all() -> list[Verdict]:
+    return [_tried(seed) for seed in range(SEEDS)]
+
+
+def test_most_of_them_go_wrong_and_recover() -> None:
+    """Or the seeds would prove little."""
+    verdicts = _all()
+    assert sum(verdict.struck for verdict in verdicts) > SEEDS
+    assert sum(verdict.recoveries for verdict in verdicts) > SEEDS / 2
+    assert sum(verdict.replaced for verdict in verdicts) > SEEDS / 30
+    assert sum(verdict.ending is Ending.VERIFIED for verdict in verdicts) > SEEDS * 2 / 3
+
+
+def test_they_reach_a_third_of_what_can_be_by_themselves() -> None:
+    """The rest is rare; whoever wants it all goes there (`test_every_combination`)."""
+    coverage = Coverage()
+    for verdict in _all():
+        coverage.add(verdict.coverage)
+    assert len(coverage.missing()) < 426 * 2 / 3
+
+
+def test_a_seed_is_the_same_world_each_time() -> None:
+    for seed in range(10):
+        again = try_out(draw(seed))
+        assert again.case == _tried(seed).case
+        assert again.coverage.counts == _tried(seed).coverage.counts
+        assert (again.ending, again.struck) == (_tried(seed).ending, _tried(seed).struck)

@@ -1,0 +1,33 @@
+"""Pauses as a person hears of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from migemu.report.pauses import Pauses
+
+SEEN = (
+    ("run", 0, ""),
+    ("paused", 0, "reset"),
+    ("paused", 0, "refused"),
+    ("recover", 0, "refused"),
+    ("run", 1, "refused"),
+)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (SEEN, ["paused: reset. Wait", "goes on"]),
+        ((SEEN[0], SEEN[-1]), ["goes on, after a short pause: refused"]),
+        ((*SEEN, ("run", 1, "refused"), ("paused", 1, "again"), ("run", 2, "again")),
+         ["paused: reset. Wait", "goes on", "paused: again. Wait", "goes on"]),
+        ((SEEN[0], ("paused", 1, "twice"), ("paused", 1, "twice"), ("run", 2, "twice")),
+         ["goes on, after a short pause: twice", "paused: twice. Wait", "goes on"]),
+        (SEEN[:1] * 3, []),
+    ],
+    ids=["one", "too short", "two", "one behind the other", "none"],
+)  # fmt: skip
+def test_each_pause_is_told_once_with_what_to_do(seen: list[tuple[str, int, str]], told: list[str]) -> None:
+    pauses = Pauses("Wait")
+    assert [line for line in (pauses.see(*each) for each in seen) if line] == told
