@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from migemu.errors import BrokenError
+from migemu.mm.pages import TINY
 from migemu.store.allocate import allocate
+from migemu.store.mapped import MappedMemory
+from migemu.units import MIB
+
+
+def resident_bytes() -> int:
+    """What this process has in memory, in pages of 4K (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
 
 
 @pytest.mark.parametrize("backing", ["anonymous", "memfd"])
@@ -15,6 +25,19 @@ def test_memory_is_handed_out_as_zeros_that_can_be_written(backing: str) -> None
     memory[:3] = b"abc"
     assert memory[:4] == b"abc\0"
     assert memory[:4] != allocate(1 << 20, backing)[:4], "nobody else's"
+
+
+@pytest.mark.parametrize("backing", ["anonymous", "memfd"])
+def test_released_memory_goes_back_although_somebody_still_refers_to_it(backing: str) -> None:
+    """As much as the kernel says that this process has of it: all, then none."""
+    size = 64 * MIB
+    before = resident_bytes()
+    memory = MappedMemory(TINY, size, allocate(size, backing))
+    view = memory.landing(0, 1)
+    assert resident_bytes() - before > size // 2
+    memory.release()
+    assert abs(resident_bytes() - before) < size // 2
+    assert bytes(view) == bytes(len(view))
 
 
 @pytest.mark.parametrize("backing", ["anonymous", "memfd", "hugetlbfs"])

@@ -51,7 +51,8 @@ class Story:
     """ports.Tracer that keeps where each node has been, and what recovery has to see to.
 
     `needless` was sent although it was known to have arrived; `unasked` came to a vCPU that had waited for it since
-    before a recovery, and nobody had asked for it since; `forgotten` tells of pieces that a source which had sent
+    before a recovery began (the event of one that falls asleep later may not have been read by its end), and nobody had
+    asked for it since; `forgotten` tells of pieces that a source which had sent
     everything has not sent.
     """
 
@@ -63,6 +64,7 @@ class Story:
         self._arrived: set[PageIndex] = set()
         self._known: set[PageIndex] = set()
         self._asleep: dict[int, PageIndex] = {}
+        self._before: dict[int, PageIndex] = {}  # who was asleep as the recovery began
         self._due: set[PageIndex] = set()
         self._stage = ""
 
@@ -94,6 +96,9 @@ class Story:
     def _enters(self, node: str, stage: str) -> None:
         self.entered.add((node, stage))
         if node == "destination":
-            if (self._stage, stage) == ("recover", "run"):
-                self._due = {page for page in self._asleep.values() if page not in self._arrived}
+            if stage == "recover":
+                self._before = dict(self._asleep)
+            elif (self._stage, stage) == ("recover", "run"):
+                still = self._before.items() & self._asleep.items()
+                self._due = {page for _, page in still if page not in self._arrived}
             self._stage = stage

@@ -146,6 +146,52 @@ def test_one_that_is_killed_stalls_or_lies_is_nothing_to_the_others() -> None:
     assert results[-1] is town.ends[named(3)], "the worst of all errors is the destination's"
 
 
+def test_the_worst_error_is_told_whichever_came_first() -> None:
+    """Memory that is refused (2), then memory that differs (5), then a source that is killed (3)."""
+    town = Town(settings("limits.memory_max=512K", "recovery.timeout=1s"), 3)
+
+    async def one_after_the_other() -> None:
+        with pytest.raises(GaveUpError):
+            await town.source(1, memory=town.memory(1, pages=256)).run("destination", PORT)
+        await town.until(lambda: len(town.ends) == 1)
+        with pytest.raises(VerificationError):
+            await town.source(2, memory=Lying(town.memory(2))).run("destination", PORT)
+        await town.until(lambda: len(town.ends) == 2)
+        await killed(town, 3, 0.004)
+
+    *_, served = town.play(one_after_the_other())
+    assert [type(end) for end in town.ends.values()] == [InputError, VerificationError, BrokenError]
+    assert isinstance(served, VerificationError)
+
+
+def test_what_is_written_down_at_an_end_may_fail_and_is_that_ones_error() -> None:
+    """A disk that is full, for one of two; what is no error of ours too."""
+    town = Town(settings(), 2)
+    ended = town.destination._ended
+
+    def full(incoming: Any, error: BaseException | None) -> None:
+        ended(incoming, error)
+        if incoming.migration == named(1):
+            raise OSError("No space left on device")
+
+    town.destination._ended = full
+    *sent, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2)))
+    assert all(each.verified for each in sent)
+    assert isinstance(served, OSError)
+    check_verified(town, 1, 2)
+
+
+def test_the_memory_of_one_that_has_ended_goes_back_at_once() -> None:
+    town = Town(settings(), 3)
+    *_, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2, 3)))
+    assert served is None
+    assert sorted(map(id, town.released)) == sorted(map(id, town.memories))
+    alone = Town(settings(), 1)
+    *_, served = alone.play(alone.source(1).run("destination", PORT))
+    assert served is None
+    assert not alone.released, "it is yet to be looked at"
+
+
 def test_a_bug_in_one_of_them_leaves_the_others_alone() -> None:
     town = Town(settings(), 2)
     allocate = town.destination._allocate

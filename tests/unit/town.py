@@ -61,6 +61,16 @@ class Reach:
         self.made.clear()
 
 
+class Released(MappedMemory):
+    """A memory that notes that it has been given back."""
+
+    released: list[MappedMemory]
+
+    def release(self) -> None:
+        super().release()
+        self.released.append(self)
+
+
 class Town:
     """One destination, and as many sources as somebody starts."""
 
@@ -76,15 +86,18 @@ class Town:
         self.outcomes: dict[str, Outcome] = {}
         self.notices: list[str] = []
         self.memories: list[MappedMemory] = []
+        self.released: list[MappedMemory] = []
         self.destination = Destination(
             scenario, there, self.clock, self._allocate, read_text=str, notice=self.notices.append,
             migrations=migrations, ended=self._ended,
         )  # fmt: skip
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        self.memories.append(MappedMemory(geometry, memory_bytes, bytearray(memory_bytes)))
+        memory = Released(geometry, memory_bytes, bytearray(memory_bytes))
+        memory.released = self.released
+        self.memories.append(memory)
         self._news.set()
-        return self.memories[-1]
+        return memory
 
     def _ended(self, incoming: Incoming, error: BaseException | None) -> None:
         name = incoming.migration
