@@ -82,7 +82,7 @@ class Incoming:
         patience = Patience(scenario.recovery)
         self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
         self._recovery = Recovery(
-            clock, self.legality, self._lines, self._standing, patience,
+            migration, clock, self.legality, self._lines, self._standing, patience,
             enter=self._enter, say=self._say, spawn=self._spawn, lost=self._lost, done=self._done,
         )  # fmt: skip
         self._announced: Announced | None = None
@@ -223,7 +223,7 @@ class Incoming:
 
     async def _prepare(self, announced: Announced) -> None:
         await self._assemble(announced)
-        self._say(Ready())
+        self._say(Ready(self.migration))
 
     async def _assemble(self, announced: Announced) -> Parts:
         parts = self._parts = self._standing.parts = await assemble(

@@ -36,11 +36,12 @@ class Recovery:
     """
 
     def __init__(
-        self, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience, *,
+        self, migration: str, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience, *,
         enter: Callable[[Stage], None], say: Callable[[Message, bytes | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         lost: Callable[[ChannelRole, MigemuError], None], done: Callable[[], None],
     ) -> None:  # fmt: skip
+        self._migration = migration
         self._clock = clock
         self._legality = legality
         self._lines = lines
@@ -101,7 +102,7 @@ class Recovery:
         else:
             self._enter(Stage.RECOVER)
             if not self._standing.times.run:
-                self._say(Ready(), None)
+                self._say(Ready(self._migration), None)
                 return
         self._task = self._spawn(self._tell())
 

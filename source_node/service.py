@@ -193,7 +193,9 @@ class Source:
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
             scenario.pull.preempt, _for_the_record(scenario),
         ))  # fmt: skip
-        await talk.until(Ready)
+        ready = await talk.until(Ready)
+        if ready != Ready(self._migration):
+            raise PeerError(f"the destination has heard another name than {self._migration[:8]}; is the network sound?")
         if scenario.pull.preempt:
             await talk.lines.connect(PREEMPT, *self._address)
             talk.say(Hello(PREEMPT, self._migration), PREEMPT)

@@ -45,7 +45,7 @@ SAMPLES: Final[tuple[tuple[Message, bytes], ...]] = (
     (Hello(ChannelRole.MAIN, MIGRATION), b""),
     (Hello(ChannelRole.PREEMPT, MIGRATION), b""),
     (Advise("tiny", PAGES * PAGE, PAGES * PAGE - 100, 5, True, '{"scenario": {"name": "näme"}}'), b""),
-    (Ready(), b""),
+    (Ready(MIGRATION), b""),
     (Listen(), b""),
     (DeviceState(0), b"state"),
     (Run(), b""),

@@ -154,7 +154,7 @@ def begin(legality: Legality, plan: Plan) -> None:
     legality.said(Role.SOURCE, Hello(MAIN, _MIGRATION))
     size = plan.pages * plan.geometry.page_bytes
     legality.said(Role.SOURCE, Advise(plan.geometry.name, size, 0, 0, plan.preempt, ""))
-    legality.said(Role.DESTINATION, Ready())
+    legality.said(Role.DESTINATION, Ready(_MIGRATION))
     if plan.preempt:
         legality.said(Role.SOURCE, Hello(PREEMPT, _MIGRATION), PREEMPT)
     legality.said(Role.SOURCE, Listen())

@@ -121,7 +121,7 @@ _RUN = (_integer, _integer, _level)
 _FIELDS: Final[dict[type[Message], tuple[Callable[[Any], Any], ...]]] = {
     Hello: (_channel, _migration, _boolean),
     Advise: (_geometry, _integer, _integer, _integer, _boolean, _text),
-    Ready: (),
+    Ready: (_migration,),
     Listen: (),
     DeviceState: (_integer,),
     Run: (),

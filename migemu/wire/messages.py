@@ -77,7 +77,12 @@ class Advise(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The destination has the memory and can catch faults."""
+    """The destination has the memory and can catch faults. `migration`: the name that it has heard, for comparison.
+
+    A name that was not heard right is found before the guest leaves; nobody could recover it afterwards.
+    """
+
+    migration: str
 
 
 class Listen(NamedTuple):

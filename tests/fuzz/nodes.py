@@ -134,7 +134,7 @@ TO_DESTINATION: Final[Words] = {
     "what is not its own": lambda kind: list(TO_SOURCE.values())[kind % 6](kind),
 }
 TO_SOURCE: Final[Words] = {
-    "ready": lambda _: (Ready(), b""),
+    "ready": lambda kind: (Ready("0" * 32 if kind % 7 == 6 else MIGRATION), b""),
     "running": lambda _: (Running(), b""),
     "request": lambda kind: (Request(*_run(kind), kind & 128 > 0), b""),
     "bitmap": _bitmap,

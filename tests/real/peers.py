@@ -33,6 +33,8 @@ class Peer:
         self._heard: list[Frame] = []
         #: That of the message heard last; pages have none.
         self.payload = b""
+        #: The name of the migration, once a Hello was passed over.
+        self.migration = ""
 
     @staticmethod
     def _no_landing(page: Page, offset: int) -> memoryview:
@@ -60,6 +62,8 @@ class Peer:
         """The next message of `kind`, passing over others. AssertionError when the connection ends before."""
         while True:
             for number, (message, payload) in enumerate(self._heard):
+                if isinstance(message, Hello):
+                    self.migration = message.migration
                 if isinstance(message, kind):
                     del self._heard[: number + 1]
                     self.payload = payload

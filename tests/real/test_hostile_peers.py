@@ -269,7 +269,7 @@ def test_a_request_outside_memory_is_refused() -> None:
             peer = Peer(connection)
             peer.say_bytes(preamble())
             peer.hear(Advise)
-            peer.say(Ready())
+            peer.say(Ready(peer.migration))
             peer.hear(Run)
             peer.say(Running(), Request(0, 1, Level.PTE))
             page = peer.hear(Page)

@@ -32,7 +32,7 @@ from migemu.wire.messages import (
     Run,
     Running,
 )  # fmt: skip
-from tests.real.peers import PAGES, Peer, listening
+from tests.real.peers import MIGRATION, PAGES, Peer, listening
 from tests.real.threaded import Threaded, source
 
 Lie = Callable[[Peer], object]
@@ -59,7 +59,7 @@ def switched(*settings: str) -> Iterator[tuple[Threaded, Peer, Callable[[], Peer
         try:
             peer = accept()
             peer.hear(Advise)
-            peer.say(Ready())
+            peer.say(Ready(peer.migration))
             peer.hear(Run)
             peer.say(Running())
             yield sender, peer, accept
@@ -79,7 +79,7 @@ LIES: list[tuple[str, Lie, str]] = [
     ("no pages", said(Request(0, 0, Level.PTE)), "is empty"),
     ("a piece that is none", said(Request(1, 1, Level.PMD)), "not aligned"),
     ("all of it again", said(Request(0, 64, Level.PTE, True)), "is of 64 base pages at once; 4 are the most"),
-    ("ready again", said(Ready()), "Ready is not allowed from the destination in state running"),
+    ("ready again", said(Ready(MIGRATION)), "Ready is not allowed from the destination in state running"),
     ("running again", said(Running()), "Running is not allowed"),
     ("complete before the end", said(Complete(True, "0" * 32, "")), "needs the other side in state end"),
     ("a bitmap unasked", said(ReceivedBitmap(0, PAGES, False)), "a bitmap came that nobody asked for"),
@@ -121,7 +121,7 @@ LIES_IN_RECOVERY: list[tuple[str, Lie, str]] = [
     ("a request before resumed", said(HALF, Request(0, 1, Level.PTE)), "Request is not allowed"),
     ("a verdict", said(Complete(True, "0" * 32, "")), "Complete is not allowed"),
     ("running again", said(Running()), "Running is not allowed"),
-    ("run was not heard after all", said(Ready()), "Ready is not allowed from the destination in state paused"),
+    ("run was not heard after all", said(Ready(MIGRATION)), "Ready is not allowed from the destination in"),
     ("recover", said(Recover()), "Recover is not allowed from the destination"),
 ]
 
@@ -177,3 +177,18 @@ def test_a_verdict_that_lies_is_no_verdict(verdict: Message, code: int, says: st
         peer.leave()
         assert sender.wait() == code
         assert says in sender.error
+
+
+def test_a_name_that_was_not_heard_right_ends_it_before_the_guest_leaves() -> None:
+    """Nobody could come back to a migration of another name."""
+    with listening() as (server, port), source(port, "pull.preempt=off") as sender:
+        connection, _ = server.accept()
+        with connection:
+            peer = Peer(connection)
+            peer.say_bytes(preamble())
+            peer.hear(Advise)
+            peer.say(Ready("0" * 32))
+            peer.hear_end()
+        assert sender.wait() == 4
+        assert "the destination has heard another name than" in sender.error
+        assert "The guest runs on at the source" in sender.error

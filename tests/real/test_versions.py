@@ -114,7 +114,7 @@ def test_a_destination_of_another_version_after_the_switch_ends_it_at_once(versi
                 peer = Peer(connection)
                 peer.say_bytes(preamble())
                 peer.hear(Advise)
-                peer.say(Ready())
+                peer.say(Ready(peer.migration))
                 peer.hear(Run)
                 peer.say(Running())
             connection, _ = server.accept()
@@ -157,7 +157,7 @@ def test_what_a_newer_destination_says_besides_is_passed_over() -> None:
             peer = Peer(connection)
             peer.say_bytes(preamble())
             peer.hear(Advise)
-            say_with(peer, OPTIONAL, Ready(), Alive())
+            say_with(peer, OPTIONAL, Ready(peer.migration), Alive())
             peer.hear(Run)
             say_with(peer, OPTIONAL, Running(), Request(0, 1, Level.PTE))
             for _ in range(0, PAGES, 16):

@@ -13,7 +13,6 @@ Liveness: everything is healed after a while. From then on a migration whose swi
     left behind     the source was killed as it left: the destination is done, and its successor finds nobody
     damage found    bits were turned over with `integrity.digests` off: found in the end, by comparing every byte, or
                     sooner, as a page has arrived that was never sent
-    misnamed        bits of the first Hello were turned over: whoever comes back is a stranger
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from migemu.sim.hazards import Fault
 from migemu.sim.world import Nodes, World
 from migemu.simulate import Services
 from migemu.units import SECOND
-from migemu.wire.messages import ChannelRole, Hello, Message, ReceivedBitmap
-from migemu.wire.states import State
+from migemu.wire.messages import ChannelRole, Message, ReceivedBitmap
 from tests.swarm.drawing import Case
 from tests.swarm.witness import Story, Witness
 
@@ -49,7 +47,6 @@ class Ending(Enum):
     LOST = "guest lost"
     LEFT = "left behind"
     DAMAGE_FOUND = "damage found"
-    MISNAMED = "misnamed"
 
 
 @dataclass(frozen=True)
@@ -153,8 +150,6 @@ def _excused(case: Case, world: World, story: Story, struck: Struck, error: Base
     found = isinstance(world.failed.get("destination"), VerificationError) or "never sent" in told
     if found and _damaged(case, struck):
         return Ending.DAMAGE_FOUND
-    if _turned_over(world, Hello, State.NONE):
-        return Ending.MISNAMED
     raise Complaint(f"it did not recover: {type(error).__name__}: {error}")
 
 
@@ -163,11 +158,9 @@ def _damaged(case: Case, struck: Struck) -> bool:
     return not case.scenario.integrity.digests and (Fault.CORRUPT in struck or Fault.TRUNCATE in struck)
 
 
-def _turned_over(world: World, message: type[Message], *states: State) -> bool:
-    """Whether bits of such messages were, on the main channel; in one of `states`, if there are any."""
+def _turned_over(world: World, message: type[Message]) -> bool:
+    """Whether bits of such messages were, on the main channel."""
     hits = world.injection.coverage.counts if world.injection is not None else {}
     return any(
-        (said.channel, said.kind, kind.fault) == (ChannelRole.MAIN, message, Fault.CORRUPT)
-        and (not states or said.state in states)
-        for said, kind in hits
+        (said.channel, said.kind, kind.fault) == (ChannelRole.MAIN, message, Fault.CORRUPT) for said, kind in hits
     )

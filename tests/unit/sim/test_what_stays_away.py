@@ -90,7 +90,7 @@ def test_bytes_that_land_are_waited_on(
 
     async def main() -> None:
         recovery = Recovery(
-            VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")), enter=lambda _: None,
+            "", VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")), enter=lambda _: None,
             say=lambda *_: None, spawn=loop.create_task, done=lambda: None,
             lost=lambda role, _: lost_at.append(loop.now_ns),
         )  # fmt: skip

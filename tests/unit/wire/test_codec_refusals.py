@@ -31,6 +31,7 @@ from migemu.wire.messages import (
     Hello,
     Message,
     Page,
+    Ready,
     ReceivedBitmap,
     Request,
     Zero,
@@ -78,13 +79,15 @@ NOT_BOOLEANS: list[Any] = [0, 1, "true", None, 1.0, []]
 NOT_LEVELS: list[Any] = [1, 3, 4, 5, -2, 2.0, 0.0, False, True, "PTE", None, [0]]
 NOT_DIGESTS: list[Any] = [b"1234567", b"123456789", "12345678", None, 0, [b"12345678"]]
 NOT_TEXTS: list[Any] = [b"text", 1, None, ["text"], "x" * (TEXT_BYTES_MAX + 1)]
+NOT_NAMES: list[Any] = ["", "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 32 + "\n", 1, None, b"0" * 32]
 WRONG: list[tuple[type[Message], str, list[Any]]] = [
     (Hello, "channel", ["", "MAIN", "third", 1, None, b"main", ["main"]]),
-    (Hello, "migration", ["", "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 32 + "\n", 1, None, b"0" * 32]),
+    (Hello, "migration", NOT_NAMES),
     (Hello, "again", NOT_BOOLEANS),
     (Advise, "geometry", ["", "X86_64", "riscv", 1, None, ["x86_64"]]),
     (Advise, "memory_bytes", NOT_INTEGERS), (Advise, "image_bytes", NOT_INTEGERS),
     (Advise, "device_state_bytes", NOT_INTEGERS), (Advise, "preempt", NOT_BOOLEANS), (Advise, "scenario", NOT_TEXTS),
+    (Ready, "migration", NOT_NAMES),
     (DeviceState, "offset", NOT_INTEGERS),
     (Request, "first", NOT_INTEGERS), (Request, "count", NOT_INTEGERS), (Request, "level", NOT_LEVELS),
     (Request, "again", NOT_BOOLEANS),

@@ -113,7 +113,7 @@ def page(urgent: bool = False) -> Page:
 CONVERSATION: list[tuple[Role, Message, ChannelRole]] = [
     (SOURCE, hello(), MAIN),
     (SOURCE, ONE[Advise], MAIN),
-    (DESTINATION, Ready(), MAIN),
+    (DESTINATION, Ready(MIGRATION), MAIN),
     (SOURCE, hello(PREEMPT), PREEMPT),
     (SOURCE, Listen(), MAIN),
     (SOURCE, DeviceState(0), MAIN),
@@ -336,7 +336,7 @@ def test_a_destination_that_has_not_heard_run_makes_the_switch_again() -> None:
     for said in CONVERSATION[:8]:
         made.said(*said)
     made.lost()
-    for again in ((SOURCE, Hello(MAIN, MIGRATION, True)), (SOURCE, Recover()), (DESTINATION, Ready())):
+    for again in ((SOURCE, Hello(MAIN, MIGRATION, True)), (SOURCE, Recover()), (DESTINATION, Ready(MIGRATION))):
         made.said(*again)
     for said in CONVERSATION[4:]:
         if said[2] is MAIN:
@@ -349,7 +349,7 @@ def test_a_guest_that_runs_is_not_started_again() -> None:
     made.lost()
     made.said(*RECOVERY[0])
     made.said(*RECOVERY[1])
-    assert not legal(made, DESTINATION, Ready())
+    assert not legal(made, DESTINATION, Ready(MIGRATION))
     assert not legal(made, SOURCE, Listen())
     made.said(*RECOVERY[2])
     assert not legal(made, SOURCE, Listen())
@@ -373,7 +373,7 @@ def test_a_node_that_was_started_again_begins_where_the_migration_stopped() -> N
         assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
     made = Legality.resumed(running=True)
     made.said(*RECOVERY[0])
-    assert not legal(made, DESTINATION, Ready())
+    assert not legal(made, DESTINATION, Ready(MIGRATION))
 
 
 def test_a_refusal_names_message_speaker_and_state() -> None:
@@ -383,7 +383,7 @@ def test_a_refusal_names_message_speaker_and_state() -> None:
     with pytest.raises(PeerError, match="Advise is not allowed from the destination in state none"):
         made.said(DESTINATION, ONE[Advise])
     with pytest.raises(PeerError, match="Ready from the destination needs the other side in state advise; it is in"):
-        made.said(DESTINATION, Ready())
+        made.said(DESTINATION, Ready(MIGRATION))
     with pytest.raises(PeerError, match="Run is not allowed from the source on the preempt channel in state none"):
         made.said(SOURCE, Run(), PREEMPT)
     made.said(SOURCE, hello(PREEMPT), PREEMPT)
