@@ -27,7 +27,8 @@ demo: $(STAMP)  ## migrate 1 GiB between two processes over an emulated link, an
 	@$(BIN)/migemu demo
 
 test: $(STAMP) lint  ## run the whole test suite, linters included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -59,6 +59,7 @@ def _compare(measured: Mapping[str, Any], modelled: Mapping[str, Any]) -> dict[s
     return apart
 
 
+@pytest.mark.alone
 def test_virtual_time_tells_what_real_time_does(tmp_path: Path) -> None:
     modelled, _ = _run("sim", tmp_path)
     assert modelled["kind"] == "modelled"

@@ -93,7 +93,8 @@ def harmed(directory: Path, seed: int, kinds: tuple[str, ...], *settings: str, a
     image = directory / "image"
     before = Random(seed).randbytes(2 << 20)
     image.write_bytes(before)
-    patience = ("--set", "net.idle_timeout=1s", "--set", "net.hello_timeout=1s")
+    # A destination whose source's last word was harmed waits for it as long as for any other.
+    patience = ("--set", "net.idle_timeout=1s", "--set", "net.hello_timeout=1s", "--set", "recovery.timeout=8s")
     settings = (*LIVELY, *patience, *settings)
     bytes_max, harms_max = (1 << 10, 1) if at_once else (1 << 18, 6)
     with destination(*settings) as dest, proxy(dest.port, seed, harms_max, kinds, bytes_max) as way:

@@ -9,10 +9,11 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner, Result
@@ -42,6 +43,13 @@ async def opened(path: Path, *statuses: NodeStatus) -> AsyncIterator[StatusSocke
 
 async def run(*arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, main, ["status", *arguments], env={"COLUMNS": "140"})
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: the path of a socket has at most 107 characters (unix(7))."""
+    with TemporaryDirectory(prefix="m-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
