@@ -1,7 +1,9 @@
 """Samples of a process over time, and whether what they show is flat.
 
 Growth is the median of the last third less that of the first, after a warm-up in which memory of every kind is used for
-the first time. A median is not moved by what comes and goes: a migration's memory, a connection and its successor.
+the first time, and for as long as all processes are there: what one of them gives back when the other has ended would
+hide what it had grown by. A median is not moved by what comes and goes: a migration's memory, a connection and its
+successor.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Growth(NamedTuple):
 
 def growths(samples: Sequence[Sample], process: str) -> tuple[Growth, Growth]:
     """Of the memory and the descriptors of `process`. ValueError when there are too few samples to tell."""
-    own = [each for each in samples if each.process == process]
+    last_s = {each.process: each.seconds for each in samples}  # of each, the last one counts
+    end_s = min(last_s.values(), default=0.0)
+    own = [each for each in samples if each.process == process and each.seconds <= end_s]
     begin_s = max(own[0].seconds + WARM_UP_S, own[int(len(own) * WARM_UP)].seconds) if own else 0.0
     warm = [each for each in own if each.seconds >= begin_s]
     third = len(warm) // 3

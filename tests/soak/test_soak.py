@@ -36,6 +36,13 @@ def test_what_is_flat(rss_mib: list[float], flat: bool) -> None:
     assert descriptors.flat
 
 
+def test_what_is_given_back_when_the_other_process_has_ended_hides_no_growth() -> None:
+    grown = curve(*[1000.0 + at for at in range(60)], *[80.0] * 40)
+    source = [Sample(at, "source", 50 * MIB, 16) for at in range(60)]
+    memory, _ = growths(sorted(grown + source), "destination")
+    assert not memory.flat
+
+
 def test_descriptors_that_are_not_closed_are_seen() -> None:
     samples = [each._replace(descriptors=16 + number // 10) for number, each in enumerate(curve(*[50.0] * 100))]
     memory, descriptors = growths(samples, "destination")
