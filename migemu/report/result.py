@@ -17,7 +17,7 @@ import attrs
 from migemu.errors import BrokenError, ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
-from migemu.outcome import Certificate, Outcome
+from migemu.outcome import Certificate, Outcome, ReceiverStatistics
 from migemu.scenario import Scenario, from_mapping
 from migemu.units import SECOND
 
@@ -26,6 +26,15 @@ SCHEMA_VERSION: Final = 1
 _OF_SOURCE: Final = {
     "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "device": None, "link": None,
     "pull": ("preempt", "resend", "sender"), "integrity": None,
+}  # fmt: skip
+
+#: Keys, and what of the receiver's statistics they show.
+_PIECES: Final = {
+    "4K": "pieces_4k", "2M": "pieces_2m", "zero": "pages_zero", "duplicate": "pages_duplicate",
+}  # fmt: skip
+_COLLAPSES: Final = {
+    "calls": "collapse_calls", "to_2M": "collapse_to_2m", "to_1G": "collapse_to_1g", "refused": "collapse_refused",
+    "failed": "collapse_failed",
 }  # fmt: skip
 
 
@@ -46,12 +55,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "verified": outcome.verified,
         "digest": outcome.digest,
         "trace_digest": outcome.trace_digest,
-        "pieces": {
-            "4K": receiver.pieces_4k if receiver else 0,
-            "2M": receiver.pieces_2m if receiver else 0,
-            "zero": receiver.pages_zero if receiver else 0,
-            "duplicate": receiver.pages_duplicate if receiver else 0,
-        },
+        "pieces": _counts(receiver, _PIECES),
         "bytes": {
             "memory": snapshot.memory_bytes,
             "payload": snapshot.payload_bytes,
@@ -90,13 +94,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "access_mean_ns": outcome.mapping.access_mean_ns if outcome.mapping else None,
             "access_end_ns": outcome.mapping.access_end_ns if outcome.mapping else None,
         },
-        "collapse": {
-            "calls": receiver.collapse_calls if receiver else 0,
-            "to_2M": receiver.collapse_to_2m if receiver else 0,
-            "to_1G": receiver.collapse_to_1g if receiver else 0,
-            "refused": receiver.collapse_refused if receiver else 0,
-            "failed": receiver.collapse_failed if receiver else 0,
-        },
+        "collapse": _counts(receiver, _COLLAPSES),
         "recovery": outcome.recovery._asdict(),
         "integrity": {"corrupt": outcome.corrupt},
         "certificate": _certificate(outcome.certificate),
@@ -105,6 +103,10 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "collapse_stall_ns_max": outcome.collapse_stall_ns_max,
         },
     }  # fmt: skip
+
+
+def _counts(receiver: ReceiverStatistics | None, names: dict[str, str]) -> dict[str, int]:
+    return {key: getattr(receiver, name) if receiver else 0 for key, name in names.items()}
 
 
 def _certificate(certificate: Certificate | None) -> dict[str, Any]:

@@ -27,11 +27,10 @@ def summary(result: dict[str, Any]) -> RenderableType:
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    scenario, time, fault = result["scenario"], result["time_ns"], result["fault"]
-    pieces, sizes, tables = result["pieces"], result["bytes"], result["page_table"]
-    collapse, guest, blocktime = result["collapse"], result["guest"], result["blocktime_ns"]
+    scenario, time = result["scenario"], result["time_ns"]
+    pieces, sizes = result["pieces"], result["bytes"]
     digest = f"digest {result['digest']}" if result["digest"] else "not compared"
-    rows = [
+    return [
         ("verified", f"{'yes' if result['verified'] else 'NO'}, {digest}"),
         (
             "moved",
@@ -54,7 +53,14 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             f"push {scenario['push']['order']} in {scenario['push']['piece']}, pull {scenario['pull']['piece']}, "
             f"collapse {scenario['collapse']['policy']}",
         ),
+        *_guest_rows(result),
+        *_memory_rows(result),
     ]
+
+
+def _guest_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    scenario, fault, guest = result["scenario"], result["fault"], result["guest"]
+    blocktime, rows = result["blocktime_ns"], []
     if scenario["guest"]["vcpus"]:
         rows += [
             (
@@ -78,20 +84,23 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{format_time(result['stall_ns']['max'])}",
             )
         )
-    rows.append(
+    return rows
+
+
+def _memory_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    tables, collapse = result["page_table"], result["collapse"]
+    rows = [
         (
             "page table",
             f"{tables['pte']:,} PTE, {tables['pmd']:,} PMD, {tables['pud']:,} PUD entries; "
             f"{format_size(tables['table_bytes'])} of tables, {format_size(tables['table_bytes_max'])} at most",
-        )
-    )
-    rows.append(
+        ),
         (
             "collapse",
             f"{collapse['calls']:,} calls: {collapse['to_2M']:,} to 2M, {collapse['to_1G']:,} to 1G, "
             f"{collapse['refused']:,} refused",
-        )
-    )
+        ),
+    ]
     if result["modelled"]["collapse_ns"]:
         costs = result["scenario"]["costs"]
         rows.append(
