@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,29 +23,26 @@ _NODES_MAX: Final = 256
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("where", metavar="[DIR|SOCKET]", required=False, type=click.Path(path_type=Path))
+@click.argument("places", metavar="[DIR|SOCKET]...", nargs=-1, type=click.Path(path_type=Path))
 @json_option
-def status(where: Path | None, as_json: bool) -> None:
+def status(places: tuple[Path, ...], as_json: bool) -> None:
     """Ask running nodes how they stand: stage, what has arrived, who waits, the last error, recoveries.
 
-    DIR is what a node was given as --out; without it, all of your nodes that have none are asked. `--json` prints one
-    line for each node, of a destination that serves several migrations one for each of them. Exit codes: 0 all have
-    answered, 2 nobody to ask, 3 a node is gone or does not answer.
+    DIR is what a node was given as --out; several may be given, and whoever is there is asked. Without any, all of your
+    nodes that have no --out are asked. `--json` prints one line for each node, of a destination that serves several
+    migrations one for each of them. Exit codes: 0 all have answered, 2 a place where there is nobody to ask, 3 a node
+    is gone or does not answer; of several the highest.
     """
     voice = Voice(stderr_console())
-    try:
-        found = _sockets(where)
-    except MigemuError as error:
-        exit_with(voice, error)
+    found, worst = _found(voice, places)
     answers: list[NodeStatus] = []
-    failure: BrokenError | None = None
     for path in found:
         try:
             answers += ask(path)
         except BrokenError as error:
-            failure = error
+            worst = max(worst, error.exit_code)
             voice.notice(one_line(error))
-    if where is None:
+    if not places:
         sweep(runtime_directory())  # who is gone has been told of, once
     if as_json:
         for answer in answers:
@@ -54,8 +51,24 @@ def status(where: Path | None, as_json: bool) -> None:
         Console().print(table(answers))
         for line in remarks(answers):
             click.echo(line)
-    if failure is not None:
-        raise SystemExit(failure.exit_code)
+    if worst:
+        raise SystemExit(worst)
+
+
+def _found(voice: Voice, places: Sequence[Path]) -> tuple[list[Path], int]:
+    """The sockets of all places, each once, and the exit code of the worst place; nobody anywhere ends the command."""
+    found: dict[Path, None] = {}
+    failures: list[MigemuError] = []
+    for place in places or (None,):
+        try:
+            found |= dict.fromkeys(_sockets(place))
+        except MigemuError as error:
+            failures.append(error)
+    for failure in failures if found else failures[:-1]:
+        voice.notice(one_line(failure))
+    if not found:
+        exit_with(voice, failures[-1])
+    return list(found), max((failure.exit_code for failure in failures), default=0)
 
 
 def _sockets(where: Path | None) -> list[Path]:

@@ -139,6 +139,33 @@ async def test_the_nodes_of_a_directory_are_shown_as_a_table(short: Path) -> Non
         assert [NodeStatus.parse(line) for line in one.output.splitlines()] == [SOURCE]
 
 
+async def test_several_places_are_asked_each_node_once(short: Path) -> None:
+    async with opened(short / "a" / "destination.sock", DESTINATION), opened(short / "b" / "source.sock", SOURCE) as b:
+        both = await run(str(short / "a"), str(short / "b"), str(b.path), "--json")
+    assert both.exit_code == 0
+    assert [NodeStatus.parse(line) for line in both.output.splitlines()] == [DESTINATION, SOURCE]
+
+
+async def test_of_several_places_whoever_answers_is_shown_and_the_rest_is_told_place_by_place(short: Path) -> None:
+    (short / "empty").mkdir()
+    async with opened(short / "a" / "destination.sock", DESTINATION):
+        some = await run(str(short / "nowhere"), str(short / "a"), str(short / "empty"))
+        assert some.exit_code == 2
+        assert "destination 4711" in some.output
+        assert f"{short}/nowhere: cannot be asked: No such file" in some.output
+        assert f"{short}/empty: no node runs with this --out" in some.output
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(short / "empty" / "source.sock"))
+        gone = await run(str(short / "nowhere"), str(short / "a"), str(short / "empty"))
+        assert gone.exit_code == 3, "the highest of what went wrong"
+        assert "destination 4711" in gone.output
+        assert "the node is gone" in gone.output
+    nobody = await run(str(short / "nowhere"), str(short / "a"))
+    assert nobody.exit_code == 2
+    assert f"{short}/nowhere: cannot be asked" in nobody.output
+    assert f"{short}/a: no node runs with this --out" in nobody.output
+
+
 async def test_of_a_node_with_several_migrations_each_is_shown_by_its_name(short: Path) -> None:
     both = [replace(DESTINATION, migration=digit * 32, stage=stage) for digit, stage in (("a", "run"), ("b", "end"))]
     async with opened(short / "destination.sock", *both):
