@@ -40,8 +40,8 @@ fuzz: SECONDS ?= $(if $(FRAMES),0,60)
 fuzz: $(STAMP)  ## send the decoder and the state tables a minute of lies; or make fuzz FRAMES=10000000 [SEED=2]
 	$(BIN)/python -m tests.fuzz --frames $(or $(FRAMES),0) --seconds $(SECONDS) --seed $(or $(SEED),1)
 
-swarm: $(STAMP)  ## migrate in virtual time while things go wrong, a world a seed; or make swarm SEEDS=5000
-	$(BIN)/python -m tests.swarm $(SEEDS)
+swarm: $(STAMP)  ## migrate in virtual time while things go wrong, a world a seed; or make swarm SEEDS=5000 FROM=300
+	$(BIN)/python -m tests.swarm $(SEEDS) --first $(or $(FROM),0)
 
 bench: $(STAMP)  ## measure against a bare pair of processes; also written to bench.json
 	$(BIN)/python -m tests.bench

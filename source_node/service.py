@@ -175,7 +175,10 @@ class Source:
             await self._end_beside()
             await self._talk.lines.close()
         if not complete.verified:
-            raise VerificationError(f"the destination does not hold the source's memory: {complete.reason}")
+            raise VerificationError(
+                f"the destination does not hold the source's memory: {complete.reason}. The guest is at the "
+                "destination, damaged; the source's image is unchanged"
+            )
         return SourceOutcome(
             True, complete.digest, self._downtime_ns, self._talk.lines.sent_bytes, self._sender.statistics(),
             self._patience.count,

@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from migemu.sim.coverage import Coverage
+from migemu.sim.hazards import parse_all
 from tests.swarm.__main__ import told, try_seed
 from tests.swarm.drawing import draw
 from tests.swarm.trial import Ending, Verdict, try_out
@@ -25,6 +26,21 @@ def test_a_world_with_faults_holds_what_was_promised(first: int) -> None:
 
 def _all() -> list[Verdict]:
     return [_tried(seed) for seed in range(SEEDS)]
+
+
+#: Worlds that did not hold once.
+ONCE = (
+    (1005571, "crash destination main->source Complete 1 for 20000000ns; corrupt main->destination Page 2 byte 20"),
+    (1006108, "corrupt main->destination Page 1 byte 16; crash destination at 1165000ns for 100000ns"),
+)
+
+
+@pytest.mark.parametrize(("seed", "hazards"), ONCE)
+def test_a_world_that_did_not_hold_once_holds(seed: int, hazards: str) -> None:
+    """A destination that says that the memory differs, and is killed: the source says that, and where the guest is."""
+    verdict = try_out(draw(seed).with_hazards(*parse_all(hazards)))
+    assert not verdict.complaint
+    assert verdict.ending is Ending.DAMAGE_FOUND
 
 
 def test_most_of_them_go_wrong_and_recover() -> None:

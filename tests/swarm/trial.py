@@ -140,17 +140,21 @@ def _excused(case: Case, world: World, story: Story, struck: Struck, error: Base
         raise Complaint(f"the guest runs at the destination, and the source says: {told}")
     if at_source or (world.killed("source") and not switched):
         return Ending.AT_SOURCE
+    if "source" in world.failed and world.killed("destination") and "guest" not in told:
+        raise Complaint(f"the guest is lost, and the source says: {told}")
+    if _found(world, told) and _damaged(case, struck):
+        return Ending.DAMAGE_FOUND
     if world.killed("destination"):
-        if "source" in world.failed and "guest" not in told:
-            raise Complaint(f"the guest is lost, and the source says: {told}")
         return Ending.LOST
     if "destination" not in world.failed and Fault.CRASH_SOURCE in struck:
         _whole(world, world.outcome)
         return Ending.LEFT
-    found = isinstance(world.failed.get("destination"), VerificationError) or "never sent" in told
-    if found and _damaged(case, struck):
-        return Ending.DAMAGE_FOUND
     raise Complaint(f"it did not recover: {type(error).__name__}: {error}")
+
+
+def _found(world: World, told: str) -> bool:
+    """Whether either node has ended because of damage; the destination may have been killed with the verdict said."""
+    return any(isinstance(each, VerificationError) for each in world.failed.values()) or "never sent" in told
 
 
 def _damaged(case: Case, struck: Struck) -> bool:
