@@ -2,7 +2,8 @@
 
     MigemuError                 anything migemu reports in one line, without a traceback
     |-- InputError              you:   a scenario, an option, an image that cannot be used          exit 2
-    |   `-- ScenarioError              ... with the file, the key, the value and what is accepted
+    |   |-- ScenarioError              ... with the file, the key, the value and what is accepted
+    |   `-- ExtraError                 ... it needs a library that is optional and not installed
     |-- BrokenError             world: connection lost, port in use, no memory, timeout             exit 3
     |   `-- GaveUpError                ... the other side gave up and said why: it reports the cause itself
     |-- PeerError               peer:  bytes or messages that break the protocol                    exit 4
@@ -39,6 +40,13 @@ class ScenarioError(InputError):
         super().__init__(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
         self.where = where
         self.key = key
+
+
+class ExtraError(InputError):
+    """`what` needs `library`, of the optional dependencies `extra` in pyproject.toml; no index has migemu itself."""
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        super().__init__(f"{what} needs {library}; install it, in the checkout of migemu: pip install -e '.[{extra}]'")
 
 
 class BrokenError(MigemuError):

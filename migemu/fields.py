@@ -16,7 +16,7 @@ import attrs
 
 from migemu.mm.pages import Level
 from migemu.registry import Registry
-from migemu.units import GIB, KIB, MIB, MS, SECOND, TIB, US, parse_rate, parse_size, parse_time
+from migemu.units import GIB, KIB, MIB, MS, SECOND, TIB, UNLIMITED, US, parse_rate, parse_size, parse_time
 
 _Shown = Callable[[Any], Any]
 
@@ -38,9 +38,7 @@ def _setting(
 
 
 def _exact(value: int, units: tuple[tuple[str, int], ...]) -> str:
-    return next(
-        f"{value // scale}{unit}" for unit, scale in units if value % scale == 0 and (value >= scale or not value)
-    )
+    return next(f"{value // scale}{unit}" for unit, scale in units if value % scale == 0 and value >= scale)
 
 
 def time(default: str, doc: str, *, least: str = "0") -> Any:
@@ -75,7 +73,15 @@ def spans(default: str, doc: str) -> Any:
 
 
 def _time(value: int) -> str:
-    return _exact(value, (("s", SECOND), ("ms", MS), ("us", US), ("ns", 1)))
+    return _exact(value, (("s", SECOND), ("ms", MS), ("us", US), ("ns", 1))) if value else "0s"
+
+
+def _size(value: int) -> str:
+    return _exact(value, (("T", TIB), ("G", GIB), ("M", MIB), ("K", KIB), ("", 1))) if value else "0"
+
+
+def _rate(value: int) -> str:
+    return _exact(value, (("Gbit", 10**9), ("Mbit", 10**6), ("kbit", 10**3), ("bit", 1))) if value else UNLIMITED
 
 
 def size(default: str, doc: str, *, least: str = "0", whole: str = "", most: str = "") -> Any:
@@ -90,18 +96,12 @@ def size(default: str, doc: str, *, least: str = "0", whole: str = "", most: str
             return f"a whole multiple of {whole}"
         return None
 
-    return _setting(
-        default, doc, parse_size, check,
-        lambda value: _exact(value, (("T", TIB), ("G", GIB), ("M", MIB), ("K", KIB), ("", 1))),
-    )  # fmt: skip
+    return _setting(default, doc, parse_size, check, _size)
 
 
 def rate(default: str, doc: str) -> Any:
     """A rate in bits per second; 0 is no limit."""
-    return _setting(
-        default, doc, parse_rate,
-        shown=lambda value: _exact(value, (("Gbit", 10**9), ("Mbit", 10**6), ("kbit", 10**3), ("bit", 1))),
-    )  # fmt: skip
+    return _setting(default, doc, parse_rate, shown=_rate)
 
 
 def number(kind: type[int] | type[float], default: float, doc: str, least: float, most: float) -> Any:

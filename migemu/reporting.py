@@ -94,6 +94,8 @@ def write_page(
     from migemu.report.page import load, write  # plotly and numpy take a moment, which no other command shall wait
 
     opened = [RunDirectory.open(directory) for directory in directories]
+    if hugepages and not any(each.trace for each in opened):
+        raise InputError("--hugepage draws the pieces of a trace, and there is none; run with --trace")
     sizes = {each.path: each.trace.stat().st_size for each in opened if each.trace}
     if console is None or not console.is_terminal or sum(sizes.values()) < _PROGRESS_BYTES:
         write(load(opened, hugepages), path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from migemu.command import Voice, exit_with, json_option, quiet_option, stderr_c
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.experiment.campaign import Campaign, Tally
 from migemu.experiment.cell import parse_selector, selected
+from migemu.experiment.comparison import too_few
 from migemu.experiment.executor import Executor, InProcess
 from migemu.experiment.export import to_csv, to_parquet
 from migemu.experiment.program import Program, this_program
@@ -25,13 +26,10 @@ from migemu.experiment.results import Changes, Results
 from migemu.experiment.shipped import find, shipped
 from migemu.experiment.sources import SWEEP_FILE
 from migemu.experiment.sweep import Sweep, load_sweep
-from migemu.experiment.tables import sweep_table
+from migemu.experiment.tables import few, sweep_table
 from migemu.experiment.watch import Watch
 from migemu.experiment.world import MEASURED, MODELLED, find_world
 from migemu.reporting import write_sweep_report
-
-#: Names of cells in one line of a notice.
-_NAMED_MAX = 5
 
 
 class _Sweep(click.Group):
@@ -96,7 +94,7 @@ def run(
         chosen = _chosen(plan, only)
         directory = out or Path("runs") / f"sweep-{plan.name}"
         tally = _run(voice, plan, directory, world, chosen, resume, keep, _executor(workers, dask), quiet or as_json)
-        _report(voice, plan, directory, tally, as_json, quiet)
+        _report(voice, plan, directory, chosen, tally, as_json, quiet)
         if report:
             write_sweep_report(voice, directory / SWEEP_FILE, quiet or as_json)
     except (MigemuError, KeyboardInterrupt) as error:
@@ -183,30 +181,37 @@ def _changes(changes: Changes) -> str:
         (changes.new, "cells are new"), (changes.gone, "cells are gone"), (changes.changed, "cells are others"),
         (tuple(map(str, changes.seeds_new)), "seeds are new"), (tuple(map(str, changes.seeds_gone)), "seeds are gone"),
     ]  # fmt: skip
-    return "; ".join(f"{len(names)} {what}: {_few(names)}" for names, what in parts if names)
+    return "; ".join(f"{len(names)} {what}: {few(names)}" for names, what in parts if names)
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    return " | ".join(names[:_NAMED_MAX]) + more
-
-
-def _report(voice: Voice, plan: Sweep, directory: Path, tally: Tally, as_json: bool, quiet: bool) -> None:
+def _report(
+    voice: Voice, plan: Sweep, directory: Path, chosen: Collection[str] | None, tally: Tally, as_json: bool, quiet: bool
+) -> None:  # fmt: skip
     path = directory / SWEEP_FILE
     if as_json:
         click.echo(json.dumps(_as_json(plan, path, tally), indent=2))
     elif not quiet:
-        with Results.read(path) as results:
-            table = sweep_table(plan.name, results.runs())
-        if table is not None:
-            Console(width=None if sys.stdout.isatty() else 160).print(table)
-        click.echo(
-            f"\nresults: {path}; compare cells with migemu compare {directory}:AXIS=VALUE {directory}:AXIS=OTHER"
-        )
+        _show(plan, directory, chosen)
+        if caution := too_few(len(plan.seeds)):
+            voice.notice(caution)
     if tally.failed:
         voice.notice(f"{len(tally.failed)} runs failed (named above); --resume tries them again")
     if plan.impossible:
         voice.notice(f"{len(plan.impossible)} of {len(plan.cells)} cells are impossible (named above)")
+
+
+def _show(plan: Sweep, directory: Path, chosen: Collection[str] | None) -> None:
+    """The table of the cells that were asked for, how many others there are, and where all of it is."""
+    path = directory / SWEEP_FILE
+    with Results.read(path) as results:
+        table = sweep_table(plan.name, (run for run in results.runs() if chosen is None or run.cell in chosen))
+        possible = results.possible()
+    if table is not None:
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    others = [name for name in possible if chosen is not None and name not in chosen]
+    if others:
+        click.echo(f"\nleft out by --only: {len(others)} of {len(possible)} cells")
+    click.echo(f"\nresults: {path}; compare cells with migemu compare {directory}:AXIS=VALUE {directory}:AXIS=OTHER")
 
 
 def _as_json(plan: Sweep, path: Path, tally: Tally) -> dict[str, Any]:

@@ -37,6 +37,9 @@ _SIZE_UNITS: Final = {
 }  # fmt: skip
 _RATE_UNITS: Final = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
 
+#: A rate of 0, in words.
+UNLIMITED: Final = "unlimited"
+
 TIME_ACCEPTED: Final = 'a time such as "50us", "1.5ms", "2s" (units: ns us ms s min)'
 SIZE_ACCEPTED: Final = 'a size such as "4K", "2M", "1G", "64G" (binary; units: K M G T)'
 RATE_ACCEPTED: Final = 'a rate such as "10Mbit", "25Gbit" (decimal bits per second), or 0 for no limit'
@@ -54,7 +57,7 @@ def parse_size(value: str | int) -> int:
 
 def parse_rate(value: str | int) -> int:
     """Bits per second of `"25Gbit"` (decimal); `0` or `"unlimited"` is no limit. ValueError says what is accepted."""
-    return 0 if value == "unlimited" else _parse(value, _RATE_UNITS, RATE_ACCEPTED, bare_zero_only=True)
+    return 0 if value == UNLIMITED else _parse(value, _RATE_UNITS, RATE_ACCEPTED, bare_zero_only=True)
 
 
 def _parse(value: str | int, units: dict[str, int], accepted: str, bare_zero_only: bool = False) -> int:
@@ -99,7 +102,7 @@ def format_size(size_bytes: int) -> str:
 def format_rate(rate_bps: int) -> str:
     """`25000000000` -> `"25Gbit"`; `0` -> `"unlimited"`."""
     if rate_bps == 0:
-        return "unlimited"
+        return UNLIMITED
     for unit, scale in (("Gbit", 10**9), ("Mbit", 10**6), ("kbit", 10**3)):
         if rate_bps >= scale:
             return _trimmed(rate_bps, scale) + unit

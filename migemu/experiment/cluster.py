@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster that runs already (`pip install 'migemu[dask]'`).
+"""Workers of a Dask cluster that runs already (`pip install -e '.[dask]'`).
 
 Dask's scheduler places the runs, notices dead workers and tries a run elsewhere (its `allowed-failures`, 3 by
 default). What this file adds is patience with the cluster itself:
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from migemu.errors import BrokenError, InputError, one_line
+from migemu.errors import BrokenError, ExtraError, InputError, one_line
 from migemu.experiment.program import Program, this_program
 from migemu.experiment.world import Answer, Job, do, lost
 
@@ -127,7 +127,7 @@ def _connect(address: str, patience_s: float) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise InputError("--dask needs dask.distributed; install it with: pip install 'migemu[dask]'") from None
+        raise ExtraError("--dask", "dask.distributed", "dask") from None
     # Its loggers tell of each lost connection at length; what matters is told in one line.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:

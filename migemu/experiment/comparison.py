@@ -29,8 +29,8 @@ from migemu.experiment.figures import HEADLINES, figures, unknown
 from migemu.experiment.gate import Gate, Verdict
 from migemu.experiment.sources import Sample, Source
 
-#: With fewer pairs an interval covers so little that a gate had better say so (bootstrap.py has the figures).
-PAIRS_ENOUGH: Final = 5
+#: With fewer seeds an interval covers so little that whoever shows one has to say so (bootstrap.py has the figures).
+_SEEDS_ENOUGH: Final = 5
 _BUCKETS: Final = "fault.log2_us."
 
 Key = tuple[tuple[str, str], ...]
@@ -109,11 +109,19 @@ def compare(base: Source, new: Source, metrics: Sequence[str] = (), gates: Seque
     keys = [*shown, *(gate.key for gate in gates if gate.key not in shown)]
     rows = [row(name, key, pairs) for name, pairs in cells.items() for key in keys if _has(pairs, key)]
     overall = [made for key in shown if len(cells) > 1 and (made := _overall(key, cells)) is not None]
-    least = min(len(pairs) for pairs in cells.values())
-    if gates and 1 < least < PAIRS_ENOUGH:
-        notes.append(f"a cell has {least} pairs: its 95 % interval is too narrow to be one; a gate wants ten seeds")
+    if caution := too_few(min(len(pairs) for pairs in cells.values())):
+        notes.append(caution)
     rulings = [rule(gate, each) for gate in gates for each in rows if each.key == gate.key]
     return Comparison(base.kind, tuple(rows), tuple(overall), tuple(rulings), _settings(paired), tuple(notes))
+
+
+def too_few(seeds: int) -> str:
+    """What has to be said of figures over so few seeds, of the cell that has fewest; "" when they are enough."""
+    if seeds == 1:
+        return "one seed settles nothing: differences may be the seed's, and there is no interval; take ten"
+    if seeds < _SEEDS_ENOUGH:
+        return f"with {seeds} seeds a 95 % interval is too narrow to be one; take ten for a gate, or a figure to quote"
+    return ""
 
 
 def row(cell: str, key: str, pairs: Sequence[Pair]) -> Row:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from migemu.errors import BrokenError, InputError
+from migemu.errors import BrokenError, ExtraError
 from migemu.experiment.figures import figures
 from migemu.experiment.results import Results, Run
 
@@ -50,12 +50,12 @@ def to_csv(results: Results, path: Path) -> int:
 
 
 def to_parquet(results: Results, path: Path) -> int:
-    """Write x.parquet; the number of rows. InputError without pyarrow, BrokenError when it cannot be written."""
+    """Write x.parquet; the number of rows. ExtraError without pyarrow, BrokenError when it cannot be written."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError("--parquet needs pyarrow; install it with: pip install 'migemu[parquet]'") from None
+        raise ExtraError("--parquet", "pyarrow", "parquet") from None
     columns, rows = table(results)
     try:
         arrays = {name: pyarrow.array(list(_column(name, rows))) for name in columns}

@@ -231,6 +231,11 @@ class Results:
         rows = self._db.execute("SELECT axis, min(position) FROM coordinate GROUP BY axis ORDER BY 2, 1")
         return [axis for axis, _ in rows]
 
+    def possible(self) -> list[str]:
+        """The cells of the sweep that can run, whether they have or not, in its order."""
+        rows = self._db.execute("SELECT name FROM cell WHERE in_sweep AND problem = '' ORDER BY position")
+        return [name for (name,) in rows]
+
     def impossible(self) -> list[tuple[str, str]]:
         """(cell, problem) of each impossible cell of the sweep."""
         rows = self._db.execute("SELECT name, problem FROM cell WHERE in_sweep AND problem != '' ORDER BY position")

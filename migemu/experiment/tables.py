@@ -16,6 +16,8 @@ from migemu.experiment.publication import Judged, Publication, between
 from migemu.experiment.results import Run
 from migemu.experiment.schema import DONE
 
+#: Names of cells in one line of a notice.
+_NAMED_MAX: Final = 5
 #: A longer table than this is for an export.
 CELLS_MAX: Final = 128
 _SWEEP_COLUMNS: Final = (
@@ -24,6 +26,12 @@ _SWEEP_COLUMNS: Final = (
     ("mapping.access_mean_ns", "access"), ("page_table.table_bytes_max", "tables"), ("bytes.duplicate", "sent twice"),
 )  # fmt: skip
 _STYLES: Final = {Verdict.HOLDS: "green", Verdict.UNSURE: "yellow", Verdict.FAILS: "bold red"}
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names of cells, and how many more there are."""
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return " | ".join(names[:_NAMED_MAX]) + more
 
 
 def sweep_table(name: str, runs: Iterable[Run]) -> Table | None:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 
 from migemu.experiment.bootstrap import Interval
-from migemu.experiment.comparison import Comparison, Ruling
+from migemu.experiment.comparison import Comparison, Row, Ruling
 from migemu.experiment.figures import show
 from migemu.experiment.tables import percent
 from migemu.report import document, tables
@@ -105,10 +105,16 @@ def _figures(comparison: Comparison) -> str:
             tables.sortable_cell(repr(row.relative) if isfinite(row.relative) else "", percent(row.relative)),
             tables.sortable_cell("" if edges is None else repr(edges.low), _percents(edges)),
             tables.sortable_cell(str(row.pairs), str(row.pairs)),
-            tables.sortable_cell(*[LOOKS[judged(row.key, edges)][0]] * 2),
+            tables.sortable_cell(*[_finding(row)] * 2),
         ]
         lines.append(f"<tr>{''.join(said)}</tr>")
     return "".join([*lines, "</tbody></table>"])
+
+
+def _finding(row: Row) -> str:
+    if row.relative_interval is None and row.pairs > 1:
+        return "no ratio, the baseline is 0"
+    return LOOKS[judged(row.key, row.relative_interval)][0]
 
 
 def _percents(interval: Interval | None) -> str:

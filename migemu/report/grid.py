@@ -28,6 +28,7 @@ from migemu.experiment.bootstrap import Interval
 from migemu.experiment.figures import HEADLINES, figures, unknown
 from migemu.experiment.results import Results, Run
 from migemu.experiment.schema import DONE
+from migemu.experiment.tables import few
 
 MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
 #: The axis of cells that stand beside the grid (sweep.py).
@@ -141,6 +142,7 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     with Results.read(path) as results:
         runs = list(results.runs())
         absent = [f"impossible: {cell}: {problem}" for cell, problem in results.impossible()]
+        possible = results.possible()
         seeds = json.loads(results.head("seeds") or "[]")
         name, description = results.head("name"), results.head("description")
         meanings = json.loads(results.head("axes") or "{}")
@@ -154,8 +156,10 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     if len(kinds) > 1:
         raise InputError(f"{path} holds {' and '.join(sorted(kinds))} runs; they never share a page")
     cells = _cells(done, _kept(path.parent / "cells"))
-    if few := [cell for cell in cells if len(cell.runs) < len(seeds)]:
-        absent.append(f"{len(few)} of {len(cells)} cells have not run with all {len(seeds)} seeds yet")
+    if never := [name for name in possible if name not in {run.cell for run in runs}]:
+        absent.append(f"{len(never)} of {len(possible)} cells never ran (--only, or cut short): {few(never)}")
+    if partly := [cell for cell in cells if len(cell.runs) < len(seeds)]:
+        absent.append(f"{len(partly)} of the {len(cells)} cells here have not run with all {len(seeds)} seeds yet")
     keys = _chosen(cells, metrics)
     axes = {axis: values for axis, values in axes.items() if values}
     programs = frozenset(run.program for run in done)

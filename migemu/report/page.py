@@ -24,13 +24,26 @@ def load(
     found: Sequence[RunDirectory], hugepages: Sequence[int] | None = None,
     progress: Callable[[Path, int], None] = lambda _path, _done: None,
 ) -> list[Run]:  # fmt: skip
-    """The runs of these directories, their traces read; what is damaged or missing is told by the run."""
+    """The runs of these directories, their traces read; what is damaged or missing is told by the run.
+
+    InputError: a hugetlb page that none of them has was asked for.
+    """
     names = [directory.name for directory in found]
     runs = []
     for place, directory in enumerate(found):
         label = directory.name if names.count(directory.name) == 1 else f"{directory.name} ({directory.path})"
         runs.append(Run(*_read(directory, hugepages, len(found), progress), label, place))
+    _refuse_absent(runs, hugepages or ())
     return runs
+
+
+def _refuse_absent(runs: Sequence[Run], hugepages: Sequence[int]) -> None:
+    """InputError for a hugetlb page that none of the runs has; one that some have not is told on the page."""
+    totals = [run.told.pages // run.told.geometry.pages(Level.PUD) for run in runs if run.told is not None]
+    for each in hugepages:
+        if totals and each >= max(totals):
+            of = "its memory is" if len(runs) == 1 else "the largest memory of these runs is"
+            raise InputError(f"--hugepage {each}: there is none; {of} hugetlb page 0 to {max(totals) - 1}")
 
 
 def _read(

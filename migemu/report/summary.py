@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from migemu.report.histogram import log2_histogram
 from migemu.units import format_size, format_time
+
+#: Of more vCPUs than this the first are shown; result.json has all.
+_VCPUS_MAX: Final = 8
 
 
 def summary(result: dict[str, Any]) -> RenderableType:
@@ -71,17 +75,14 @@ def _guest_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("faults", _faults(fault)),
             (
                 "blocktime",
-                f"per vCPU {', '.join(format_time(ns) for ns in blocktime['per_vcpu'][:8])}"
-                f"{' ...' if len(blocktime['per_vcpu']) > 8 else ''}; all vCPUs at once "
-                f"{format_time(blocktime['overlapped'])}",
+                f"per vCPU {_each(blocktime['per_vcpu'])}; all vCPUs at once {format_time(blocktime['overlapped'])}",
             ),
         ]
     if result["stall_ns"]["max"]:
         rows.append(
             (
                 "stalls by collapse",
-                f"per vCPU {', '.join(format_time(ns) for ns in result['stall_ns']['per_vcpu'][:8])}; longest "
-                f"{format_time(result['stall_ns']['max'])}",
+                f"per vCPU {_each(result['stall_ns']['per_vcpu'])}; longest {format_time(result['stall_ns']['max'])}",
             )
         )
     return rows
@@ -129,7 +130,12 @@ def _faults(fault: dict[str, Any]) -> str:
 
 
 def _link(link: dict[str, Any]) -> str:
-    rate = "unlimited" if link["rate"] in ("0Gbit", "0", 0) else str(link["rate"])
-    delay = "" if link["delay"] in ("0s", "0", 0) else f" {link['delay']}"
-    jitter = "" if link["jitter"] in ("0s", "0", 0) else f" +-{link['jitter']}"
-    return f"{rate}{delay}{jitter}"
+    delay = "" if link["delay"] == "0s" else f" {link['delay']}"
+    jitter = "" if link["jitter"] == "0s" else f" +-{link['jitter']}"
+    return f"{link['rate']}{delay}{jitter}"
+
+
+def _each(per_vcpu: Sequence[int]) -> str:
+    """The times of the first vCPUs, and whether there are more."""
+    shown = ", ".join(format_time(ns) for ns in per_vcpu[:_VCPUS_MAX])
+    return f"{shown} ... ({len(per_vcpu)} vCPUs)" if len(per_vcpu) > _VCPUS_MAX else shown

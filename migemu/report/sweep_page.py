@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from migemu.experiment.comparison import PAIRS_ENOUGH
+from migemu.experiment.comparison import too_few
 from migemu.experiment.figures import show
 from migemu.report import document, tables
 from migemu.report.draw import cells
@@ -21,6 +21,8 @@ from migemu.report.draw.style import Panel, Section
 from migemu.report.grid import BESIDE, CellRuns, Grid
 
 _NAMED_MAX: Final = 3
+#: What stands for the cells that are not told from the best one, where there is one seed.
+_UNTOLD: Final = "any: one seed"
 #: Figures that are drawn unless others are asked for; the table has all headlines.
 DRAWN: Final = (
     "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "blocktime_ns.overlapped", "stall_ns.max", "time_ns.postcopy",
@@ -76,7 +78,7 @@ def _page(grid: Grid, path: Path) -> Iterator[str]:
     yield '<h2 id="best">Which cells come out best?</h2>'
     yield (
         '<p class="soft">By the mean over seeds, for each figure that differs between cells. Not told apart: the '
-        "interval of the paired difference from the best holds zero.</p>"
+        "interval of the paired difference from the best holds zero; with one seed there is none, and none is told.</p>"
     )
     yield f'<div class="wide">{document.badge(grid.kind)}{_best(grid)}</div>'
     for section in drawn:
@@ -99,10 +101,7 @@ def _extent(grid: Grid) -> str:
 
 
 def _cautions(grid: Grid) -> list[str]:
-    seeds = min(len(cell.runs) for cell in grid.cells)
-    said = []
-    if 1 < seeds < PAIRS_ENOUGH:
-        said.append(f"with {seeds} seeds an interval is too narrow to be one; take ten for a figure to quote")
+    said = [caution] if (caution := too_few(min(len(cell.runs) for cell in grid.cells))) else []
     if len(grid.programs) > 1:
         said.append(f"its runs were made by {len(grid.programs)} states of the code")
     if alike := [key for key in grid.keys if key not in grid.varying]:
@@ -130,12 +129,13 @@ def _best(grid: Grid) -> str:
         close = [names[each] for each in grid.close(key)]
         more = f" and {len(close) - _NAMED_MAX} more" if len(close) > _NAMED_MAX else ""
         best = grid.estimates[name, key]
+        untold = _UNTOLD if best.seeds == 1 else escape("; ".join(close[:_NAMED_MAX]) + more) or "-"
         edges = "" if best.interval is None else " to ".join(short(show(key, edge)) for edge in best.interval)
         means = [grid.estimates[cell.name, key].mean for cell in grid.on_grid if cell.has(key)]
         worst = max(means, key=lambda mean: abs(mean - best.mean))
         rows.append([
             escape(key), f"{cells.BEST} {escape(names[name])}", short(show(key, best.mean)), edges,
-            short(show(key, worst)), escape("; ".join(close[:_NAMED_MAX]) + more) or "-",
+            short(show(key, worst)), untold,
         ])  # fmt: skip
     head = [
         "figure",

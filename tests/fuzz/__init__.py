@@ -7,7 +7,7 @@ replayed by `make test`. What goes wrong is written to `corpus-crash/`, with the
 Two ways to make inputs
     campaign   ours: frames of every kind, changed as `mutation` knows how. Fast, the same for the same seed, and blind:
                it does not learn from what it reaches
-    guided     atheris (libFuzzer), where it is installed (`pip install migemu[fuzz]`): keeps what reaches new code, and
+    guided     atheris (libFuzzer), where it is installed (`pip install -e '.[fuzz]'`): keeps what reaches new code, and
                changes it further; by the same mutations, and by its own
 
 What may not happen: any error but PeerError (VersionError is one), more work than the bytes are worth, a buffer or a

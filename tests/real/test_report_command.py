@@ -54,9 +54,28 @@ def test_the_hugetlb_pages_to_draw_can_be_chosen(tmp_path: Path) -> None:
     assert "page 0 by how it came" not in page
 
 
+def test_a_hugetlb_page_that_one_run_of_several_has_is_drawn_and_told_of_the_others(tmp_path: Path) -> None:
+    write_run(tmp_path / "small", migration(faults=5))
+    write_run(tmp_path / "large", whole())
+    out = str(tmp_path / "both.html")
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "small"), str(tmp_path / "large"), "--hugepage", "1",
+                                     "--out", out])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    page = Path(out).read_text(encoding="utf-8")
+    assert "page 1 by how it came" in page
+    assert "it has no hugetlb page 1: its memory is 0 to 0" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["whole", "--hugepage", "7"], 2, "migemu: --hugepage 7: there is none; its memory is hugetlb page 0 to 1"),
+        (
+            ["whole", "bare", "--hugepage", "0", "--hugepage", "2"],
+            2,
+            "migemu: --hugepage 2: there is none; the largest memory of these runs is hugetlb page 0 to 1",
+        ),
+        (["bare", "--hugepage", "0"], 2, "migemu: --hugepage draws the pieces of a trace, and there is none"),
         (["nowhere"], 2, "migemu: nowhere: does not exist; give the DIR of a run"),
         (["empty"], 2, "migemu: empty: holds no run: no result.json, no scenario.toml, no trace.jsonl"),
         (["whole", "empty"], 2, "migemu: empty: holds no run"),

@@ -18,7 +18,7 @@ from tests.real.processes import free_port
 from tests.unit.experiment.sweeps import Notes, run, sweep_of
 from tests.unit.experiment.worlds import PLAIN, STAGE
 
-pytest.importorskip("distributed", reason="the optional extra migemu[dask] is not installed")
+pytest.importorskip("distributed", reason="the optional extra dask is not installed")
 # Dask's own threads and sockets may still be closing when a test has ended.
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -204,6 +204,14 @@ def test_an_assignment_may_hold_an_equals_sign_and_dots() -> None:
     assert (scenario.push.order, scenario.memory.image) == ("random:block=64", "../a=b.img")
 
 
+def test_nothing_is_said_in_a_unit_that_means_nothing() -> None:
+    """A rate of 0 is no limit, so that 0Gbit would read as the opposite; 0T and 0s are no more than a 0."""
+    shown = [value for section in Scenario().resolved().values() for value in section.values()]
+    assert {value for value in shown if isinstance(value, str) and value.startswith("0")} == {"0", "0s"}
+    for text in ("0", "0Gbit", "0bit", "unlimited"):
+        assert load(None, [f"link.rate={text}"]).resolved()["link"]["rate"] == "unlimited"
+
+
 def test_replace_keeps_everything_else(toml: WriteToml) -> None:
     scenario = replace(load(toml("[guest]\nvcpus = 2\n")), push__piece="2M")
     assert (scenario.guest.vcpus, scenario.push.piece) == (2, Level.PMD)
@@ -241,7 +249,7 @@ def test_a_scenario_cannot_be_changed() -> None:
         ("push", "piece", "1G", "'1G' is not accepted here: give 4K or 2M"),
         ("push", "piece", True, "True is not accepted here: give 4K or 2M"),
         ("push", "run", "6K", "'6K' is not accepted here: give a whole multiple of 4K"),
-        ("push", "run", "0", "'0T' is not accepted here: give at least 4K"),
+        ("push", "run", "0", "'0' is not accepted here: give at least 4K"),
         ("push", "rate", "5", "'5' is not accepted here: give a rate such as"),
         ("push", "hold", "5", "'5' is not accepted here: give a time such as"),
         ("pull", "preempt", "maybe", "'maybe' is not accepted here: give on or off"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +14,8 @@ from click.testing import CliRunner, Result
 from migemu.cli import main
 from tests.unit.experiment.sweeps import PIECES
 from tests.unit.experiment.worlds import PLAIN
+
+PYPROJECT: Final = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +84,27 @@ def test_a_part_may_be_run_first() -> None:
     assert (rest["already_done"], rest["done"]) == (6, 6)
 
 
+def test_the_table_of_a_part_has_the_cells_that_were_asked_for() -> None:
+    migemu("--only", "piece=2M")
+    part = migemu("--resume", "--only", "piece=4K").stdout
+    assert "piece=4K, policy=never" in part
+    assert "piece=2M" not in part
+    assert "left out by --only: 2 of 4 cells" in part
+    whole = migemu("--resume").stdout
+    assert "piece=2M, policy=never" in whole
+    assert "left out" not in whole
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [("[7]", "one seed settles nothing"), ("[1, 2, 3]", "with 3 seeds"), ("[1, 2, 3, 4, 5]", "")],
+)
+def test_a_table_over_too_few_seeds_says_what_that_is_worth(seeds: str, said: str) -> None:
+    Path("pieces.toml").write_text(PIECES.replace("[1, 2, 3]", seeds))
+    told = migemu().stderr
+    assert (said in told) if said else "seed" not in told
+
+
 def test_a_changed_file_is_told_when_it_is_resumed() -> None:
     migemu("--only", "piece=4K")
     Path("pieces.toml").write_text(PIECES.replace('"4K", "2M"', '"4K"').replace('"never"', '"eager"'))
@@ -142,6 +167,25 @@ def test_export_takes_the_directory_or_the_file() -> None:
         result = CliRunner().invoke(main, ["sweep", "export", place, "--csv", "x.csv"])
         assert (result.exit_code, result.output) == (0, "6 runs in x.csv\n")
     assert len(Path("x.csv").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "arguments"),
+    [
+        ("pyarrow", "parquet", ("export", "out", "--parquet", "x.parquet")),
+        ("distributed", "dask", ("pieces.toml", "--out", "new", "--world", PLAIN, "--dask", "tcp://127.0.0.1:1")),
+    ],
+)
+def test_what_needs_an_optional_library_says_how_to_install_it(
+    library: str, extra: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where it is: the checkout. No package index has migemu."""
+    migemu("--only", "piece=4K")
+    monkeypatch.setitem(sys.modules, library, None)
+    result = CliRunner().invoke(main, ["sweep", *arguments])
+    assert result.exit_code == 2
+    assert f"install it, in the checkout of migemu: pip install -e '.[{extra}]'" in result.stderr
+    assert extra in PYPROJECT["project"]["optional-dependencies"]
 
 
 def test_the_list_shows_shipped_sweeps() -> None:

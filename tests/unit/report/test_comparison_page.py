@@ -42,7 +42,9 @@ def test_it_says_settings_gates_and_every_figure(sides: tuple[str, str]) -> None
     assert [said.count(verdict) for verdict in ("\u2717 FAILS", "\u2713 holds")] == [1, 3]
     assert said.index("\u2717 FAILS") < said.index("\u2713 holds"), "what fails comes first"
     assert said.count("piece=2M") >= 4
-    assert "a cell has 3 pairs: its 95 % interval is too narrow to be one; a gate wants ten seeds" in " ".join(said)
+    assert "no ratio, the baseline is 0" in said
+    assert "one pair, no interval" not in said, "there are three"
+    assert "with 3 seeds a 95 % interval is too narrow to be one; take ten for a gate" in " ".join(said)
 
 
 def test_two_runs_without_a_difference_have_a_page_too(tmp_path: Path) -> None:
@@ -51,6 +53,7 @@ def test_two_runs_without_a_difference_have_a_page_too(tmp_path: Path) -> None:
     assert "No setting differs." in said
     assert f"{path} against {path}" in said
     assert "one pair, no interval" in said
+    assert "one seed settles nothing" in " ".join(said)
 
 
 def test_compare_writes_it_whatever_the_gates_say(sides: tuple[str, str], tmp_path: Path) -> None:

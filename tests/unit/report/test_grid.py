@@ -73,7 +73,7 @@ def test_what_failed_or_is_impossible_is_told_by_name(tmp_path: Path) -> None:
     run(sweep_of(tmp_path, text), tmp_path / "sweep.sqlite", PLAIN.replace("plain", "failing"))
     absent = read_grid(tmp_path / "sweep.sqlite").absent
     assert [line.split(":")[0] for line in absent] == ["impossible"] * 2 + ["failed"] * 2 + [
-        "2 of 2 cells have not run with all 3 seeds yet"
+        "2 of the 2 cells here have not run with all 3 seeds yet"
     ]
     assert "failed: piece=4K, policy=never, seed 1: the link was cut" in absent
 

@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from migemu.errors import InputError
 from migemu.mm.access import UNIFORM, Pattern
 from migemu.mm.pages import TINY
 from migemu.report.directory import RunDirectory
@@ -204,10 +205,9 @@ def test_a_trace_of_another_kind_than_the_result_is_not_drawn(tmp_path: Path) ->
     assert "the trace is of another run: it is measured, the result modelled" in run.directory.missing
 
 
-def test_a_hugetlb_page_that_is_not_there_is_named(directories: dict[str, Path]) -> None:
-    (run,) = load([RunDirectory.open(directories["measured"])], [0, 1, 7])
-    assert "it has no hugetlb page 1, 7: its memory is 0 to 0" in run.directory.missing
-    assert len(pictures(run)) == 1
+def test_a_hugetlb_page_that_no_run_has_is_refused(directories: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="--hugepage 7: there is none; its memory is hugetlb page 0 to 0"):
+        load([RunDirectory.open(directories["measured"])], [0, 7])
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:

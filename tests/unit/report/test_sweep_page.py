@@ -40,7 +40,15 @@ def test_it_names_the_best_cell_of_each_figure_and_how_sure_that_is() -> None:
     said = words(PLANE)
     assert f"{BEST} 4K, fast" in said
     assert "4K, slow" in said
-    assert "with 3 seeds an interval is too narrow to be one; take ten for a figure to quote" in said
+    assert "with 3 seeds a 95 % interval is too narrow to be one" in said
+
+
+def test_one_seed_settles_nothing_and_the_page_says_so() -> None:
+    """Nothing is told apart by one seed: no cell stands there as surely better than the others."""
+    grid = grid_of({("x",): {P99: [1.0]}, ("y",): {P99: [2.0]}, ("z",): {P99: [9.0]}}, {"a": ("x", "y", "z")})
+    said = words(grid)
+    assert "one seed settles nothing" in said
+    assert "any: one seed" in said
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,16 @@ def test_a_sweep_writes_its_page_and_the_report_of_it_does_again(tmp_path: Path)
         assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
     migemu("report", tmp_path / "out", "--metric", "fault.mean_ns")
     assert 'id="fault-mean_ns"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_part_of_a_sweep_says_on_its_page_how_many_cells_never_ran(tmp_path: Path) -> None:
+    (tmp_path / "pieces.toml").write_text(PIECES)
+    part = ("sweep", tmp_path / "pieces.toml", "--out", tmp_path / "out", "--world", PLAIN, "--report", "--only")
+    assert migemu(*part, "piece=2M,policy=never").exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "3 of 4 cells never ran (--only, or cut short): piece=4K, policy=never | piece=4K, " in page
+    assert migemu(*part[:-1], "--resume").exit_code == 0
+    assert "never ran" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
