@@ -16,13 +16,13 @@ Rules:
 2. What was received before is never touched again: `fresh_until` tells the shell where to land and where to discard.
    A guest may have written to it.
 3. A policy proposes collapses; only spans that have been received whole are collapsed, the rest is refused and
-   counted. MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): nobody below would refuse. Also refused
-   are spans that are leaves already (EEXIST under a larger one, 2.2), and those of which nothing is mapped, where it
-   would do nothing (0.3) and count as mapped here.
-4. A collapse of several spans is one process_madvise, which stops at the first that fails (6.1). That one is tried
-   again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
-5. A late CONTINUE finds the page mapped (EEXIST). That is a success (kernel-semantics I9), but the kernel then wakes
-   nobody, nor does MADV_COLLAPSE (2.1): sleepers get an explicit Wake.
+   counted. MADV_COLLAPSE fills holes without looking (SEMANTICS 0.2): nobody below would refuse. Also refused
+   are spans that are leaves already (EEXIST under a larger one, SEMANTICS 2.2), and those of which nothing is mapped,
+   where it would do nothing (SEMANTICS 0.3) and count as mapped here.
+4. A collapse of several spans is one process_madvise, which stops at the first that fails (SEMANTICS 6.1). That one is
+   tried again when everything has arrived, the others go on at once. A page table that stays small is slow, not wrong.
+5. A late CONTINUE finds the page mapped (EEXIST). That is a success (SEMANTICS I9), but the kernel then wakes
+   nobody, nor does MADV_COLLAPSE (SEMANTICS 2.1): sleepers get an explicit Wake.
 6. Without HGM there is one size, the hugetlb page: it is continued when all of it has been received (Keep until then),
    a fault asks for all of it, and no policy is asked.
 7. A process_madvise holds the thread that makes it. One that would take longer than `call_ns_max` is made in parts, and
@@ -284,7 +284,7 @@ class Receiver:
             self._leaves.put(span.first, pages, span.level)
             if self._open and self._close(span.first, pages):
                 effects.append(Wake(span.first, pages))
-        if rest and result.errno:  # the kernel tells why a range failed when it is the first of its call (6.1)
+        if rest and result.errno:  # why a range failed is told when it is the first of its call (SEMANTICS 6.1)
             self._failures += 1
             self._failed.append(rest[0])
             rest = rest[1:]

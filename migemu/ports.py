@@ -161,7 +161,7 @@ class Stalled(NamedTuple):
 
 
 class Collapsed(NamedTuple):
-    """What a MADV_COLLAPSE of several spans did: the first `done` of them; `errno` if not even the first (6.1).
+    """What a MADV_COLLAPSE of several spans did: the first `done`; `errno` if not even the first (SEMANTICS 6.1).
 
     `steps` are what it did to entries and tables, in order; their bytes count from the beginning of the memory.
     """
@@ -202,7 +202,7 @@ class GuestMemory(Protocol):
         """UFFDIO_WAKE: whoever sleeps on these base pages looks again."""
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """MADV_COLLAPSE of each span, in order, up to the first that fails: by one process_madvise (6.1).
+        """MADV_COLLAPSE of each span, in order, up to the first that fails: by one process_madvise (SEMANTICS 6.1).
 
         OSError for an errno that says that the call itself is wrong (EINVAL and the like).
         """

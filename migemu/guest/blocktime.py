@@ -18,7 +18,7 @@ Rules
        mistake of the caller, and would be a wrong number otherwise.
 
 Sources
-    QEMU migration/postcopy-ram.c (10.1): `mark_postcopy_blocktime_begin` and `_end`, and the drawing above the latter.
+    QEMU migration/postcopy-ram.c of 10.1: `mark_postcopy_blocktime_begin` and `_end`, and the drawing above the latter.
     Its names: `postcopy-blocktime` is our overlapped_blocktime_ns, `postcopy-vcpu-blocktime` our blocktime_ns per vCPU,
     `postcopy-latency` our mean, all there in ms or ns. QEMU counts faults that needed a request to the source, and
     never those still open at the end; here it counts what `faulted` is told, so tell it the same.

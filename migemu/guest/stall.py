@@ -1,7 +1,7 @@
 """Stalls: what a collapse makes the vCPUs wait, kept apart from what faults make them wait.
 
 What this models
-    A vCPU that a collapse shuts out, on the lock or in the notifier window (kernel-semantics 2.3): it has no fault open
+    A vCPU that a collapse shuts out, on the lock or in the notifier window (SEMANTICS 2.3): it has no fault open
     in userfaultfd, nobody is asked for a page, and no blocktime is counted (`migemu.guest.blocktime` has that). For the
     guest it is lost time all the same.
 

@@ -91,7 +91,7 @@ class Reno:
         return self.window < self.ssthresh
 
     def acknowledged(self, acked_bytes: int, rtt_ns: int, now_ns: int) -> None:
-        """Slow start doubles the window in a round trip; congestion avoidance adds a segment (3.1)."""
+        """Slow start doubles the window in a round trip; congestion avoidance adds a segment (RFC 5681, 3.1)."""
         if self.slow_start:
             self.window += acked_bytes
         else:
@@ -107,17 +107,17 @@ class Reno:
         self.window += whole
 
     def lost(self, flight_bytes: int, now_ns: int) -> None:
-        """Fast recovery (3.2), seen from its end: the window is what it will be then."""
+        """Fast recovery (RFC 5681, 3.2), seen from its end: the window is what it will be then."""
         self.ssthresh = max(int(flight_bytes * self.beta), _SSTHRESH_MIN)
         self.window = self.ssthresh
 
     def timed_out(self, flight_bytes: int) -> None:
-        """Back to one segment (3.1)."""
+        """Back to one segment (RFC 5681, 3.1)."""
         self.ssthresh = max(int(flight_bytes * self.beta), _SSTHRESH_MIN)
         self.window = _LOSS_WINDOW
 
     def idle(self) -> None:
-        """The restart window (4.1)."""
+        """The restart window (RFC 5681, 4.1)."""
         self.window = min(self.window, INITIAL_WINDOW)
 
 
@@ -135,9 +135,9 @@ class Cubic(Reno):
         self._reno = 0.0
 
     def _avoid(self, acked_bytes: int, rtt_ns: int, now_ns: int) -> None:
-        if not self._epoch_ns:  # 4.2: a new congestion avoidance stage
+        if not self._epoch_ns:  # RFC 9438, 4.2: a new congestion avoidance stage
             self._begin(float(self.window), now_ns)
-        self._reno += acked_bytes * MSS / self.window * (3 * (1 - self.beta) / (1 + self.beta))  # 4.3
+        self._reno += acked_bytes * MSS / self.window * (3 * (1 - self.beta) / (1 + self.beta))  # RFC 9438, 4.3
         t_s = (now_ns + rtt_ns - self._epoch_ns) / SECOND
         target = _CUBIC_C * MSS * (t_s - self._k_s) ** 3 + self._origin
         target = min(max(target, self.window), 1.5 * self.window)
@@ -153,7 +153,7 @@ class Cubic(Reno):
         self._k_s = ((self._origin - self.window) / (_CUBIC_C * MSS)) ** (1 / 3)
 
     def lost(self, flight_bytes: int, now_ns: int) -> None:
-        """The curve's plateau is where the loss was, or below it when the one before was higher (4.7)."""
+        """The curve's plateau is where the loss was, or below it after a higher one (RFC 9438, 4.7)."""
         top = float(flight_bytes)
         if top < self._top:
             top *= (1 + self.beta) / 2
@@ -162,12 +162,12 @@ class Cubic(Reno):
         self._begin(top, now_ns)
 
     def timed_out(self, flight_bytes: int) -> None:
-        """As Reno; the next avoidance begins a new curve (4.8)."""
+        """As Reno; the next avoidance begins a new curve (RFC 9438, 4.8)."""
         super().timed_out(flight_bytes)
         self._epoch_ns = 0
 
     def idle(self) -> None:
-        """As Reno; the time away is not counted (4.2)."""
+        """As Reno; the time away is not counted (RFC 9438, 4.2)."""
         super().idle()
         self._epoch_ns = 0
 
@@ -185,7 +185,7 @@ class RetransmissionTimer:
         self._rttvar_ns = 0
 
     def sample(self, rtt_ns: int) -> None:
-        """A round trip was measured (2.2 and 2.3, with alpha 1/8, beta 1/4 and K 4)."""
+        """A round trip was measured (RFC 6298, 2.2 and 2.3, with alpha 1/8, beta 1/4 and K 4)."""
         if not self._srtt_ns:
             self._srtt_ns, self._rttvar_ns = rtt_ns, rtt_ns // 2
         else:

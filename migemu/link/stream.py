@@ -8,7 +8,7 @@ answers when the next one may, and when what departed is handed to the reader.
     loss        every packet by itself, with probability `loss`. Everything behind a lost packet waits until it was
                 sent again: for duplicate acknowledgements of three later packets and a round trip (RFC 5681, 3.2), or
                 for the retransmission timer if not that many follow (RFC 6298). A packet sent again may be lost again:
-                then the timer, doubled each time (5.5).
+                then the timer, doubled each time (RFC 6298, 5.5).
     outage      what would depart while the link is down is lost; the sender tries again when its timer fires, doubled
                 each time, and finds the link up at the first try after the outage
 

@@ -4,15 +4,15 @@ What this models
     mmap, munmap, madvise, process_madvise, fork and userfaultfd on hugetlb mappings with high-granularity mapping
     (HGM), as posted in January and February 2023 and never merged; and the page faults of the vCPUs.
 
-Rules (sections of kernel-semantics)
-    1. MADV_SPLIT only permits small mappings; it splits nothing and cannot be undone (1.1).
-    2. Bytes in the page cache and entries in the page table are two things (8, I3).
+Rules
+    1. MADV_SPLIT only permits small mappings; it splits nothing and cannot be undone (SEMANTICS 1.1).
+    2. Bytes in the page cache and entries in the page table are two things (SEMANTICS I3).
     3. Calls bear the kernel's names; a refusal is an OSError with the kernel's errno.
-    4. munmap takes whole hugepages: a hugetlb VMA is split nowhere else (1.1, 1.2).
+    4. munmap takes whole hugepages: a hugetlb VMA is split nowhere else (SEMANTICS 1.1, 1.2).
 
 Words
     hgm       "v2" (February 2023, the default) or "v1" (January 2023)
-    hwpoison  what a memory failure takes away: "hugepage" (HGM), or "page", only the bad 4K (3.4)
+    hwpoison  what a memory failure takes away: "hugepage" (HGM), or "page", only the bad 4K (SEMANTICS 3.4)
     vCPU      a thread, named by an int; at most one fault of it waits at a time
 
 Simplified
@@ -67,9 +67,9 @@ _OUTCOMES: Final = {
 class AddressSpace:
     """An mm. `on_wake(vcpu, addr)` is called for every waiter that is woken, after it has left the queue.
 
-    `on_gather(step)` is told every step of a collapse or a zap, in the kernel's order (2.3). `mapcount` is a scheme of
-    section 3.5, None for that of the version. `tables_max` bounds the page tables of each mapping below its hugepage
-    level; the next allocation gets ENOMEM.
+    `on_gather(step)` is told every step of a collapse or a zap, in the kernel's order (SEMANTICS 2.3). `mapcount` is a
+    scheme of SEMANTICS 3.5, None for that of the version. `tables_max` bounds the page tables of each mapping below its
+    hugepage level; the next allocation gets ENOMEM.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class AddressSpace:
     ) -> int:
         """Map `length` bytes, rounded up to hugepages of `hstate`, of `file` or of a new one; the address.
 
-        Mapping one file twice makes a primary and an alias (1.1). OSError EINVAL: length 0, or another hugepage size
-        than the file's. ENOMEM: no addresses left, or the file is too short.
+        Mapping one file twice makes a primary and an alias (SEMANTICS 1.1). OSError EINVAL: length 0, or another
+        hugepage size than the file's. ENOMEM: no addresses left, or the file is too short.
         """
         size = self.geometry.size(hstate)
         if length <= 0:
@@ -145,7 +145,7 @@ class AddressSpace:
         for edge in (addr, end):
             vma = self.vmas.find(edge)
             if vma is not None and edge % vma.hugepage_bytes:
-                raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {edge:#x}, inside a hugepage (1.1)")
+                raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {edge:#x}, inside a hugepage")
         told = []
         for vma in list(self.vmas.overlapping(addr, end)):
             part = self.vmas.carve(vma, max(addr, vma.start), min(end, vma.end))
@@ -158,7 +158,7 @@ class AddressSpace:
         self._hit_access = []
 
     def fork(self, *, on_wake: OnWake | None = None, on_gather: OnGather | None = None) -> AddressSpace:
-        """fork(2): the child's address space, with listeners of its own. OSError ENOMEM: no reference left (1.3)."""
+        """fork(2): the child's space, with its own listeners. OSError ENOMEM: no reference left (SEMANTICS 1.8)."""
         child = AddressSpace(
             self.geometry, hgm=self.hgm, mapcount=self.mapcount_scheme, hwpoison=self.hwpoison,
             on_wake=on_wake, on_gather=on_gather, tables_max=self.tables_max,
@@ -185,7 +185,8 @@ class AddressSpace:
     def populate(self, addr: int, length: int) -> None:
         """The bytes of `[addr, addr + length)` were written through an alias: their hugepages are in the page cache.
 
-        The page cache holds whole hugepages, so the range is widened to them (3.2). OSError EFAULT: not all mapped.
+        The page cache holds whole hugepages, so the range is widened to them (SEMANTICS 3.2). OSError EFAULT: not all
+        mapped.
         """
         while length > 0:
             vma = self._vma(addr)
@@ -203,9 +204,9 @@ class AddressSpace:
     # ------------------------------------------------------------------------------------------------- advice
 
     def madvise(self, addr: int, length: int, advice: int) -> None:
-        """madvise(2): SPLIT, COLLAPSE, DONTNEED, POPULATE_WRITE, HWPOISON. `length` is rounded up to base pages (2.1).
+        """madvise(2): SPLIT, COLLAPSE, DONTNEED, POPULATE_WRITE, HWPOISON. `length` is rounded up to base pages.
 
-        OSError EINVAL: unknown advice, or `addr` not page-aligned; others as the advice says (1.1, 2.2).
+        OSError EINVAL: unknown advice, or `addr` not page-aligned; others as the advice says (SEMANTICS 1.1, 1.7, 2.2).
         """
         if advice not in ADVICES:
             raise OSError(errno.EINVAL, f"advice {advice} is unknown")
@@ -224,12 +225,12 @@ class AddressSpace:
             madvise_hwpoison(self.vmas, addr, end, self.hwpoison)
 
     def process_madvise(self, ranges: Iterable[tuple[int, int]], advice: int) -> int:
-        """process_madvise(2): the ranges in order, up to the first that fails; the bytes of those done (6.1).
+        """process_madvise(2): the ranges in order, up to the first that fails; the bytes of those done (SEMANTICS 6.1).
 
         OSError: the errno of the first range when none was done; EINVAL for any advice but COLLAPSE.
         """
         if advice != MADV_COLLAPSE:
-            raise OSError(errno.EINVAL, f"process_madvise does not take advice {advice} (6.1)")
+            raise OSError(errno.EINVAL, f"process_madvise does not take advice {advice}")
         done = 0
         for addr, length in ranges:
             try:
@@ -244,7 +245,7 @@ class AddressSpace:
     # ------------------------------------------------------------------------------------------------- faults
 
     def fault(self, vcpu: int, addr: int, write: bool) -> FaultOutcome:
-        """An access of `vcpu` to `addr`: it may proceed, it waits for userfaultfd, or it is killed (3.1, 3.2).
+        """An access of `vcpu` to `addr`: it may go on, it waits for userfaultfd, or it is killed (SEMANTICS 3.1, 3.2).
 
         ValueError: this vCPU is asleep already. OSError ENOMEM: no table to map around a bad page (VM_FAULT_OOM).
         """
@@ -299,7 +300,7 @@ class AddressSpace:
         return vma.mapping.table.walk(vma.page(addr), PTE if level is None else level)
 
     def mapcount(self, addr: int) -> int:
-        """The mapcount of the base page at `addr`, by the scheme of this address space (3.5)."""
+        """The mapcount of the base page at `addr`, by the scheme of this address space (SEMANTICS 3.5)."""
         vma = self._vma(addr)
         return page_mapcount(vma.mapping.file, vma.page(addr), self.mapcount_scheme)
 
@@ -309,11 +310,11 @@ class AddressSpace:
         return {level: counts[level] for level in self.geometry.levels}
 
     def page_table_bytes(self, addr: int) -> int:
-        """Bytes of the tables below the hugepage level, of the mapping at `addr` (3.6)."""
+        """Bytes of the tables below the hugepage level, of the mapping at `addr` (SEMANTICS 3.6)."""
         return self._vma(addr).mapping.table.tables * self.geometry.page_bytes
 
     def smaps(self, addr: int) -> dict[str, int]:
-        """The fields of /proc/pid/smaps for the VMA at `addr`, in kB (3.5)."""
+        """The fields of /proc/pid/smaps for the VMA at `addr`, in kB (SEMANTICS 3.5)."""
         vma = self._vma(addr)
         counts = vma.mapping.table.count_leaves(vma.page(vma.start), vma.page(vma.end))
         hugepage_kb = vma.hugepage_bytes >> 10
@@ -327,7 +328,7 @@ class AddressSpace:
         return fields
 
     def validate(self) -> None:
-        """ValidationError naming the invariant of section 8 that does not hold."""
+        """ValidationError naming the invariant that does not hold (SEMANTICS 8.1)."""
         check_space(self.vmas, self.uffds)
 
     def _vma(self, addr: int) -> Vma:

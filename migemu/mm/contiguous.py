@@ -1,17 +1,17 @@
 """Contiguous groups: rows of entries that map memory as one leaf, 64K of PTEs and 32M of PMDs on arm64.
 
 What this models
-    CONT_PTE and CONT_PMD as sections 3.7 and 1.3 need them: sizes between the levels of the table, made of entries of
+    CONT_PTE and CONT_PMD as SEMANTICS 3.7 and 1.3 need them: sizes between the levels of the table, made of entries of
     the level below with the contiguous bit.
 
-Rules (sections of kernel-semantics)
-    1. Contiguous entries are always leaves (3.7), or the migration and poison entries that leaves have become. All
-       entries of such a group are alike, and the group counts as one leaf and holds one reference.
-    2. A walk that targets a group starts at its first entry (3.7).
+Rules
+    1. Contiguous entries are always leaves (SEMANTICS 3.7), or the migration and poison entries that leaves have
+       become. All entries of such a group are alike, and the group counts as one leaf and holds one reference.
+    2. A walk that targets a group starts at its first entry (SEMANTICS 3.7).
     3. A group behaves as a table of its own: alike and blank is blank, the contiguous bit is one leaf, anything else is
-       a table. This is our reading; HGM never supported contiguous sizes, because its set-entry call carries no size.
+       a table. This is our reading; no version of HGM could install contiguous entries (SEMANTICS 3.7).
     4. A walk that targets no level knows a contiguous size by the bit alone, so an empty entry is one of the plain
-       level: faults install plain entries (3.1, 3.7).
+       level: faults install plain entries (SEMANTICS 3.1, 3.7).
 """
 
 from __future__ import annotations

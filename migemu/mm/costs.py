@@ -2,7 +2,7 @@
 
 What this models
     The duration of one MADV_COLLAPSE on a hugetlb VMA with HGM, as the sum of its primitives (`migemu.mm.operations`),
-    for each way to count mappings, to lock and to tell KVM that was posted or wished for (kernel-semantics 2.3, 3.5).
+    for each way to count mappings, to lock and to tell KVM that was posted or wished for (SEMANTICS 2.3, 3.5).
     `CostModel(mapcount=..., lock=..., notifier=...)` is all that one has to choose; every constant is a field too.
 
 Schemes
@@ -12,21 +12,21 @@ Schemes
     lock       vma_lock   v1: faults on the same VMA or file wait while the loop runs
                mmap_lock  v2: every fault and CONTINUE of the process waits for the whole call
     notifier   around     as posted: KVM is told before and after, and judges every fault in between stale
-               after      the wish of T-m4 and T-m5 (PFNs and rights do not change): KVM is told when all is done
+               after      asked for, never built (SEMANTICS 7.1): KVM is told when all is done
 
-Rules (sections of kernel-semantics)
+Rules
     1. A cleared leaf costs its walk and its entry, and a change of the folio's dirty flag and of its reference count
-       (2.1 step 3, 1.3), both on the head page; a new leaf its entry and a reference.
+       (SEMANTICS 2.1 step 3, 1.3), both on the head page; a new leaf its entry and a reference.
     2. thp_like changes a count in the struct page of each subpage, and with each also the number of mapped subpages,
        which is one word for the whole folio (`_nr_pages_mapped`; Linux 2024, "mm/rmap: minimize folio->_nr_pages_mapped
        updates when batching PTE (un)mapping", which sped up munmap of 2M folios by 27 %).
     3. Subpages that the same call has just counted down are counted up in this CPU's cache.
     4. The notifier zaps one SPTE a leaf, since KVM maps no larger than the host does; the EPT tables go later, on a
-       vCPU's next EPT violation (2.3).
+       vCPU's next EPT violation (SEMANTICS 2.3).
 
-Two constants are fitted to section 2.4, all others are measured elsewhere or assumed
+Two constants are fitted to SEMANTICS 2.4, all others are measured elsewhere or assumed
     `spte_ns`: the notifier's 10 to 30 ms. `line_ns`, a read-modify-write of a cache line that this CPU does not hold:
-    T-m1 has 1 s with thp_like, 30 % more than head_only, so (1 s - 1 s / 1.3) / 262,144 = 0.88 us for one more such
+    published is 1 s with thp_like, 30 % more than head_only, so (1 s - 1 s / 1.3) / 262,144 = 0.88 us for one more such
     line a leaf. Rules 1 and 2 count three lines a leaf for head_only and four for thp_like; so the 30 % come out of
     counting, and the same 0.88 us yields 0.75 s, 1 s, and 310 x for 2M to 1G. It is long: on a quiet machine a line of
     another CPU costs 65 ns (J. D. Brouer, netdev list, Feb 2017, Skylake i7-6700K; 6.8 ns for one's own), one from DRAM
@@ -52,7 +52,7 @@ from migemu.mm.pages import X86_64, Geometry, Level
 
 LockScheme = Literal["vma_lock", "mmap_lock"]
 NotifierScheme = Literal["around", "after"]
-#: Whom the lock shuts out: those who fault anywhere in the process, or on the same VMA and file (2.3).
+#: Whom the lock shuts out: those who fault anywhere in the process, or on the same VMA and file (SEMANTICS 2.3).
 Scope = Literal["process", "file"]
 
 _SCHEMES: Final = {"mapcount": MapcountScheme, "lock": LockScheme, "notifier": NotifierScheme}
@@ -118,7 +118,7 @@ class CostModel:
     notifier: NotifierScheme = "around"
     geometry: Geometry = X86_64
     hstate: Level = Level.PUD
-    #: CPUs that run threads of the process, to be interrupted by a flush: the largest VM of section 5.1.
+    #: CPUs that run threads of the process, to be interrupted by a flush: the largest VM of SEMANTICS 5.1.
     vcpus: int = 48
     #: Clear or set one entry: walk, page-table lock, entry. Measured: UFFDIO_CONTINUE of 1 GiB of memfd in one ioctl
     #: takes 34.5 ms, a 262,144th of it is 132 ns, look-up and counts on warm lines included. Clearing: assumed alike.
@@ -135,7 +135,7 @@ class CostModel:
     interrupt_ns: int = 200
     #: Start and end a notifier window: locks, finding the memory slot. Assumed.
     notifier_ns: int = 2_000
-    #: Zap one SPTE. 10 to 30 ms for 4K to 1G (T-m1, T-m2) are 38 to 114 ns each; the middle.
+    #: Zap one SPTE. 10 to 30 ms for 4K to 1G (SEMANTICS 2.4) are 38 to 114 ns each; the middle.
     spte_ns: int = 76
     #: Take the lock for write: wait until one reader, a 4K CONTINUE of 1.0 us (measured), is out. Assumed.
     lock_ns: int = 1_000
@@ -212,7 +212,7 @@ class CostModel:
         """Who waits for `operations`, the counts of one call, and how long.
 
         v1: notifier, [lock, loop, unlock], flush and free, end of the window. v2: the lock around everything; notifier,
-        loop, end of the window, flush and free (2.3).
+        loop, end of the window, flush and free (SEMANTICS 2.3).
         """
         ns = self.breakdown(operations)
         loop_ns = ns["entries"] + ns["dirty"] + ns["refcount"] + ns["mapcount"]
@@ -233,8 +233,8 @@ class CostModel:
         """One hugepage, full and mapped by `from_level`, collapsed in calls of `step_bytes`, then as a whole.
 
         A step of the hugepage's size is a single call. A smaller one makes entries of the largest level that fits it,
-        as the range picks the level (2.1); the last call goes from these to the hugepage. ValueError: the step does not
-        divide the hugepage, or no entry above `from_level` fits it.
+        as the range picks the level (SEMANTICS 2.1); the last call goes from these to the hugepage. ValueError: the
+        step does not divide the hugepage, or no entry above `from_level` fits it.
         """
         geometry, hugepage = self.geometry, self.geometry.size(self.hstate)
         if not 0 < step_bytes <= hugepage or hugepage % step_bytes:

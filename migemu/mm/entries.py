@@ -4,10 +4,11 @@ What this models
     The software view of an entry: empty, uffd-wp marker, pointer to a table, migration entry, poison entry, leaf. An
     entry is one byte here: a kind, and two flags.
 
-Rules (sections of kernel-semantics)
-    1. A slot is one of these kinds at a time (8, I1).
-    2. Blank entries are empty or a uffd-wp marker; only they are ever split (3.3).
-    3. A contiguous entry is always a leaf, or what became of one, and all entries of its group are alike (3.7).
+Rules
+    1. A slot is one of these kinds at a time (SEMANTICS I1).
+    2. Blank entries are empty or a uffd-wp marker; only they are ever split (SEMANTICS 3.3).
+    3. A contiguous entry is always a leaf, or what became of one, and all entries of its group are alike
+       (SEMANTICS 3.7).
 
 Words
     wp      write-protected for userfaultfd: a leaf that may be read, or a migration entry that will be such a leaf
@@ -16,7 +17,7 @@ Words
 
 Sources
     What zapping, protecting and migrating make of each kind is __unmap_hugepage_range, hugetlb_change_protection and
-    try_to_migrate_one of Linux 6.6 (mm/hugetlb.c, mm/rmap.c), general knowledge where kernel-semantics is silent.
+    try_to_migrate_one of Linux 6.6 (mm/hugetlb.c, mm/rmap.c): SEMANTICS 1.6, 1.7, 3.8.
 """
 
 from __future__ import annotations

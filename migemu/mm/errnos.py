@@ -5,7 +5,7 @@ What this models
     subclasses apply (FileExistsError for EEXIST, BlockingIOError for EAGAIN); the reason names the rule.
 
 Words
-    partial    some pieces were done and the next one failed: userspace sees EAGAIN and the bytes done (1.3)
+    partial    some pieces were done and the next one failed: userspace sees EAGAIN and the bytes done (SEMANTICS 1.3)
     would sleep  the calling thread would sleep in a page fault; the model has no thread to put to sleep
 """
 
@@ -15,7 +15,7 @@ import errno
 
 
 class PartialError(BlockingIOError):
-    """EAGAIN after some progress: `mapped` bytes are done and stay done, `cause` stopped the rest (1.3)."""
+    """EAGAIN after some progress: `mapped` bytes are done and stay done, `cause` stopped the rest (SEMANTICS 1.3)."""
 
     def __init__(self, mapped: int, cause: OSError) -> None:
         super().__init__(errno.EAGAIN, f"{mapped} bytes done, then: {cause.strerror}")
@@ -31,4 +31,4 @@ class WouldSleepError(RuntimeError):
 
 
 class ValidationError(AssertionError):
-    """The model contradicts itself; the message begins with the broken invariant of section 8, or with its name."""
+    """The model contradicts itself; the message begins with the invariant of SEMANTICS 8.1 that broke, or its name."""

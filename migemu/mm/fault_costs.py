@@ -22,8 +22,8 @@ Sources
     half each (assumed); where the handler runs adds the differences 27 and 104.
 
 Simplified
-    One fault at a time: no contention on the userfaultfd's wait queue, which is what limits many vCPUs (5.1), nor on
-    the fault mutex of the hugepage (1.3).
+    One fault at a time: no contention on the userfaultfd's wait queue, which is what limits many vCPUs (SEMANTICS 5.1),
+    nor on the fault mutex of the hugepage (SEMANTICS 1.3).
 """
 
 from __future__ import annotations

@@ -3,18 +3,19 @@
 What this models
     hugetlb_fault and hugetlb_no_page under HGM.
 
-Rules (sections of kernel-semantics)
+Rules
     1. A fault walks to the first entry that is not a table and installs a leaf at that level; it never allocates lower
-       tables, except around a bad base page (3.4). Only CONTINUE makes fine mappings (3.1).
-    2. In the page cache and registered MINOR: minor event. Not in it and registered MISSING: missing event (3.2).
+       tables, except around a bad base page (SEMANTICS 3.4). Only CONTINUE makes fine mappings (SEMANTICS 3.1).
+    2. In the page cache and registered MINOR: minor event. Not in it and registered MISSING: missing event
+       (SEMANTICS 3.2).
     3. A poison entry, a poisoned folio or a bad base page: SIGBUS with BUS_MCEERR_AR. A migration entry: wait until it
-       has gone, then try again.
+       has gone, then try again (SEMANTICS 3.4, 3.8).
     4. A marker that the kernel resolves by itself becomes a protected leaf; a write then meets the protection, which is
-       a write-protect event (hugetlb_no_page and hugetlb_fault of Linux 6.6).
-    5. No reference left on the head page: SIGBUS (1.3).
+       a write-protect event (SEMANTICS 3.2).
+    5. No reference left on the head page: SIGBUS (SEMANTICS 3.2).
 
 Simplified
-    Nothing runs in between, so the rechecks under PTL (3.3) never see a change.
+    Nothing runs in between, so the rechecks under PTL (SEMANTICS 3.3) never see a change.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Handling(Enum):
     MISSING = "missing"  # userfaultfd must answer: no bytes
     WP = "write-protect"  # userfaultfd must answer: a write to a protected leaf
     HWPOISON = "hwpoison"  # SIGBUS, BUS_MCEERR_AR
-    SIGBUS = "sigbus"  # no reference left (1.3)
+    SIGBUS = "sigbus"  # no reference left (SEMANTICS 3.2)
     MIGRATION = "migration"  # wait for it
 
 
@@ -66,7 +67,7 @@ _FLAGS: Final = {
 
 
 def hugetlb_fault(vma: Vma, addr: int, write: bool) -> Handling:
-    """Handle a fault at `addr`: install a leaf at the level where the walk ends, or say who must (3.1, 3.2)."""
+    """Handle a fault at `addr`: install a leaf where the walk ends, or say who must (SEMANTICS 3.1, 3.2)."""
     page = vma.page(addr)
     entry = vma.mapping.table.walk_end(page)[1]
     if entry <= WP_MARKER:
@@ -89,7 +90,7 @@ def _no_page(vma: Vma, addr: int) -> Handling:
     table, file = vma.mapping.table, vma.mapping.file
     page, hugepage = vma.page(addr), vma.hugepage(addr)
     if not file.healthy(page, 1) or (hugepage in file.bad and not vma.mapping.shared):
-        return Handling.HWPOISON  # 3.4
+        return Handling.HWPOISON  # SEMANTICS 3.4
     if not file.folios[hugepage] & CACHED:
         if vma.missing:
             return Handling.MISSING
@@ -107,7 +108,7 @@ def _no_page(vma: Vma, addr: int) -> Handling:
 
 
 def pagefault(handling: Handling, vma: Vma, addr: int, write: bool, exact: bool, ptid: int) -> UffdMsg:
-    """The message of a fault at `addr`, with the address as the kernel reports it (1.1)."""
+    """The message of a fault at `addr`, with the address as the kernel reports it (SEMANTICS 1.1)."""
     if not exact:
         geometry = vma.mapping.file.geometry
         small = vma.hgm and handling is Handling.MINOR

@@ -3,13 +3,13 @@
 What this models
     dup_mmap for hugetlb VMAs: dup_userfaultfd, vma_needs_copy and copy_hugetlb_page_range.
 
-Rules (sections of kernel-semantics)
+Rules
     1. Page tables of shared mappings are copied only where the child's VMA is registered for write-protect, because the
-       protection is in the entries; elsewhere the child faults everything in again (4; vma_needs_copy of Linux 6.6).
+       protection is in the entries; elsewhere the child faults everything in again (SEMANTICS 1.8).
     2. A child's VMA stays with a userfaultfd only if the parent's asked for UFFD_FEATURE_EVENT_FORK; then the child has
        a userfaultfd of its own, which the parent's reader gets with the event.
-    3. The permission of MADV_SPLIT is a flag of the VMA and is inherited (1.1).
-    4. Each copied leaf takes a reference on its head page (1.3).
+    3. The permission of MADV_SPLIT is a flag of the VMA and is inherited (SEMANTICS 1.8).
+    4. Each copied leaf takes a reference on its head page (SEMANTICS 1.3, 1.8).
 
 Simplified
     Private mappings are in the child without entries; copy-on-write is not modelled.
@@ -61,7 +61,7 @@ def copy_page_range(vma: Vma, source: Vma) -> None:
     file, table = vma.mapping.file, source.mapping.table
     for hugepage in range(vma.hugepage(vma.start), vma.hugepage(vma.end)):
         if file.refs[hugepage] + table.leaves_of(hugepage) > file.refs_max:
-            raise OSError(errno.ENOMEM, f"fork: the reference count of hugepage {hugepage} would overflow (1.3)")
+            raise OSError(errno.ENOMEM, f"fork: the reference count of hugepage {hugepage} would overflow")
         copy_entries(vma.mapping.table, table, hugepage)
 
 

@@ -4,12 +4,12 @@ What this models
     The order in which leaves are cleared, the new leaf is set, the TLB is flushed and table pages are freed. Nothing
     here takes time; whoever listens (`AddressSpace(on_gather=...)`) may count, charge or check.
 
-Rules (sections of kernel-semantics)
-    1. A table page is freed after a flush that follows its clears, never before (2.3; I6).
-    2. The notifier window covers the whole requested range (2.3; I7).
+Rules
+    1. A table page is freed after a flush that follows its clears, never before (SEMANTICS 2.3, I6).
+    2. The notifier window covers the whole requested range (SEMANTICS 2.3, I7).
     3. v1: notifier start, gather, lock, loop, unlock, flush and free, notifier end. v2: gather, notifier start, loop,
-       notifier end, flush and free (2.3). A zap has the order of v2 in both (zap_page_range_single, general knowledge).
-    4. The gather flushes early when its batch is full, roughly every 10,000 removed entries (2.3).
+       notifier end, flush and free (SEMANTICS 2.3). A zap has the order of v2 in both.
+    4. The gather flushes early when its batch is full, roughly every 10,000 removed entries (SEMANTICS 2.3).
 
 Simplified
     A batch is looked at after each row of a table, so it holds up to 511 entries more. One step tells of all leaves of
@@ -28,14 +28,14 @@ from migemu.mm.page_table import CONT_PTE, PTE, PageTable
 from migemu.mm.pages import Level, PageIndex
 from migemu.mm.vma import Vma
 
-#: Removed entries after which the gather flushes: "roughly every 10,000" (2.3).
+#: Removed entries after which the gather flushes (SEMANTICS 2.3).
 GATHER_BATCH: Final = 10_000
 
 
 class GatherKind(Enum):
     """What happened. The comment names what `level` and `count` say."""
 
-    NOTIFIER_START = "notifier_start"  # nothing more: from here on vCPUs that fault in the range retry (I7)
+    NOTIFIER_START = "notifier_start"  # nothing more: from here on vCPUs that fault in the range retry (SEMANTICS I7)
     CLEARED = "cleared"  # leaves of `level` cleared, `count` of them
     INSTALLED = "installed"  # leaves of `level` set, `count` of them
     NOTIFIER_END = "notifier_end"

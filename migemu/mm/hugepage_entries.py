@@ -4,9 +4,9 @@ What this models
     The loops of the kernel that walk all of a hugepage and change each entry at its own level, whatever that is: zap,
     write protection, migration, poison (`entries` has their rules), and the copying of fork.
 
-Rules (sections of kernel-semantics)
-    1. No entry is split, no table is allocated or freed (3.3).
-    2. Each leaf that comes or goes takes or drops a reference on the head page (1.3).
+Rules
+    1. No entry is split, no table is allocated or freed (SEMANTICS 3.3).
+    2. Each leaf that comes or goes takes or drops a reference on the head page (SEMANTICS 1.3).
 """
 
 from __future__ import annotations

@@ -2,16 +2,17 @@
 
 What this models
     A memfd or hugetlbfs file of hugepages of one size. Presence of bytes here and access to them in a page table are
-    two things (section 8, I3); a file can be mapped several times (primary and alias, 1.1).
+    two things (SEMANTICS I3); a file can be mapped several times (primary and alias, SEMANTICS 1.1).
 
-Rules (sections of kernel-semantics)
-    1. The page cache holds whole hugepages; which 4K of one have arrived is userspace's own bookkeeping (3.2).
-    2. Each leaf holds one reference on the head page; one more than the count can hold is refused (1.3). `refs` counts
-       the leaves only, not the page cache's own.
-    3. A poisoned hugepage stays in the page cache, so that nobody reads a fresh zero page in its place (3.4). Where
-       only some of its base pages are bad, `bad` says which.
+Rules
+    1. The page cache holds whole hugepages; which 4K of one have arrived is userspace's own bookkeeping
+       (SEMANTICS 3.2).
+    2. Each leaf holds one reference on the head page; one more than the count can hold is refused (SEMANTICS 1.3).
+       `refs` counts the leaves only, not the page cache's own.
+    3. A poisoned hugepage stays in the page cache, so that nobody reads a fresh zero page in its place (SEMANTICS 3.4).
+       Where only some of its base pages are bad, `bad` says which.
     4. Migration isolates the folio, then makes a migration entry of every leaf that maps it, in all mappings, and
-       later the leaves again; write protection stays (2.1 step 3; try_to_migrate, general knowledge).
+       later the leaves again; write protection stays (SEMANTICS 3.8).
 
 Simplified
     No bytes, no NUMA node, no reservation. The whole file is mapped from offset 0. The folio lock that a migration
@@ -30,8 +31,8 @@ from migemu.mm.pages import Geometry, Level, PageIndex
 if TYPE_CHECKING:
     from migemu.mm.vma import Vma
 
-#: Bits of `folios`: in the page cache; hwpoisoned (3.4); isolated for migration (2.1 step 3); its leaves are migration
-#: entries now.
+#: Bits of `folios`: in the page cache; hwpoisoned (SEMANTICS 3.4); isolated for migration (SEMANTICS 2.1 step 3); its
+#: leaves are migration entries now.
 CACHED: Final = 1
 HWPOISON: Final = 2
 ISOLATED: Final = 4
@@ -39,7 +40,7 @@ UNMAPPED: Final = 8
 #: A folio can be mapped if these bits of it are CACHED alone.
 MAPPABLE: Final = CACHED | HWPOISON
 
-#: The largest reference count of a folio, a 31-bit count (1.3).
+#: The largest reference count of a folio, a 31-bit count (SEMANTICS 1.3).
 REFS_MAX: Final = 2**31 - 1
 #: HGM v1 does not look whether the count overflows (1.3 has the check of v2); here nothing wraps around.
 UNCHECKED: Final = 2**63 - 1
@@ -66,7 +67,7 @@ class HugetlbFile:
             self.folios[index] |= CACHED
 
     def isolate(self, index: int) -> None:
-        """Take the folio off its list, as migration does first; collapse gets EBUSY until `putback` (2.2).
+        """Take the folio off its list, as migration does first; collapse gets EBUSY until `putback` (SEMANTICS 2.2).
 
         ValueError: not in the page cache, poisoned, or isolated already.
         """
@@ -100,7 +101,7 @@ class HugetlbFile:
         self.folios[index] &= ~(ISOLATED | UNMAPPED)
 
     def poison(self, index: int) -> None:
-        """The whole hugepage is bad: every leaf that maps any of it, in every mapping, becomes a poison entry (3.4).
+        """The whole hugepage is bad: every leaf over it, in every mapping, becomes a poison entry (SEMANTICS 3.4).
 
         ValueError: it has migration entries; memory_failure would wait for the folio lock.
         """
@@ -127,7 +128,7 @@ class HugetlbFile:
 
     @property
     def hardware_corrupted(self) -> int:
-        """Base pages that are poisoned: HardwareCorrupted of /proc/meminfo, for this file (3.4, 4)."""
+        """Base pages that are poisoned: HardwareCorrupted of /proc/meminfo, for this file (SEMANTICS 3.4, 10.1)."""
         whole = sum(bool(folio & HWPOISON) for folio in self.folios) - len(self.bad)
         return whole * self.geometry.pages(self.hstate) + sum(map(len, self.bad.values()))
 

@@ -1,11 +1,11 @@
-"""The invariants of section 8, checked over a whole address space by counting everything again.
+"""The invariants of SEMANTICS 8.1, checked over a whole address space by counting everything again.
 
 What this models
     What must hold between two system calls. The page table keeps running counts so that nobody has to scan; here they
     are compared with a scan.
 
 Numbering
-    I1, I2 and I3 as in section 8 of kernel-semantics. I5 is userspace's business, I4 and I6-I11 are about transitions
+    I1, I2 and I3 as in SEMANTICS 8.1. I5 is user space's business, I4 and I6 to I11 are about transitions
     and are tested as such. "counts", "VMAs", "waiters", "poison", "migration" and "protection" are our own.
 """
 
@@ -35,7 +35,7 @@ def check_space(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
         if vma.start >= vma.end:
             raise ValidationError(f"VMAs: {vma} is empty")
         if (vma.start | vma.end) % vma.hugepage_bytes:
-            raise ValidationError(f"VMAs: {vma} does not hold whole hugepages (1.1)")
+            raise ValidationError(f"VMAs: {vma} does not hold whole hugepages")
         if previous is not None and previous.end > vma.start:
             raise ValidationError(f"VMAs: {previous} overlaps {vma}")
         if (vma.uffd is not None) != (vma.missing or vma.minor or vma.wp):
@@ -66,7 +66,7 @@ def _check_file(file: HugetlbFile) -> None:
         if count and not folio & CACHED:
             raise ValidationError(f"I3: hugepage {hugepage} is mapped but not in the page cache")
         if count and folio & HWPOISON and hugepage not in file.bad:
-            raise ValidationError(f"I1: hugepage {hugepage} is poisoned and still mapped (3.4)")
+            raise ValidationError(f"I1: hugepage {hugepage} is poisoned and still mapped")
         if folio & UNMAPPED and not folio & ISOLATED:
             raise ValidationError(f"migration: hugepage {hugepage} is not isolated")
     for hugepage, bad in file.bad.items():
@@ -131,7 +131,7 @@ def _check_row(row: Table, group: int, where: str) -> None:
         if any(entry & CONT for entry in set(row)):
             raise ValidationError(f"I1: {where} has contiguous entries, which do not exist")
     elif (torn := torn_group(row, group)) is not None:
-        raise ValidationError(f"I1: {where} has a contiguous group at entry {torn} that is not all alike (3.7)")
+        raise ValidationError(f"I1: {where} has a contiguous group at entry {torn} that is not all alike")
 
 
 def _leaves(row: Table, group: int) -> int:
@@ -148,9 +148,9 @@ def _check_entries(vma: Vma) -> None:
         entries = {top} if top != TABLE else _entries_below(table, hugepage)
         kinds = {kind_of(entry) for entry in entries}
         folio = file.folios[hugepage]
-        # Without MADV_SPLIT a hugepage is mapped as one (1.1).
+        # Without MADV_SPLIT a hugepage is mapped as one (SEMANTICS 1.1).
         if top == TABLE and LEAF in kinds and not vma.hgm:
-            raise ValidationError(f"I1: {vma} has small leaves without MADV_SPLIT (1.1)")
+            raise ValidationError(f"I1: {vma} has small leaves without MADV_SPLIT")
         if vma.uffd is None and any(is_wp(entry) for entry in entries):
             raise ValidationError(f"protection: hugepage {hugepage}, and nobody watches it")
         if MIGRATION in kinds and not folio & UNMAPPED:
@@ -159,7 +159,7 @@ def _check_entries(vma: Vma) -> None:
             raise ValidationError(f"poison: entries below hugepage {hugepage}, which is not bad")
         for page in file.bad.get(hugepage, ()):
             if table.walk_end(page)[1] >= LEAF and page not in table.unsplit:
-                raise ValidationError(f"poison: bad page {page} is mapped (3.4)")
+                raise ValidationError(f"poison: bad page {page} is mapped")
 
 
 def _entries_below(table: PageTable, hugepage: int) -> set[int]:

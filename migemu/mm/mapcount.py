@@ -1,9 +1,9 @@
 """How often a page counts as mapped: the three schemes that HGM went through.
 
 What this models
-    page_mapcount() of a base page under each scheme of section 3.5, counted from the page tables.
+    page_mapcount() of a base page under each scheme of SEMANTICS 3.5, counted from the page tables.
 
-Rules (sections of kernel-semantics)
+Rules
     hstate      RFC v1: 1 for each mapping whose hugepage-level entry leads anywhere, a leaf or a table
     head_only   RFC v2 and v1: 1 for each leaf, all on the head page, so every base page of the hugepage shows the sum
     thp_like    v2: a hugepage-size leaf adds 1 for the compound, a smaller leaf 1 on every base page it covers
@@ -23,7 +23,7 @@ from migemu.mm.pages import PageIndex
 
 MapcountScheme = Literal["hstate", "head_only", "thp_like"]
 
-#: What each version of HGM posted (3.5).
+#: What each version of HGM posted (SEMANTICS 3.5).
 MAPCOUNT_OF: Final[dict[str, MapcountScheme]] = {"v1": "head_only", "v2": "thp_like"}
 
 

@@ -4,18 +4,14 @@ What this models
     PAGE_SIZE unmapping in memory failure recovery, J. Yan's RFC of April 2023 on top of HGM v2. The recovery of HGM
     itself, the whole hugepage, is `HugetlbFile.poison`.
 
-Rules (sections of kernel-semantics)
+Rules
     1. Each present leaf over the bad page is split: the bad 4K gets an entry of its own, which becomes a poison entry,
-       and the rest is mapped as large as possible, with the protection that the leaf had (3.4).
-    2. If the split fails, the old leaf stays and the error is ignored (3.4).
+       and the rest is mapped as large as possible, with the protection that the leaf had (SEMANTICS 3.4).
+    2. If the split fails, the old leaf stays and the error is ignored (SEMANTICS 3.4).
     3. Blank entries are left alone until a fault: on the bad page it is SIGBUS, on a healthy neighbour it installs the
-       largest entry that avoids every bad page (3.4).
-    4. Every shared VMA is eligible (1.1), and gets HGM switched on by this; from any other VMA the whole hugepage is
-       unmapped as before (3.4).
-
-Sources
-    "PAGE_SIZE Unmapping in Memory Failure Recovery for HugeTLB Pages", 20230428004139.2899856-1-jiaqiyan@google.com;
-    patch 2 of it switches HGM on for every eligible VMA.
+       largest entry that avoids every bad page (SEMANTICS 3.4).
+    4. Every shared VMA is eligible, and gets HGM switched on by this; from any other VMA the whole
+       hugepage is unmapped as before (SEMANTICS 3.4).
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from migemu.mm.page_table import CONT_PTE, PMD, PTE, PUD, PageTable
 from migemu.mm.pages import Level, PageIndex
 from migemu.mm.vma import Vma
 
-#: Table pages that a split of a leaf of each level needs (3.6).
+#: Table pages that a split of a leaf of each level needs (SEMANTICS 3.6).
 _TABLES: Final = {CONT_PTE: 0, PMD: 1, Level.CONT_PMD: 1, PUD: 2}
 
 
@@ -90,8 +86,8 @@ def _pieces(table: PageTable, page: PageIndex, end: PageIndex) -> list[tuple[Pag
 def largest_healthy(vma: Vma, page: PageIndex, level: Level) -> Level:
     """The largest plain level, up to `level`, whose entry over `page` covers no bad page; the entry exists then.
 
-    Plain, because a fault has no contiguous bit to go by (3.7). The entry of `level` over `page` is blank, and so are
-    those below. OSError ENOMEM: no table.
+    Plain, because a fault has no contiguous bit to go by (SEMANTICS 3.7). The entry of `level` over `page` is blank,
+    and so are those below. OSError ENOMEM: no table.
     """
     table, file = vma.mapping.table, vma.mapping.file
     for pages, size in table.sizes:

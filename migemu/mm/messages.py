@@ -3,14 +3,14 @@
 What this models
     struct uffd_msg, the queue of page faults (not read yet, and read but not woken) and the queue of events.
 
-Rules (sections of kernel-semantics)
-    1. Every fault queues a message of its own, also when another thread waits at the same address.
-    2. A waiter is matched by the address reported in its message (1.3); a message that was not read before its waiter
-       was woken is never read.
-    3. Page faults are read before events (userfaultfd_ctx_read), so a fault can be read before the remove event that
+Rules
+    1. Every fault queues a message of its own, also when another thread waits at the same address (SEMANTICS 1.4).
+    2. A waiter is matched by the address reported in its message (SEMANTICS 1.3, 1.4); a message that was not read
+       before its waiter was woken is never read.
+    3. Page faults are read before events (SEMANTICS 1.4), so a fault can be read before the remove event that
        it follows: the hazard of every handler that serves events one by one.
     4. The reported address: exact with UFFD_FEATURE_EXACT_ADDRESS; else 4K for a minor fault on a VMA with HGM, the
-       hugepage otherwise (1.1).
+       hugepage otherwise (SEMANTICS 1.1).
 
 Words
     waiter  a vCPU asleep in a fault; its message carries the reported address, it knows the exact one

@@ -3,15 +3,16 @@
 What this models
     mfill_atomic on hugetlb: position by position, until something refuses.
 
-Rules (sections of kernel-semantics)
+Rules
     1. CONTINUE chooses for each position the largest hugetlb size, not above the VMA's, that is aligned there and fits;
-       without MADV_SPLIT there is one size, the hugepage (1.2, 1.3). COPY and POISON know the hugepage only (1.2).
-    2. CONTINUE and COPY install into blank entries only, and fill no holes of a slot that has a table already (0.4).
-       POISON wants an empty entry, a marker is not (Linux 6.6).
-    3. A marker under the piece is consumed: the entry is writable, unless the call asks for protection (1.3).
-    4. The walk comes before the look-up of the page: tables allocated for a piece that then fails stay.
-    5. A bad folio is EIO. Where some base pages of it are bad, a piece that holds one of them is (3.4).
-    6. Each leaf takes a reference on the head page; when the count is full, EFAULT (1.3).
+       without MADV_SPLIT there is one size, the hugepage (SEMANTICS 1.2, 1.3). COPY and POISON know the hugepage only.
+    2. CONTINUE and COPY install into blank entries only, and fill no holes of a slot that has a table already
+       (SEMANTICS 0.4). POISON wants an empty entry, a marker is not (SEMANTICS 1.5).
+    3. A marker under the piece is consumed: the entry is writable, unless the call asks for protection (SEMANTICS 1.3).
+    4. The walk comes before the look-up of the page: tables allocated for a piece that then fails stay
+       (SEMANTICS 1.3).
+    5. A bad folio is EIO. Where some base pages of it are bad, a piece that holds one of them is (SEMANTICS 3.4).
+    6. Each leaf takes a reference on the head page; when the count is full, EFAULT (SEMANTICS 1.3).
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def mfill_continue(vma: Vma, start: int, end: int, wp: bool) -> tuple[int, OSErr
             pages, level = table.largest(page, last)
             entry = table.reach(page, level)
             if entry == BLOCKED:
-                raise OSError(errno.EEXIST, "a larger leaf or a poison entry covers it (1.3)")
+                raise OSError(errno.EEXIST, "a larger leaf or a poison entry covers it")
             hugepage = page >> table.hstate_shift
             _check_folio(file, hugepage, page, pages)
             if entry > WP_MARKER:
-                raise OSError(errno.EEXIST, "the entry is neither empty nor a uffd-wp marker (1.3)")
+                raise OSError(errno.EEXIST, "the entry is neither empty nor a uffd-wp marker")
             room = _room(file, hugepage)
             if level == PTE:
                 # All positions up to the next larger alignment take PTE entries of this one table.
@@ -120,17 +121,17 @@ def mfill_poison(vma: Vma, start: int, end: int) -> tuple[int, OSError | None]:
 
 
 def _check_folio(file: HugetlbFile, hugepage: int, page: PageIndex, pages: int) -> None:
-    """OSError EIO or EFAULT: the piece of `pages` from `page` on cannot be mapped (1.3)."""
+    """OSError EIO or EFAULT: the piece of `pages` from `page` on cannot be mapped (SEMANTICS 1.3)."""
     folio = file.folios[hugepage]
     if folio & HWPOISON and file.healthy(page, pages) < pages:
-        raise OSError(errno.EIO, f"hugepage {hugepage} is hwpoisoned (1.3)")
+        raise OSError(errno.EIO, f"hugepage {hugepage} is hwpoisoned")
     if not folio & CACHED:
-        raise OSError(errno.EFAULT, f"hugepage {hugepage} is not in the page cache (1.3)")
+        raise OSError(errno.EFAULT, f"hugepage {hugepage} is not in the page cache")
 
 
 def _room(file: HugetlbFile, hugepage: int) -> int:
-    """How many leaves more the hugepage can have. OSError EFAULT: none (1.3)."""
+    """How many leaves more the hugepage can have. OSError EFAULT: none (SEMANTICS 1.3)."""
     room = file.refs_max - file.refs[hugepage]
     if room <= 0:
-        raise OSError(errno.EFAULT, f"the reference count of hugepage {hugepage} would overflow (1.3)")
+        raise OSError(errno.EFAULT, f"the reference count of hugepage {hugepage} would overflow")
     return room

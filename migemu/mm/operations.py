@@ -1,17 +1,17 @@
 """What a collapse does, counted: entries cleared and set, tables freed, flushes, notifications.
 
 What this models
-    The primitives of MADV_COLLAPSE (kernel-semantics 2.1, 2.3), without a price: `migemu.mm.costs` has the prices.
+    The primitives of MADV_COLLAPSE (SEMANTICS 2.1, 2.3), without a price: `migemu.mm.costs` has the prices.
     There are two ways to the same counts. `collapse_operations` knows them beforehand from the leaves that a span has;
     `of_steps` reads them off what a model did (`AddressSpace(on_gather=...)`).
 
-Rules (sections of kernel-semantics)
+Rules
     1. 4K to 1G: 262,144 leaves cleared, 513 tables freed, 1 leaf set. 4K to 2M, all of it: 262,144, 512 and 512; then
-       2M to 1G: 512, 1 and 1 (2.4).
-    2. The range of a call picks the level of its entries: 512M of a 1G page become 256 entries of 2M (2.1).
+       2M to 1G: 512, 1 and 1 (SEMANTICS 2.4).
+    2. The range of a call picks the level of its entries: 512M of a 1G page become 256 entries of 2M (SEMANTICS 2.1).
     3. The gather flushes when its batch is full, about every 10,000 entries, which is looked at after each row of a
-       table, and once at the end for what is left (2.3).
-    4. A call has one notifier window over its whole range (2.3, I7).
+       table, and once at the end for what is left (SEMANTICS 2.3).
+    4. A call has one notifier window over its whole range (SEMANTICS 2.3, I7).
 
 Simplified
     Beforehand, a span counts as full: its small leaves fill whole PTE tables, and leaves of several levels flush as
@@ -60,8 +60,8 @@ def collapse_operations(
 ) -> Operations:
     """One call over `spans` neighbouring spans of `to_level`, each of which has the same `leaves` by level.
 
-    Leaves of `to_level` and larger ones are skipped, as the kernel does (2.1). ValueError: a level that the geometry
-    has not.
+    Leaves of `to_level` and larger ones are skipped, as the kernel does (SEMANTICS 2.1). ValueError: a level that the
+    geometry has not.
     """
     for level in (*leaves, to_level):
         if level not in geometry.shifts:
@@ -87,7 +87,7 @@ def _flushes(geometry: Geometry, cleared: Mapping[Level, int], batch: int, frees
 
 
 def calls_of(steps: Iterable[GatherStep]) -> list[list[GatherStep]]:
-    """The steps of each call: a process_madvise makes one for every range (6.1)."""
+    """The steps of each call: a process_madvise makes one for every range (SEMANTICS 6.1)."""
     calls: list[list[GatherStep]] = []
     for step in steps:
         if step.kind is GatherKind.NOTIFIER_START or not calls:

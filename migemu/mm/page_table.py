@@ -4,14 +4,14 @@ What this models
     The part of a page table that HGM changes: the entry of each hugepage (at the *hstate* level, PUD for 1G pages, PMD
     for 2M pages) and the tables below it. Pages are counted from the start of the mapping, which is PUD-aligned.
 
-Rules (sections of kernel-semantics)
-    1. Every address has at most one leaf (8, I1). The PFN of a leaf is the hugepage's base plus the offset, so it is
-       not stored (8, I2).
-    2. Only blank entries are ever split; splitting a marker copies it to all children (3.3).
-    3. Each leaf holds one reference on the head page (1.3); a contiguous group is one leaf (3.7).
+Rules
+    1. Every address has at most one leaf (SEMANTICS I1). The PFN of a leaf is the hugepage's base plus the offset, so
+       it is not stored (SEMANTICS I2).
+    2. Only blank entries are ever split; splitting a marker copies it to all children (SEMANTICS 3.3).
+    3. Each leaf holds one reference on the head page (SEMANTICS 1.3); a contiguous group is one leaf (SEMANTICS 3.7).
 
 Words
-    reach   walk down to an entry of a given level, allocating tables through blank entries (1.3, 2.1 step 1)
+    reach   walk down to an entry of a given level, allocating tables through blank entries (SEMANTICS 1.3, 2.1 step 1)
     row     the entries of one table, or a part of them
     group   the entries of one contiguous leaf, see `contiguous`
 
@@ -65,7 +65,7 @@ _BLANK_TO: Final = {leaf: bytes.maketrans(BLANK, bytes((leaf, leaf))) for leaf i
 class PageTable:
     """The page table of `hugepages` hugepages of `hstate` size; `refs[i]` counts the leaves of hugepage i.
 
-    `tables_max` bounds the tables below the hstate level; one more is ENOMEM (1.3, 2.2). None is no bound.
+    `tables_max` bounds the tables below the hstate level; one more is ENOMEM (SEMANTICS 1.3, 2.2). None is no bound.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class PageTable:
         self._cont_pte_width = geometry.pages(CONT_PTE)  # entries in a group; 0 where the level does not exist
         self._cont_pmd_width = geometry.pages(CONT_PMD) // self.pte_width
         self._cont_ptes = self.pte_width // (self._cont_pte_width or 1)  # groups in a PTE table
-        #: Sizes one leaf can have, largest first, and the mask of the smallest above PTE (1.3).
+        #: Sizes one leaf can have, largest first, and the mask of the smallest above PTE (SEMANTICS 1.3).
         self.sizes = tuple((geometry.pages(level), level) for level in reversed(geometry.levels) if level <= hstate)
         self.small_mask = self.sizes[-2][0] - 1
         self._all_leaf = uniform_table(LEAF, self.pte_width)
@@ -109,7 +109,7 @@ class PageTable:
         self.pmd_fill = [0] * puds  # leaves in each PMD table
         self.leaves = [0] * (PUD + 1)  # by level
         self.tables = 0
-        self.unsplit: set[PageIndex] = set()  # bad pages whose leaf could not be split (3.4)
+        self.unsplit: set[PageIndex] = set()  # bad pages whose leaf could not be split (SEMANTICS 3.4)
 
     # ------------------------------------------------------------------------------------------------ looking
 
@@ -146,7 +146,7 @@ class PageTable:
         return self.pmds[hugepage // self.pmd_width][hugepage & self.pmd_mask]
 
     def leaves_of(self, hugepage: int) -> int:
-        """Leaf entries that map any of `hugepage`: the references it has from here (1.3)."""
+        """Leaf entries that map any of `hugepage`: the references it has from here (SEMANTICS 1.3)."""
         first = hugepage << self.hstate_shift
         return sum(self.count_leaves(first, first + (1 << self.hstate_shift)))
 
@@ -188,7 +188,7 @@ class PageTable:
         return sum(counts)
 
     def largest(self, page: PageIndex, end: PageIndex) -> tuple[int, Level]:
-        """The largest leaf size, in pages, that is aligned at `page` and fits before `end`, and its level (1.3)."""
+        """The largest leaf that is aligned at `page` and fits before `end`: its pages, its level (SEMANTICS 1.3)."""
         if end - page <= self.small_mask:
             return 1, PTE
         for pages, level in self.sizes:
@@ -199,7 +199,7 @@ class PageTable:
     # ----------------------------------------------------------------------------------------------- changing
 
     def reach(self, page: PageIndex, level: Level) -> int:
-        """The entry of `level` over `page`, allocating tables through blank entries (1.3, 2.1 step 1).
+        """The entry of `level` over `page`, allocating tables through blank entries (SEMANTICS 1.3, 2.1 step 1).
 
         BLOCKED when the walk ends above `level`. OSError ENOMEM when a table cannot be allocated; the tables
         allocated before it stay.
@@ -311,7 +311,7 @@ class PageTable:
         return count - len(table[first : first + count].lstrip(BLANK))
 
     def collapse(self, page: PageIndex, level: Level, leaf: bool) -> int:
-        """Put one leaf in place of the table under the entry of `level` over `page`; without `leaf` nothing (2.1).
+        """Put one leaf, or without `leaf` nothing, in place of the table at `level` over `page` (SEMANTICS 2.1 step 3).
 
         Every entry below is dropped. The table pages freed.
         """
@@ -352,5 +352,5 @@ class PageTable:
 
     def _allocate_table(self) -> None:
         if self.tables == self.tables_max:
-            raise OSError(errno.ENOMEM, "a page table cannot be allocated (1.3)")
+            raise OSError(errno.ENOMEM, "a page table cannot be allocated")
         self.tables += 1

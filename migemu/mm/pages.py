@@ -25,7 +25,7 @@ PageIndex = int
 
 
 class Level(IntEnum):
-    """A page-table level, smallest first. CONT_* are contiguous-entry groups of arm64 (kernel-semantics 3.7)."""
+    """A page-table level, smallest first. CONT_* are contiguous-entry groups of arm64 (SEMANTICS 3.7)."""
 
     PTE = 0
     CONT_PTE = 1

@@ -3,14 +3,13 @@
 What this models
     mwriteprotect_range and hugetlb_change_protection.
 
-Rules (sections of kernel-semantics)
-    1. Hugepage granularity, also under HGM (1.2); every entry below is changed at its own level, none is split.
+Rules
+    1. Hugepage granularity, also under HGM (SEMANTICS 1.2); every entry below is changed at its own level, none is
+       split.
     2. Protecting: an empty entry becomes a marker, a leaf and a migration entry get the uffd-wp bit; poison stays as it
-       is. Unprotecting undoes that. Markers need no table but the hugepage's own, which always exists.
-    3. Several VMAs may be in the range, holes are passed over; each VMA must be registered for write-protect.
-
-Sources
-    mm/userfaultfd.c and mm/hugetlb.c of Linux 6.6 and 6.7 (general knowledge); markers under HGM: 1.3, 3.3 and 4.
+       is. Unprotecting undoes that. Markers need no table but the hugepage's own, which always exists (SEMANTICS 1.6).
+    3. Several VMAs may be in the range, holes are passed over; each must be registered for write-protect
+       (SEMANTICS 1.6).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def mwriteprotect_range(vmas: VmaTree, start: int, end: int, on: bool) -> None:
         if not vma.wp:
             raise OSError(errno.ENOENT, f"{vma.start:#x} is not registered for write-protect")
         if (start | end) & (vma.hugepage_bytes - 1):
-            raise OSError(errno.EINVAL, "UFFDIO_WRITEPROTECT takes whole hugepages (1.2)")
+            raise OSError(errno.EINVAL, "UFFDIO_WRITEPROTECT takes whole hugepages")
         change_protection(vma, max(start, vma.start), min(end, vma.end), on)
         found = True
     if not found:

@@ -3,13 +3,13 @@
 What this models
     The ioctls of one userfaultfd on hugetlb VMAs of its mm, in missing, minor and write-protect mode.
 
-Rules (sections of kernel-semantics)
+Rules
     1. What CONTINUE, COPY and POISON fill is in `mfill`, what WRITEPROTECT changes in `protection`.
     2. They are not transactional: pieces before a failure stay. Failure on the first piece shows its own errno, later
-       ones EAGAIN and the bytes done (1.3).
-    3. Waiters are woken for the range done only (1.3); on EEXIST nobody is. DONTWAKE suppresses it.
+       ones EAGAIN and the bytes done (SEMANTICS 1.3).
+    3. Waiters are woken for the range done only (SEMANTICS 1.3); on EEXIST nobody is. DONTWAKE suppresses it.
     4. While an event of this userfaultfd is not read, the mappings count as changing: CONTINUE, COPY, POISON and
-       WRITEPROTECT answer EAGAIN and do nothing (mmap_changing of Linux 6.6).
+       WRITEPROTECT answer EAGAIN and do nothing (SEMANTICS 1.4).
 
 Simplified
     Modes that are not arguments here do not exist, so "bad mode" cannot happen but for WRITEPROTECT; no signals
@@ -87,7 +87,7 @@ class Userfaultfd:
     # -------------------------------------------------------------------------------------------- registration
 
     def register(self, addr: int, length: int, *, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
-        """UFFDIO_REGISTER: watch bytes `[addr, addr + length)`, whole hugepages, also under HGM (1.1).
+        """UFFDIO_REGISTER: watch bytes `[addr, addr + length)`, whole hugepages, also under HGM (SEMANTICS 1.1).
 
         The modes given replace those of an earlier registration unless they are a part of it. OSError EINVAL: no mode,
         no VMA, not whole hugepages. EBUSY: watched by another userfaultfd.
@@ -125,7 +125,7 @@ class Userfaultfd:
         if not vmas:
             raise OSError(errno.EINVAL, f"no VMA in [{start:#x}, {end:#x})")
         if start % vmas[0].hugepage_bytes or (end <= vmas[-1].end and end % vmas[-1].hugepage_bytes):
-            raise OSError(errno.EINVAL, "registration takes whole hugepages (1.1)")
+            raise OSError(errno.EINVAL, "registration takes whole hugepages")
         return vmas
 
     # ------------------------------------------------------------------------------------------------ messages
@@ -145,11 +145,11 @@ class Userfaultfd:
     # ----------------------------------------------------------------------------------------------- filling
 
     def continue_(self, addr: int, length: int, dontwake: bool = False, wp: bool = False) -> int:
-        """UFFDIO_CONTINUE: map bytes `[addr, addr + length)` from the page cache, with `wp` protected; `length` (1.3).
+        """UFFDIO_CONTINUE: map bytes `[addr, addr + length)` from the page cache, with `wp` protected; `length`.
 
-        OSError EAGAIN: an event is not read. EINVAL: not 4K-aligned (HGM), not hugepage-aligned (no HGM), length 0, or
-        `wp` without registration for it. ENOENT: not inside one registered VMA. EEXIST: something is mapped there.
-        EFAULT: not in the page cache, or no reference left. EIO: hwpoisoned. ENOMEM: no table.
+        SEMANTICS 1.3. OSError EAGAIN: an event is not read. EINVAL: not 4K-aligned (HGM), not hugepage-aligned (no
+        HGM), length 0, or `wp` without registration for it. ENOENT: not inside one registered VMA. EEXIST: something is
+        mapped there. EFAULT: not in the page cache, or no reference left. EIO: hwpoisoned. ENOMEM: no table.
         PartialError (EAGAIN, `.mapped` bytes) when some pieces came before the failure.
         """
         if length == self._page_bytes and not wp and self._continue_page(addr):
@@ -245,24 +245,24 @@ class Userfaultfd:
         return count - existing, existing
 
     def _dst_vma(self, start: int, end: int, wp: bool = False) -> Vma:
-        """The registered VMA that holds all of `[start, end)`, after the checks that all filling ioctls make (1.3)."""
+        """The registered VMA that holds `[start, end)`, after the checks of all filling ioctls (SEMANTICS 1.3)."""
         self._mappings_are_steady()
         self._validate_range(start, end - start)
         vma = self.vmas.find(start)
         if vma is None or end > vma.end:
-            raise OSError(errno.ENOENT, f"[{start:#x}, {end:#x}) is not inside one VMA (1.3)")
+            raise OSError(errno.ENOENT, f"[{start:#x}, {end:#x}) is not inside one VMA")
         if vma.uffd is None:
-            raise OSError(errno.ENOENT, f"{start:#x} is not registered with userfaultfd (1.3)")
+            raise OSError(errno.ENOENT, f"{start:#x} is not registered with userfaultfd")
         if wp and not vma.wp:
             raise OSError(errno.EINVAL, f"{start:#x} is not registered for write-protect")
         return vma
 
     def _only_hugepages(self, vma: Vma, ends: int) -> None:
         if ends & (vma.hugepage_bytes - 1):
-            raise OSError(errno.EINVAL, "only whole hugepages can be filled here (1.2, 1.3)")
+            raise OSError(errno.EINVAL, "only whole hugepages can be filled here")
 
     def _done(self, addr: int, dontwake: bool, done: int, failure: OSError | None) -> int:
-        """Wake for what was done and answer: the bytes done, or the errno (1.3)."""
+        """Wake for what was done and answer: the bytes done, or the errno (SEMANTICS 1.3)."""
         if done and self.waiters and not dontwake:
             self._wake_range(addr, addr + done)
         if failure is None:
@@ -293,7 +293,7 @@ class Userfaultfd:
     def _validate_range(self, start: int, length: int) -> None:
         """validate_range of fs/userfaultfd.c: OSError EINVAL."""
         if (start | length) & self._page_mask or length <= 0 or start < 0 or start + length > TASK_SIZE:
-            raise OSError(errno.EINVAL, f"[{start:#x}, +{length:#x}) is not a range of whole pages (1.3)")
+            raise OSError(errno.EINVAL, f"[{start:#x}, +{length:#x}) is not a range of whole pages")
 
     def __repr__(self) -> str:
         return f"<Userfaultfd {self.features!r}, {len(self.waiters)} asleep>"

@@ -2,12 +2,12 @@
 
 What this models
     A *mapping* is what one mmap call made: a file, a page table, a range of addresses. Its range is covered by one or
-    more VMAs; advice and registration on a part of a VMA split it (1.1).
+    more VMAs; advice and registration on a part of a VMA split it (SEMANTICS 1.1).
 
 Rules
-    1. A hugetlb VMA is split at hugepage boundaries only; elsewhere the split fails with EINVAL (1.1).
+    1. A hugetlb VMA is split at hugepage boundaries only; elsewhere the split fails with EINVAL (SEMANTICS 1.1).
     2. Splitting a VMA changes no page table.
-    3. Hugetlb VMAs never merge again: they carry VM_DONTEXPAND, which vma_merge refuses (general knowledge).
+    3. Hugetlb VMAs never merge again: they carry VM_DONTEXPAND, which vma_merge refuses (SEMANTICS 1.1).
 
 Simplified
     mmap places every mapping at a PUD boundary, with one PUD of nothing in between. PMD sharing between processes is
@@ -130,7 +130,7 @@ class VmaTree:
     def carve(self, vma: Vma, start: int, end: int) -> Vma:
         """The VMA of the part `[start, end)` of `vma`, after splitting `vma` where needed.
 
-        OSError EINVAL where a split is not at a hugepage boundary; a split done before it stays (1.1).
+        OSError EINVAL where a split is not at a hugepage boundary; a split done before it stays (SEMANTICS 1.1).
         """
         if start > vma.start:
             vma = self._split(vma, start)
@@ -141,7 +141,7 @@ class VmaTree:
     def _split(self, vma: Vma, at: int) -> Vma:
         """Cut `vma` in two at `at`; the upper one."""
         if at % vma.hugepage_bytes:
-            raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {at:#x}, inside a hugepage (1.1)")
+            raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {at:#x}, inside a hugepage")
         upper = replace(vma, start=at)
         vma.end = at
         self.insert(upper)

@@ -3,13 +3,13 @@
 What this models
     __unmap_hugepage_range under HGM: it walks every entry of whole hugepages, whatever its size, and clears it.
 
-Rules (sections of kernel-semantics)
-    1. Hugepage granularity, also under HGM (1.2). The page cache keeps its bytes, so a later fault is minor (5.2).
+Rules
+    1. Hugepage granularity, also under HGM (SEMANTICS 1.2, 1.7). The page cache keeps its bytes, so a later fault is
+       minor.
     2. DONTNEED keeps write protection: a protected leaf, a marker and a protected migration entry leave a marker;
-       every other entry becomes empty. The tables stay: munmap and collapse alone free some (__unmap_hugepage_range of
-       v2 and of Linux 6.6, without ZAP_FLAG_DROP_MARKER).
-    3. Clears come inside the notifier window, the flush after it, and table pages go after the flush (2.3).
-    4. Nobody is woken.
+       every other entry becomes empty. The tables stay: munmap and collapse alone free some (SEMANTICS 1.7).
+    3. Clears come inside the notifier window, the flush after it, and table pages go after the flush (SEMANTICS 2.3).
+    4. Nobody is woken (SEMANTICS 1.7).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from migemu.ports import Collapsed, Continued
 
 UNMAPPED: Final = 255
 
-#: What MADV_COLLAPSE may answer to a call that is well made (kernel-semantics 2.2).
+#: What MADV_COLLAPSE may answer to a call that is well made (SEMANTICS 2.2).
 _MAY_FAIL: Final = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM)
 
 

@@ -1,9 +1,9 @@
 """A collapse policy that spends vCPU stall as if it were money: at most so much of it in any second.
 
 What this models
-    A collapse makes vCPUs wait for as long as the call takes (kernel-semantics 2.3), and with the counts of v2 a single
-    step from 2M to 1G may take as long as the 4K step before it (2.4). Nobody has built a policy that bounds the sum;
-    a VMM would want one: brownout after the switch is what the guest's owner sees.
+    A collapse makes vCPUs wait for as long as the call takes (SEMANTICS 2.3), and with the counts of v2 a single
+    step from 2M to 1G may take as long as the 4K step before it (SEMANTICS 2.4). Nobody has built a policy that bounds
+    the sum; a VMM would want one: brownout after the switch is what the guest's owner sees.
 
 Rules
     1. What is full is put into a queue instead of being proposed. Out of it comes first what saves most per ns of

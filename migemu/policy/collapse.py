@@ -3,18 +3,19 @@
 What this models
     With HGM, post-copy leaves a hugetlb page mapped by thousands of 4K entries: more page-table walks for the guest,
     and page tables to hold. MADV_COLLAPSE maps a range by one entry again. When to call it is left to user space
-    (kernel-semantics 2), and each call costs the guest time: vCPUs that fault in its range, or with v2 of the series
-    anywhere in the process, wait until it is over (2.3). The one policy published collapses once, after everything
-    has arrived (5.2).
+    (SEMANTICS 7.2), and each call costs the guest time: vCPUs that fault in its range, or with v2 of the series
+    anywhere in the process, wait until it is over (SEMANTICS 2.3). The one policy published collapses once, after
+    everything has arrived (SEMANTICS 5.2).
 
 Rules
     1. Only full spans: a policy here proposes a span when every base page of it has been mapped, hence received.
-       MADV_COLLAPSE fills holes without checking that data arrived (0.2); nobody below would refuse.
+       MADV_COLLAPSE fills holes without checking that data arrived (SEMANTICS 0.2); nobody below would refuse.
     2. Nothing that is a leaf already, and nothing twice: a span that was proposed stays proposed until `collapsed`
        reports it. A collapse that fails is its caller's to try again.
     3. Steps are 4K to 2M to 1G, or 4K to 1G. The levels between them (CONT_PTE, CONT_PMD) are never proposed: no
-       version of HGM could install contiguous entries (3.7).
-    4. In `eager` and `batched` a 1G span comes after all its 2M ones (2.1, "4K->2M->1G"), so that no call is long.
+       version of HGM could install contiguous entries (SEMANTICS 3.7).
+    4. In `eager` and `batched` a 1G span comes after all its 2M ones (SEMANTICS 2.1), so that no call is
+       long.
     5. What `ended` answers is complete when it is carried out in order: `collapsed` has nothing to add to it.
 
 Words
@@ -22,7 +23,7 @@ Words
     leaf       an entry that maps memory; here: a span mapped by one entry of its level or a larger one
     full       every base page mapped
 
-    stall      what a collapse makes vCPUs wait; here: how long the call takes (2.3), as the cost model has it
+    stall      what a collapse makes vCPUs wait; here: how long the call takes (SEMANTICS 2.3), as the cost model has it
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ What this models
     The destination's mapping as its events tell it: `continued` maps pieces, `collapsed` puts one leaf in place of what
     a span had, `zapped` drops. Pure: a reducer over the events of a trace, measured or modelled.
 
-Rules (sections of kernel-semantics)
-    1. A piece that is continued is one leaf of its level, or nothing where anything is mapped already (EEXIST, 1.3).
-       A collapse maps its whole span, holes included (0.2).
-    2. A table of PTEs counts while any leaf below 2M lies under it, one of PMDs while any leaf below 1G does (3.6): 8
-       bytes a 4K entry, 2 MiB and 4 KiB for 1G all at 4K.
+Rules
+    1. A piece that is continued is one leaf of its level, or nothing where anything is mapped already (EEXIST,
+       SEMANTICS 1.3). A collapse maps its whole span, holes included (SEMANTICS 0.2).
+    2. A table of PTEs counts while any leaf below 2M lies under it, one of PMDs while any leaf below 1G does
+       (SEMANTICS 3.6): 8 bytes a 4K entry, 2 MiB and 4 KiB for 1G all at 4K.
 
 Simplified
     Hugepages of 1G. Tables without any leaf, which a walk may leave behind, are not known from events.

@@ -8,11 +8,12 @@ What this models
     What the thread maps exists from the moment it has got that far: a vCPU that comes earlier sleeps until then.
     With several threads each has a processor, and pays for what it does; the context says which one it is.
 
-Rules (sections of kernel-semantics)
+Rules
     1. A run of neighbours is mapped as `mm.fault_costs.Place` says; while a collapse has the lock, other threads wait.
-    2. A collapse takes what the cost model says (2.4). Meanwhile (2.3) a vCPU that faults waits for the lock: anywhere
-       in the process with mmap_lock, and there is but one mapping for the VMA lock to matter less; one that touches the
-       range spins until the notifier window is over. Neither is a fault of userfaultfd: `Stalled` says so.
+    2. A collapse takes what the cost model says (SEMANTICS 2.4). Meanwhile (SEMANTICS 2.3) a vCPU that faults waits for
+       the lock: anywhere in the process with mmap_lock, and there is but one mapping for the VMA lock to matter less;
+       one that touches the range spins until the notifier window is over. Neither is a fault of userfaultfd: `Stalled`
+       says so.
     3. A call begins when the thread gets to it, and holds nobody before that; each of several holds its own range, for
        its own time.
 

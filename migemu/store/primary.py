@@ -19,7 +19,7 @@ from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.ports import Collapsed, Continued, OnFault, Stalled
 from migemu.units import format_size
 
-#: What MADV_COLLAPSE may answer to a call that is right (kernel-semantics 2.2): try again later, or live with it.
+#: What MADV_COLLAPSE may answer to a call that is right (SEMANTICS 2.2): try again later, or live with it.
 _MAY_FAIL = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM, EHWPOISON)
 
 

@@ -15,7 +15,7 @@ Rules
     2. A node first says what memory it is about (`memory`), before any event about a page of it.
     3. `sent` bears the time before the bytes went out, so that in a merged trace it never follows their arrival.
     4. `faulted` is the moment in which the vCPU falls asleep, not the one in which somebody reads of it.
-    5. One collapse: `cleared`*, `collapsed`, `flushed`, `freed` (kernel-semantics 2.3; the order of v2 of the series).
+    5. One collapse: `cleared`*, `collapsed`, `flushed`, `freed` (SEMANTICS 2.3; the order of v2 of the series).
     6. A name never changes its meaning within one version. Version 2 (this one) tells of the page table, of protection,
        poison and removal; it calls `dropped` what version 1 called `duplicate`.
     7. `carried` is told by models: in a measured run nobody sees the wire.

@@ -51,7 +51,7 @@ def _scenario(rule: str, happened: str, *, also: tuple[str, ...] = (), policy: s
 
 
 @_scenario(
-    "no_hole_collapsed", "HGM: what the kernel does not check (kernel-semantics 0.2)",
+    "no_hole_collapsed", "HGM: what the kernel does not check",
     also=("mapped_within_received",),
 )  # fmt: skip
 def collapse_before_received(stage: Stage, wrong: bool) -> None:
@@ -68,7 +68,7 @@ def collapse_before_received(stage: Stage, wrong: bool) -> None:
         stage.access(0, 3)
 
 
-@_scenario("mapped_within_received", "HGM: the page cache has the hugetlb page, not the 4K (kernel-semantics 3.2)")
+@_scenario("mapped_within_received", "HGM: the page cache has the hugetlb page, not the 4K")
 def continue_before_copy(stage: Stage, wrong: bool) -> None:
     """The handler continues a page as soon as it is asked for: the kernel has a hugetlb page for it, and obeys."""
     stage.access(0, 5, write=False)
@@ -90,7 +90,7 @@ def wake_before_continue(stage: Stage, wrong: bool) -> None:
     stage.continue_(5)
 
 
-@_scenario("sleepers_woken", "HGM: MADV_COLLAPSE wakes nobody (kernel-semantics 2.1); no test of the series covers it")
+@_scenario("sleepers_woken", "HGM: MADV_COLLAPSE wakes nobody; no test of the series covers it")
 def no_wake_after_collapse(stage: Stage, wrong: bool) -> None:
     """A vCPU sleeps on a page that has come, but is not mapped; a collapse maps it, and nobody tells the vCPU."""
     stage.bring(0, 3)
@@ -103,7 +103,7 @@ def no_wake_after_collapse(stage: Stage, wrong: bool) -> None:
     stage.bring(4, 12)
 
 
-@_scenario("sleepers_woken", "HGM: a CONTINUE that finds a larger entry (kernel-semantics 1.3, 2.1)")
+@_scenario("sleepers_woken", "HGM: a CONTINUE that finds a larger entry")
 def no_wake_after_eexist(stage: Stage, wrong: bool) -> None:
     """The collapse came first: the CONTINUE of the page gets EEXIST, which is taken for a success, and wakes nobody."""
     stage.bring(0, 3)
@@ -132,7 +132,7 @@ def fault_forgotten(stage: Stage, wrong: bool) -> None:
     stage.complete()
 
 
-@_scenario("flushed_before_freed", "Linux: why mmu_gather exists (kernel-semantics 2.3)")
+@_scenario("flushed_before_freed", "Linux: why mmu_gather exists")
 def freed_before_flush(stage: Stage, wrong: bool) -> None:
     """The table under a collapsed 2M is given back before the TLB is flushed: a processor may still walk it."""
     stage.bring(0, 4)
@@ -142,7 +142,7 @@ def freed_before_flush(stage: Stage, wrong: bool) -> None:
         stage.tell(name, 0, count)
 
 
-@_scenario("smaller_before_larger", "HGM: EEXIST under a larger entry (kernel-semantics 2.1)")
+@_scenario("smaller_before_larger", "HGM: EEXIST under a larger entry")
 def smaller_after_larger(stage: Stage, wrong: bool) -> None:
     """A 2M step that was still queued is carried out after the 1G one: the kernel refuses it and ends the call."""
     stage.bring(0, 16)
@@ -155,7 +155,7 @@ def smaller_after_larger(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario(
-    "smaller_before_larger", "QEMU's HGM prototype: one step from 4K to 1G holds the vCPUs for a second (2.4, 5.2)",
+    "smaller_before_larger", "QEMU's HGM prototype: one step from 4K to 1G holds the vCPUs for a second",
     policy="eager collapses steps",
 )  # fmt: skip
 def step_skipped(stage: Stage, wrong: bool) -> None:
@@ -167,7 +167,7 @@ def step_skipped(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario(
-    "huge_at_the_end", "QEMU: a collapse that fails is logged and forgotten (5.2), and nobody tries again",
+    "huge_at_the_end", "QEMU: a collapse that fails is logged and forgotten, and nobody tries again",
     policy="at_end collapses",
 )  # fmt: skip
 def left_in_small_pages(stage: Stage, wrong: bool) -> None:
@@ -247,7 +247,7 @@ def remove_read_after_fault(stage: Stage, wrong: bool) -> None:
         stage.continue_(5)
 
 
-@_scenario("protection_kept", "HGM: MADV_COLLAPSE drops uffd-wp markers and protection (kernel-semantics 2.1)")
+@_scenario("protection_kept", "HGM: MADV_COLLAPSE drops uffd-wp markers and protection")
 def protection_lost_by_collapse(stage: Stage, wrong: bool) -> None:
     """Writes are tracked by write-protection while the memory is collapsed: from then on none is seen."""
     stage.bring(0, 4)

@@ -13,6 +13,9 @@ Rule 5  A main channel that is lost after the switch pauses the migration (`LOST
         destination that has said Ready has to reckon with it. One that has not heard Run answers Recover with Ready,
         and the switch is made again from Listen on; else with its bitmap.
 
+That legality is a table for each role, fed with the messages of both sides, is h11's idea (N. J. Smith, the module
+`h11._state`); the tables and their rules are post-copy's.
+
 WARNING: the diagram in the README is printed by `python -m migemu.wire.states`; a test compares the two.
 """
 

@@ -1,4 +1,4 @@
-"""Whether the steps of a collapse or a zap came in an order that 2.3 allows, and add up to what was done."""
+"""Whether the steps of a collapse or a zap came in an order that SEMANTICS 2.3 allows, and add up to what was done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from migemu.mm import GatherKind, GatherStep, Level
 
 
 def check_gathered(steps: Sequence[GatherStep], cleared: Counter[Level], freed: int, *, flush_first: bool) -> None:
-    """I6, I7, and where the notifier ends: after the last flush if `flush_first`, as a collapse of v1 does, or before.
+    """SEMANTICS I6 and I7, and where the notifier ends: after the last flush if `flush_first`, as in v1, or before.
 
     `cleared` and `freed` are what the naive model counted.
     """

@@ -54,7 +54,7 @@ class NaiveFile:
         ]
 
     def refs(self, hugepage: int) -> int:
-        """1.3: each leaf holds one reference on the head page."""
+        """SEMANTICS 1.3: each leaf holds one reference on the head page."""
         return len(self.leaves(hugepage))
 
     def mapcount(self, page: int, scheme: str) -> int:
@@ -68,7 +68,7 @@ class NaiveFile:
         return sum(table.kind(table.walk(table.first + page)) == "leaf" for table in self.maps)
 
     def memory_failure(self, page: int) -> None:
-        """3.4. Any shared VMA may be split (1.1): the 4K way gives those that map the hugepage what MADV_SPLIT does."""
+        """SEMANTICS 3.4: the 4K way gives every shared VMA that maps the hugepage what MADV_SPLIT does."""
         hugepage = self.hugepage(page)
         whole = range(hugepage * self.size, (hugepage + 1) * self.size)
         self.bad |= {page} if self.by_page else set(whole)

@@ -1,10 +1,10 @@
-"""A second model of HGM, slot by slot, written from kernel-semantics alone: the exhaustive and property tests compare.
+"""A second model of HGM, slot by slot, from the rules alone (SEMANTICS.md): the exhaustive and property tests compare.
 
 It is slow and has no cleverness; whatever it shares with the real model is shared by accident. This file is the mm:
 its VMAs, its faults, and madvise. `naive_table` is the page table, `naive_file` the page cache, `naive_uffd` the
 ioctls, and `naive_seen` what is compared.
 
-Where kernel-semantics is silent, this is what the mainline kernel does (as of 6.1 to 6.6) for hugetlb:
+What mainline does for hugetlb, and HGM left alone (SEMANTICS 1.7, 1.8, 3.2):
 - madvise goes on after a hole between VMAs and says ENOMEM in the end; an error of one VMA ends it at once.
 - MADV_DONTNEED wants its start hugepage-aligned and rounds its end down; it keeps tables, markers and what was
   write-protected (as markers), and drops poison entries. munmap drops everything.
@@ -96,7 +96,7 @@ class NaiveMm:
         return [vma for vma in self.vmas if vma.first < end and first < vma.end]
 
     def divide(self, page: int) -> None:
-        """1.1: a hugetlb VMA is split at hugepage borders only."""
+        """SEMANTICS 1.1: a hugetlb VMA is split at hugepage borders only."""
         vma = self.vma(page)
         if vma is None or vma.first == page:
             return
@@ -126,7 +126,7 @@ class NaiveMm:
         return Answer(errno=0 if covered == count else ENOMEM)
 
     def split(self, page: int, count: int) -> Answer:
-        """1.1. Advice that changes no flag splits nothing."""
+        """SEMANTICS 1.1. Advice that changes no flag splits nothing."""
 
         def visit(vma: NaiveVma, first: int, end: int) -> int:
             if not vma.hgm:
@@ -137,7 +137,7 @@ class NaiveMm:
         return self.each_vma(page, count, visit)
 
     def collapse(self, page: int, count: int) -> Answer:
-        """2.2: v2 looks for each VMA itself and says EINVAL where there is none."""
+        """SEMANTICS 10.1: the v2 of the model looks for each VMA itself and says EINVAL where there is none."""
         if self.hgm == "v1":
             return self.each_vma(page, count, self.collapse_in)
         at = page
@@ -152,7 +152,7 @@ class NaiveMm:
         return Answer()
 
     def process_collapse(self, *ranges: tuple[int, int]) -> Answer:
-        """6.1: in order, up to the first error; the pages of the ranges done, or the errno if there are none."""
+        """SEMANTICS 6.1: in order, up to the first error; the pages of the ranges done, or the errno if none is."""
         done = 0
         for first, count in ranges:
             try:
@@ -165,7 +165,7 @@ class NaiveMm:
         return Answer(done)
 
     def collapse_in(self, vma: NaiveVma, page: int, end: int) -> int:
-        """2.1: nobody is woken. An errno, or 0."""
+        """SEMANTICS 2.1: nobody is woken. An errno, or 0."""
         if not vma.hgm:
             return 0
         table, result = vma.table, 0
@@ -199,7 +199,7 @@ class NaiveMm:
         return Answer()
 
     def hwpoison_at(self, page: int, count: int) -> Answer:
-        """MADV_HWPOISON: each hugepage, or each 4K, is faulted in by a read and then fails (3.4)."""
+        """MADV_HWPOISON: each hugepage, or each 4K, is faulted in by a read and then fails (SEMANTICS 3.4)."""
         end = page + count
         while page < end:
             outcome = self.fault(-1, page, False, asleep=False).value
@@ -211,7 +211,7 @@ class NaiveMm:
         return Answer()
 
     def dontneed(self, page: int, count: int) -> Answer:
-        """1.2: hugepages only."""
+        """SEMANTICS 1.2: hugepages only."""
 
         def visit(vma: NaiveVma, first: int, end: int) -> int:
             end = vma.hugepage_first(end)
@@ -342,7 +342,7 @@ class NaiveMm:
     # --- the file below ---
 
     def populate(self, page: int, count: int) -> Answer:
-        """3.2: whole hugepages."""
+        """SEMANTICS 3.2: whole hugepages."""
         vmas = self.overlapping(page, page + count)
         if sum(min(vma.end, page + count) - max(vma.first, page) for vma in vmas) < count:
             raise Refused(EFAULT)
@@ -363,7 +363,7 @@ class NaiveMm:
     # --- fork ---
 
     def fork(self) -> NaiveMm:
-        """Sections 1.1 and 4: flags are kept; registrations only with EVENT_FORK, tables only with write-protection."""
+        """SEMANTICS 1.8: flags are kept; registrations only with EVENT_FORK, tables only with write-protection."""
         child = NaiveMm(self.geometry, self.hgm, self.scheme, self.hwpoison, self.tables_max)
         tables: dict[int, NaiveTable] = {}
         uffds: dict[int, NaiveUffd] = {}

@@ -1,10 +1,10 @@
 """The page table of one mapping as two collections: what each slot holds, and which slots are tables.
 
-Written from kernel-semantics alone, slow and obvious. A slot is (level, first page); pages are counted as everywhere
-in the naive model, from the first mapping's first page. What is in neither collection is empty.
+Written from the rules of SEMANTICS.md alone, slow and obvious. A slot is (level, first page); pages are counted as
+everywhere in the naive model, from the first mapping's first page. What is in neither collection is empty.
 
-A group of contiguous entries (3.7) is no table page of its own: it holds a leaf, or it is what the entries below say.
-All alike and blank: it is blank; anything else: it is looked into as a table is.
+A group of contiguous entries (SEMANTICS 3.7) is no table page of its own: it holds a leaf, or it is what the entries
+below say. All alike and blank: it is blank; anything else: it is looked into as a table is.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class NaiveTable:
         raise AssertionError("a table at the lowest level")
 
     def choose(self, page: int, end: int) -> Level:
-        """1.3: the largest size aligned at the position that fits in the rest."""
+        """SEMANTICS 1.3: the largest size aligned at the position that fits in the rest."""
         return next(level for level in self.levels if page % self.size(level) == 0 and page + self.size(level) <= end)
 
     def walk_to(self, page: int, wanted: Level) -> Slot:
@@ -111,7 +111,7 @@ class NaiveTable:
         raise AssertionError("no such level")
 
     def make_table(self, slot: Slot) -> None:
-        """3.3: a marker is copied to all children."""
+        """SEMANTICS 3.3: a marker is copied to all children."""
         if self.tables_max is not None and len(self.tables) >= self.tables_max:
             raise Refused(ENOMEM)
         self.tables.add(slot)
@@ -138,7 +138,7 @@ class NaiveTable:
         return sorted(inside, key=lambda slot: slot.first)
 
     def clear(self, slot: Slot) -> None:
-        """2.1 step 3: no entry, table or marker stays at or below `slot`."""
+        """SEMANTICS 2.1 step 3: no entry, table or marker stays at or below `slot`."""
         pages = self.pages_of(slot)
         for each in self.below(pages.start, pages.stop):
             if self.remove(each) == "leaf":

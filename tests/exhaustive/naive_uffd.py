@@ -49,7 +49,7 @@ class NaiveUffd:
     events: list[Message] = field(default_factory=list)  # not read yet
 
     def sleep(self, vcpu: int, vma: NaiveVma, page: int, write: bool, why: str) -> str:
-        """1.1: the address as reported. Minor, with HGM: 4K; else the hugepage's, unless EXACT_ADDRESS."""
+        """SEMANTICS 1.1: the address as reported. Minor, with HGM: 4K; else the hugepage's, unless EXACT_ADDRESS."""
         if self.features & SIGBUS:
             return "sigbus"
         exact = self.features & EXACT_ADDRESS or (why == "minor" and vma.hgm)
@@ -60,7 +60,7 @@ class NaiveUffd:
         return "waiting"
 
     def wake_range(self, first: int, end: int) -> None:
-        """1.3: matched by the address in the message."""
+        """SEMANTICS 1.3: matched by the address in the message."""
         for waiter in [each for each in self.waiters if first <= each.msg.page < end]:
             self.waiters.remove(waiter)
             self.mm.woken.add((waiter.vcpu, waiter.page))
@@ -95,7 +95,7 @@ class NaiveUffd:
             raise Refused(EINVAL)
 
     def piecewise(self, page: int, count: int, fill_one: object, dontwake: bool) -> Answer:
-        """1.3: not transactional; a failure after some progress is EAGAIN with the pages done."""
+        """SEMANTICS 1.3: not transactional; a failure after some progress is EAGAIN with the pages done."""
         at, failure = page, 0
         while at < page + count and not failure:
             try:
@@ -107,7 +107,7 @@ class NaiveUffd:
         return Answer(at - page, failure)
 
     def continue_(self, page: int, count: int, dontwake: bool = False, wp: bool = False) -> Answer:
-        """1.3."""
+        """SEMANTICS 1.3."""
         vma = self.target(page, count)
         if not vma.hgm:
             self.whole_hugepages(vma, page, count)
@@ -134,7 +134,7 @@ class NaiveUffd:
         return self.piecewise(page, count, one, dontwake)
 
     def copy(self, page: int, count: int, dontwake: bool = False, wp: bool = False) -> Answer:
-        """1.2: whole hugepages, none of which may be in the page cache or mapped."""
+        """SEMANTICS 1.2: whole hugepages, none of which may be in the page cache or mapped."""
         vma = self.target(page, count)
         if wp and "wp" not in vma.modes:
             raise Refused(EINVAL)
@@ -167,7 +167,7 @@ class NaiveUffd:
         return self.piecewise(page, count, one, dontwake)
 
     def writeprotect(self, page: int, count: int, on: bool, dontwake: bool = False) -> Answer:
-        """1.2: whole hugepages. Every entry there, of whatever level; empty ones become markers."""
+        """SEMANTICS 1.2: whole hugepages. Every entry there, of whatever level; empty ones become markers."""
         if self.events:
             raise Refused(EAGAIN)
         if not count or (on and dontwake):

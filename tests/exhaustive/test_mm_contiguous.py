@@ -1,4 +1,4 @@
-"""Every state of hugepages with contiguous entries (3.7): 64K and 32M made of two entries each."""
+"""Every state of hugepages with contiguous entries (SEMANTICS 3.7): 64K and 32M made of two entries each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_protection_and_migration_of_contiguous_ptes() -> None:
 
 @pytest.mark.parametrize(("hwpoison", "found"), [("hugepage", (68, 1428)), ("page", (114, 2394))])
 def test_poison_in_contiguous_ptes(hwpoison: str, found: tuple[int, int]) -> None:
-    """3.4: a group with a bad 4K is taken apart, or the whole hugepage goes."""
+    """SEMANTICS 3.4: a group with a bad 4K is taken apart, or the whole hugepage goes."""
     explorer = Explorer(post_copy(CONT_PTES, modes=("missing",), hwpoison=hwpoison), [])
     poison: list[Call] = [("hwpoison_at", page, 1) for page in (0, 3)]
     calls = [

@@ -33,7 +33,7 @@ MIGRATION: list[Call] = [("isolate", 0), ("putback", 0), ("try_to_migrate", 0), 
 
 
 def test_a_hugepage_of_two_pmds_of_four() -> None:
-    """3.1 and sections 1.3, 2.1: continues and collapses of every range, and every fault."""
+    """SEMANTICS 1.3, 2.1 and 3.1: continues and collapses of every range, and every fault."""
     explorer = Explorer(post_copy(SMALL), [])
     found = explorer.all_of([*on(MAPPING, ranges(8)), *reads(8)])
     slot_states = 2 + 2**4  # a PMD slot: empty, leaf, or a table with any set of its 4 pages
@@ -41,7 +41,7 @@ def test_a_hugepage_of_two_pmds_of_four() -> None:
 
 
 def test_write_protection_and_dontneed() -> None:
-    """Every entry empty, marker, leaf or protected leaf; no minor mode, so that faults install (3.1)."""
+    """Every entry empty, marker, leaf or protected leaf; no minor mode, so that faults install (SEMANTICS 3.1)."""
     explorer = Explorer(post_copy(SMALLEST, modes=("missing", "wp")), [])
     assert explorer.all_of([*on(MAPPING, ranges(4)), *touches(*range(4)), *whole(4)]) == (404, 12524)
 
@@ -68,7 +68,7 @@ def test_page_cache_migration_and_poison(hgm: str, found: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("hgm", ["v1", "v2"])
 def test_poison_of_one_hugepage_of_two(hgm: str) -> None:
-    """2.1 step 3: v1 forgets EHWPOISON at the next step, v2 never says it; the next hugepage is collapsed."""
+    """SEMANTICS 2.1 step 3: v1 forgets EHWPOISON at the next step, v2 never says it; the next hugepage is collapsed."""
     explorer = Explorer(post_copy(SMALLEST, Level.PMD, 2, hgm=hgm), [], folio_allows)
     poison: list[Call] = [("hwpoison_at", page, 1) for page in (0, 2)] + [("hwpoison_at", 0, 4)]
     calls = [*on(("continue_",), [(0, 1), (2, 1), (1, 3)]), *on(("collapse",), ranges(4)), *poison]
@@ -82,7 +82,7 @@ def test_migration_entries_keep_their_protection() -> None:
 
 
 def test_poison_of_single_pages() -> None:
-    """3.4: any of the 4K go bad, one after the other; neighbours are mapped by continues and by faults."""
+    """SEMANTICS 3.4: any of the 4K go bad, one after the other; neighbours are mapped by continues and by faults."""
     explorer = Explorer(post_copy(SMALLEST, hwpoison="page"), [])
     poison: list[Call] = [("hwpoison_at", page, 1) for page in range(4)]
     calls = [*on(MAPPING, ranges(4, aligned=True)), *reads(4), *poison, ("hwpoison_at", 0, 4), ("dontneed", 0, 4)]
@@ -90,7 +90,7 @@ def test_poison_of_single_pages() -> None:
 
 
 def test_bad_pages_that_no_entry_tells_of() -> None:
-    """EIO for the piece that holds one (1.3), also in the middle of a range of small pieces."""
+    """EIO for the piece that holds one (SEMANTICS 1.3), also in the middle of a range of small pieces."""
     explorer = Explorer(post_copy(SMALL, Level.PMD, modes=("missing",), hwpoison="page"), [])
     poison: list[Call] = [("hwpoison_at", page, 1) for page in range(4)]
     calls = [*on(("continue_",), ranges(4)), ("collapse", 0, 4), *reads(4), *poison, ("dontneed", 0, 4)]
@@ -98,7 +98,7 @@ def test_bad_pages_that_no_entry_tells_of() -> None:
 
 
 def test_poison_of_single_pages_without_madv_split() -> None:
-    """3.4: what may be split is any shared mapping; from then on small pieces are continued and collapsed."""
+    """SEMANTICS 3.4: what may be split is any shared mapping; from then on small pieces are continued and collapsed."""
     explorer = Explorer(post_copy(SMALLEST, Level.PMD, 2, split=0, hwpoison="page"), [])
     poison: list[Call] = [("hwpoison_at", page, 1) for page in (0, 3)]
     calls = [*on(MAPPING, ranges(4)), *poison, ("dontneed", 0, 4)]
@@ -136,7 +136,7 @@ def test_populate_write_stops_where_a_fault_would() -> None:
 
 
 def test_two_hugepages_one_of_them_split() -> None:
-    """Ranges across their border; outside the part with MADV_SPLIT everything takes whole hugepages (1.2)."""
+    """Ranges across their border; outside the part with MADV_SPLIT everything takes whole hugepages (SEMANTICS 1.2)."""
     for split, found in ((1, (12, 408)), (2, (36, 1224))):
         explorer = Explorer(post_copy(SMALLEST, Level.PMD, 2, split=split), [])
         assert explorer.all_of([*on((*MAPPING, "dontneed"), ranges(4)), *reads(4)]) == found
@@ -150,14 +150,14 @@ def test_too_few_page_tables(tables_max: int, found: tuple[int, int]) -> None:
 
 
 def test_single_pages_go_bad_with_too_few_page_tables() -> None:
-    """3.4: a split that fails leaves the leaf as it was."""
+    """SEMANTICS 3.4: a split that fails leaves the leaf as it was."""
     explorer = Explorer(post_copy(SMALLEST, tables_max=1, hwpoison="page"), [], folio_allows)
     poison: list[Call] = [("hwpoison_at", page, 1) for page in range(4)]
     assert explorer.all_of([*on(MAPPING, ranges(4, aligned=True)), *reads(4), *poison]) == (42, 924)
 
 
 def test_too_many_references() -> None:
-    """1.3: one leaf more than the count can hold: SIGBUS for a fault, EFAULT for a CONTINUE."""
+    """SEMANTICS 1.3: one leaf more than the count can hold: SIGBUS for a fault, EFAULT for a CONTINUE."""
     for modes in (("minor",), ("missing",)):
         twins = post_copy(SMALLEST, modes=modes)
         twins.refs_max(2)

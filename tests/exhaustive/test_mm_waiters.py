@@ -49,7 +49,7 @@ def test_two_vcpus_and_their_messages(features: int, found: tuple[int, int]) -> 
 
 
 def test_events_stop_what_fills_pages() -> None:
-    """While one is unread; page faults are read first, also those that came after it. Collapse wakes nobody (2.1)."""
+    """While one is unread; faults that came after it are read first. Collapse wakes nobody (SEMANTICS 1.4, 2.1)."""
     explorer = Explorer(post_copy(SMALLEST, Level.PMD, 2, features=EVENT_REMOVE | EVENT_UNMAP), [], awake)
     calls = [*faults(0, 3, vcpus=(1,)), ("read",), ("dontneed", 2, 2), ("munmap", 0, 2), *on(MAPPING, ((0, 1), (0, 4)))]
     assert explorer.all_of(calls) == (147, 999)
@@ -98,7 +98,7 @@ def test_vmas_split_registered_and_unmapped_in_parts() -> None:
 
 
 def test_process_madvise_stops_at_the_first_error() -> None:
-    """6.1: the bytes of the ranges done, else the errno; ranges inside a larger leaf fail (2.1)."""
+    """SEMANTICS 6.1: the bytes of the ranges done, else the errno; ranges inside a larger leaf fail (SEMANTICS 2.1)."""
     explorer = Explorer(post_copy(SMALLEST, hugepages=2), [])
     some = ((0, 1), (0, 2), (2, 2), (0, 4), (4, 4), (5, 3), (8, 2))
     calls: list[Call] = [("process_collapse", first, second) for first in some for second in some]

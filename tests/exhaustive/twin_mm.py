@@ -104,7 +104,7 @@ class Twins:
         return Answer()
 
     def refs_max(self, most: int) -> None:
-        """1.3, V2-35: what a reference count can hold, in both."""
+        """SEMANTICS 1.3: what a reference count can hold, in both."""
         for file in self.files[0]:
             file.refs_max = most
 

@@ -145,7 +145,7 @@ def test_only_the_faults_within_a_run_are_over() -> None:
 
 
 def test_a_late_continue_that_found_entries_wakes_who_sleeps_there() -> None:
-    """EEXIST maps nothing and wakes nobody; that is a success (kernel-semantics I9), but not for a sleeper."""
+    """EEXIST maps nothing and wakes nobody; that is a success (SEMANTICS I9), but not for a sleeper."""
     receiver = make()
     (effect,) = receiver.arrived(PieceRun(8, 2, PTE), NOW)
     receiver.faulted(9, NOW)

@@ -51,7 +51,7 @@ def test_a_piece_of_2m_is_a_leaf_as_it_comes() -> None:
 
 
 def test_what_has_not_been_received_is_never_collapsed() -> None:
-    """MADV_COLLAPSE fills holes without looking (kernel-semantics 0.2): the guest would see what is not there yet."""
+    """MADV_COLLAPSE fills holes without looking (SEMANTICS 0.2): the guest would see what is not there yet."""
     receiver = make(policy := Dictated())
     arrive(receiver, 0, 4)
     policy.on_mapped = [Span(0, PMD), Span(4, PMD), Span(0, PUD)]
@@ -65,7 +65,7 @@ def test_what_has_not_been_received_is_never_collapsed() -> None:
 
 
 def test_what_is_received_but_not_mapped_is_not_collapsed_either() -> None:
-    """An empty slot stays empty under MADV_COLLAPSE (kernel-semantics 0.3): nothing would give access."""
+    """An empty slot stays empty under MADV_COLLAPSE (SEMANTICS 0.3): nothing would give access."""
     receiver = make(policy := Dictated())
     arrive(receiver, 1)
     first, second, third = receiver.arrived(PieceRun(0, 2, PMD), NOW)
@@ -88,7 +88,7 @@ def test_what_is_received_and_mapped_in_part_is_collapsed() -> None:
 
 
 def test_a_leaf_is_not_collapsed_again() -> None:
-    """Under a larger leaf the call would fail with EEXIST (kernel-semantics 2.2), on one of its own size do nothing."""
+    """Under a larger leaf the call would fail with EEXIST (SEMANTICS 2.2), on one of its own size do nothing."""
     receiver = make(policy := Dictated())
     policy.on_mapped = [Span(0, PUD)]
     arrive(receiver, 0, 16)
@@ -113,7 +113,7 @@ def test_collapses_are_one_call_and_are_counted_by_level() -> None:
 
 
 def test_a_sleeper_on_what_is_collapsed_is_woken() -> None:
-    """MADV_COLLAPSE wakes nobody (kernel-semantics 2.1)."""
+    """MADV_COLLAPSE wakes nobody (SEMANTICS 2.1)."""
     receiver = make(policy := Dictated())
     arrive(receiver, 0, 2)
     first, second = receiver.arrived(PieceRun(2, 1, PTE), NOW), receiver.arrived(PieceRun(3, 1, PTE), NOW)
@@ -127,7 +127,7 @@ def test_a_sleeper_on_what_is_collapsed_is_woken() -> None:
 
 
 def test_what_a_call_did_not_do_is_done_by_the_next() -> None:
-    """process_madvise stops at the first range that fails and tells how far it came (kernel-semantics 6.1)."""
+    """process_madvise stops at the first range that fails and tells how far it came (SEMANTICS 6.1)."""
     receiver = make(policy := Dictated())
     arrive(receiver, 0, 15)
     spans = tuple(Span(first, PMD) for first in (0, 4, 8))

@@ -55,13 +55,14 @@ _MARKER: Final = 1
 _FOR_GOOD: Final = 2
 
 
+# SEMANTICS 2.1, 3.4
 @checkers.register("poison_unreadable")
 class PoisonUnreadable(Rule):
     """Poison is never readable: nothing maps it, nothing reads it.
 
     A poisoned page has lost its bytes. Whoever maps something over it, because EEXIST on the poison entry looked like
     a page that had come before or because a large entry covers it, has the guest go on with garbage instead of the
-    signal that it needs (kernel-semantics 2.1, 3.4).
+    signal that it needs.
     """
 
     needs = ((Happening.POISONED,),)
@@ -99,12 +100,13 @@ class PoisonUnreadable(Rule):
         return Objection(f"{event.event.value} over page {page}, which is poisoned", page)
 
 
+# SEMANTICS 2.1
 @checkers.register("protection_kept")
 class ProtectionKept(Rule):
     """Write-protection is never lost silently.
 
-    MADV_COLLAPSE drops every uffd-wp marker and protection in its range and makes one writable entry (kernel-semantics
-    2.1): whoever tracks writes by it misses all that come after. It has to be taken off, and said to be off, before.
+    MADV_COLLAPSE drops every uffd-wp marker and protection in its range and makes one writable entry: whoever tracks
+    writes by it misses all that come after. It has to be taken off, and said to be off, before.
     """
 
     needs = ((Happening.PROTECTED,),)

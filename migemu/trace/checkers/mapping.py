@@ -10,12 +10,13 @@ from migemu.trace.checkers.rule import Look, Objection, Rule, checkers
 from migemu.trace.events import Event, Happening
 
 
+# SEMANTICS 3.2, I4
 @checkers.register("mapped_within_received")
 class MappedWithinReceived(Rule):
     """Nothing is mapped, read or written before its bytes have arrived.
 
     UFFDIO_CONTINUE needs the hugetlb page in the page cache, which holds all of it as soon as one byte of it came: the
-    kernel does not know which 4K have arrived, the destination must (kernel-semantics 3.2, 8 I4).
+    kernel does not know which 4K have arrived, the destination must.
     """
 
     needs = ((Happening.CONTINUED, Happening.READ, Happening.WRITTEN),)
@@ -37,12 +38,13 @@ class MappedWithinReceived(Rule):
         return Objection(f"vCPU {event.vcpu} {said} page {first}, whose bytes have not arrived", first)
 
 
+# SEMANTICS 0.2, I5
 @checkers.register("no_hole_collapsed")
 class NoHoleCollapsed(Rule):
     """No entry larger than a piece covers anything that has not arrived.
 
     MADV_COLLAPSE fills every hole under a table without asking whether its bytes are there: the guest reads what was
-    never received, and no fault tells of it. The kernel gives no protection (kernel-semantics 0.2, 8 I5).
+    never received, and no fault tells of it. The kernel gives no protection.
     """
 
     needs = ((Happening.COLLAPSED,),)
@@ -64,13 +66,14 @@ class NoHoleCollapsed(Rule):
         )  # fmt: skip
 
 
+# SEMANTICS 2.1, I11, 2.4
 @checkers.register("smaller_before_larger")
 class SmallerBeforeLarger(Rule):
     """No collapse under a larger entry; and, where the policy promises steps, no 1G before all its 2M.
 
     A collapse to 2M inside a 1G entry is refused with EEXIST and ends the call, so that what stood behind it is not
-    done (kernel-semantics 2.1, 8 I11). A policy that promises `steps` does so because one call from 4K to 1G holds the
-    vCPUs for as long as 262,144 entries take to clear (2.4). A 2M whose own collapse failed may be skipped.
+    done. A policy that promises `steps` does so because one call from 4K to 1G holds the vCPUs for as long as 262,144
+    entries take to clear. A 2M whose own collapse failed may be skipped.
     """
 
     needs = ((Happening.COLLAPSED, Happening.FAILED),)
@@ -112,12 +115,13 @@ class SmallerBeforeLarger(Rule):
         return None
 
 
+# SEMANTICS 2.3, I6
 @checkers.register("flushed_before_freed")
 class FlushedBeforeFreed(Rule):
     """Page tables are freed only after a flush that follows the clears.
 
     Until the TLB is flushed a processor may still walk the table. Freed before, it becomes somebody else's page, and is
-    read as entries: the guest reaches memory that is not its own (kernel-semantics 2.3, 8 I6).
+    read as entries: the guest reaches memory that is not its own.
     """
 
     needs = ((Happening.FREED,),)
@@ -157,12 +161,13 @@ class FlushedBeforeFreed(Rule):
         return None
 
 
+# SEMANTICS 3.6
 @checkers.register("huge_at_the_end")
 class HugeAtTheEnd(Rule):
     """At the end one entry maps each hugetlb page, under any policy that promises to collapse.
 
     What was mapped by 4K for the migration's sake costs the guest page walks and 2 MiB of tables per GiB for the rest
-    of its life (kernel-semantics 3.6). Pages with poison are excused, and those whose collapse the kernel refused.
+    of its life. Pages with poison are excused, and those whose collapse the kernel refused.
     """
 
     needs = ((Happening.POLICY,),)

@@ -37,13 +37,14 @@ class MappedBeforeWoken(Rule):
         return Objection(f"vCPU {event.vcpu} was woken before page {first} was mapped", first, vcpu=event.vcpu)
 
 
+# SEMANTICS 2.1, I10
 @checkers.register("sleepers_woken")
 class SleepersWoken(Rule):
     """Nobody is left asleep on a page that is mapped.
 
     MADV_COLLAPSE maps holes and wakes nobody; a CONTINUE that finds an entry (EEXIST) wakes nobody either. Whoever
-    slept there sleeps until somebody issues UFFDIO_WAKE (kernel-semantics 2.1, 8 I10). Judged when all is done; in
-    a trace that may be cut, what the destination did in its last turn is not held against it.
+    slept there sleeps until somebody issues UFFDIO_WAKE. Judged when all is done; in a trace that may be cut,
+    what the destination did in its last turn is not held against it.
     """
 
     needs = ((Happening.FAULTED,),)

@@ -50,7 +50,7 @@ def test_geometries_and_versions_that_are_not_modelled_are_refused() -> None:
 
 
 def test_the_alias_shares_the_page_cache_not_the_entries(guest: Guest) -> None:
-    """The recipe of section 1.1: the alias stays hugely mapped, the primary is continued by 4K."""
+    """The recipe of SEMANTICS 1.1: the alias stays hugely mapped, the primary is continued by 4K."""
     alias = guest.space.mmap_hugetlb(guest.length, Level.PUD, file=guest.file)
     guest.space.madvise(alias, guest.length, MADV_POPULATE_WRITE)
     guest.continue_(3, 1)
@@ -108,7 +108,7 @@ def test_split_of_a_part_splits_the_vma(make_guest: Guest) -> None:
 
 @pytest.mark.parametrize(("first", "count", "vmas"), [(1, 15, 1), (16, 17, 2), (0, 1, 1)])
 def test_split_inside_a_hugepage_fails_late(make_guest: Guest, first: int, count: int, vmas: int) -> None:
-    """EINVAL when the VMA is to be split; a split at a good start is done by then (1.1)."""
+    """EINVAL when the VMA is to be split; a split at a good start is done by then (SEMANTICS 1.1)."""
     guest = make_guest(hugepages=3, split=False)
     with refused(errno.EINVAL):
         guest.advise(first, count, MADV_SPLIT)
@@ -153,7 +153,7 @@ def test_madvise_of_nothing_is_fine(guest: Guest, advice: int) -> None:
 
 
 def test_populate_write_faults_everything_in(make_guest: Guest) -> None:
-    """Each fault installs what its walk finds (3.1); hugepages of zeros enter the page cache."""
+    """Each fault installs what its walk finds (SEMANTICS 3.1); hugepages of zeros enter the page cache."""
     guest = make_guest(hugepages=3, minor=False, populated=False)
     guest.advise(5, 20, MADV_POPULATE_WRITE)
     assert guest.space.leaves(guest.base)[Level.PUD] == 2

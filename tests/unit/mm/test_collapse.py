@@ -1,4 +1,4 @@
-"""MADV_COLLAPSE, sections 2.1 and 2.2."""
+"""MADV_COLLAPSE, SEMANTICS 2.1 and 2.2."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_range_decides(
 
 
 def test_two_rounds_4k_to_2m_to_1g(make_guest: Guest) -> None:
-    """Operation counts of section 2.4: 512 tables freed in the first round, the last one in the second."""
+    """Operation counts of SEMANTICS 2.4: 512 tables freed in the first round, the last one in the second."""
     guest = make_guest(X86_64, hugepages=1)
     for pmd in range(512):
         guest.uffd.continue_run(guest.at(pmd * 512), Level.PTE, 512)
@@ -183,7 +183,7 @@ def test_the_length_is_rounded_up_to_pages(guest: Guest) -> None:
 
 
 def test_process_madvise_says_how_far_it_came(guest: Guest) -> None:
-    """Whole ranges only; the errno shows when none was done (6.1)."""
+    """Whole ranges only; the errno shows when none was done (SEMANTICS 6.1)."""
     continued(guest, 0, 8)
     guest.continue_(16, 16)
     bad = (guest.at(17), 4096)

@@ -1,4 +1,4 @@
-"""Contiguous sizes of arm64: 64K of PTEs, 32M of PMDs (3.7). Small ones of TINY_CONT: 2 PTEs, 2 PMDs."""
+"""Contiguous sizes of arm64: 64K of PTEs, 32M of PMDs (SEMANTICS 3.7). Small ones of TINY_CONT: 2 PTEs, 2 PMDs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_neighbouring_groups_do_not_mind(guest: Guest) -> None:
         ([(0, 2)], 0, 2, "cc..............", 2),  # a leaf already
         ([(0, 1), (2, 2)], 0, 4, "MMMM............", 1),
         ([(0, 1), (9, 1)], 0, 16, "UUUUUUUUUUUUUUUU", 0),
-        ([(0, 1), (9, 1)], 0, 15, "CCCCCCCCMMMM....", 2),  # its own walk leaves an empty table behind (2.1)
+        ([(0, 1), (9, 1)], 0, 15, "CCCCCCCCMMMM....", 2),  # its own walk leaves an empty table behind (SEMANTICS 2.1)
         ([(0, 2), (2, 1)], 0, 3, "cct.............", 2),
     ],
 )

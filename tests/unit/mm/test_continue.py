@@ -1,4 +1,4 @@
-"""UFFDIO_CONTINUE, row by row of section 1.3."""
+"""UFFDIO_CONTINUE, row by row of SEMANTICS 1.3."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_eexist_leaves_everything_as_it_was(guest: Guest, before: tuple[int, int
 
 
 def test_eexist_after_a_2m_collapse_of_a_late_1g_continue(guest: Guest) -> None:
-    """A 2M-step collapse over an empty 1G slot leaves a table there; a 1G CONTINUE gets EEXIST (2.1)."""
+    """A 2M-step collapse over an empty 1G slot leaves a table there; a 1G CONTINUE gets EEXIST (SEMANTICS 2.1)."""
     guest.advise(0, 4, MADV_COLLAPSE)
     assert (guest.map(), guest.tables) == ("." * 16, 1)
     with pytest.raises(FileExistsError):
@@ -136,7 +136,7 @@ def test_efault_when_the_page_is_not_in_the_page_cache(make_guest: Guest) -> Non
     with refused(errno.EFAULT):
         guest.continue_(0, 1)
     assert guest.tables == 2
-    guest.space.populate(guest.at(5), 1)  # the page cache holds whole hugepages (3.2)
+    guest.space.populate(guest.at(5), 1)  # the page cache holds whole hugepages (SEMANTICS 3.2)
     assert guest.continue_(0, 1) == 1
     with pytest.raises(PartialError) as partial:
         guest.continue_(15, 2)

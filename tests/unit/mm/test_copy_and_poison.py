@@ -1,4 +1,4 @@
-"""UFFDIO_COPY and UFFDIO_POISON: whole hugepages, section 1.2 and Linux 6.6."""
+"""UFFDIO_COPY and UFFDIO_POISON: whole hugepages (SEMANTICS 1.2, 1.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a collapse costs, against the figures of section 2.4; `pytest -s` prints how near the model comes to each."""
+"""What a collapse costs, against the figures of SEMANTICS 2.4; `pytest -s` prints how near the model comes to each."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def counts(model: CostModel) -> float:
 # The point, what was published of it, how far from it the model may be (a factor), the model's.
 # `line_ns` is taken from the first and the third, `spte_ns` from the fourth; the others follow.
 PUBLISHED = [
-    ("4K to 1G, thp_like, ~1 s [T-m1]", 1.0, 1.1, ns(THP_LIKE, PTE, PUD) / SECOND),
+    ("4K to 1G, thp_like, ~1 s [COST]", 1.0, 1.1, ns(THP_LIKE, PTE, PUD) / SECOND),
     ("4K to 1G, head_only, ~0.75 s, inferred", 0.75, 1.1, ns(HEAD_ONLY, PTE, PUD) / SECOND),
-    ("4K to 1G, thp_like ~30 % slower than head_only [T-m1]", 1.3, 1.1,
+    ("4K to 1G, thp_like ~30 % slower than head_only [COST]", 1.3, 1.1,
      ns(THP_LIKE, PTE, PUD) / ns(HEAD_ONLY, PTE, PUD)),
-    ("4K to 1G, notifier start, 10 to 30 ms [T-m1, T-m2]", 20, 1.5, ns(THP_LIKE, PTE, PUD, "notifier") / MS),
-    ("2M to 1G, thp_like ~100 to 500 x head_only [T-m2]", 224, 2.2, ns(THP_LIKE, PMD, PUD) / ns(HEAD_ONLY, PMD, PUD)),
+    ("4K to 1G, notifier start, 10 to 30 ms [COST, COST-2]", 20, 1.5, ns(THP_LIKE, PTE, PUD, "notifier") / MS),
+    ("2M to 1G, thp_like ~100 to 500 x head_only [COST-2]", 224, 2.2, ns(THP_LIKE, PMD, PUD) / ns(HEAD_ONLY, PMD, PUD)),
     # The cells are lost; "the rest" is taken for the other step that clears 512 entries.
-    ("2M to 1G, head_only about equal to the rest [T-m2]", 1.0, 1.1,
+    ("2M to 1G, head_only about equal to the rest [COST-2]", 1.0, 1.1,
      ns(HEAD_ONLY, PMD, PUD) / ns(HEAD_ONLY, PTE, PMD)),
     # Not met: with the reference counts among the decrements too much, without them too little.
-    ("head_only, decrements ~ as costly as other work, references among them [T-m1]", 1.0, 1.8,
+    ("head_only, decrements ~ as costly as other work, references among them [COST]", 1.0, 1.8,
      ns(HEAD_ONLY, PTE, PUD, "mapcount", "refcount") / ns(HEAD_ONLY, PTE, PUD, "entries", "dirty", "free", "flush")),
-    ("head_only, decrements ~ as costly as other work, references aside [T-m1]", 1.0, 2.2,
+    ("head_only, decrements ~ as costly as other work, references aside [COST]", 1.0, 2.2,
      ns(HEAD_ONLY, PTE, PUD, "mapcount") / ns(HEAD_ONLY, PTE, PUD, "entries", "dirty", "refcount", "free", "flush")),
-    ("entries written with collapse, ~2 x those without [KU-p]; a matter of counting", 2.0, 1.01, counts(THP_LIKE)),
+    ("entries written with collapse, ~2 x those without [COLLAPSE-2024]; counted", 2.0, 1.01, counts(THP_LIKE)),
 ]  # fmt: skip
 
 
@@ -63,12 +63,12 @@ def test_the_published_points(point: str, published: float, factor: float, model
 
 
 def test_with_thp_like_the_decrements_dominate() -> None:
-    """4K to 1G [T-m1]: more than half of the call, the 262,144 of subpages and what each brings with it."""
+    """4K to 1G [COST]: more than half of the call, the 262,144 of subpages and what each brings with it."""
     assert ns(THP_LIKE, PTE, PUD, "mapcount", "refcount") / ns(THP_LIKE, PTE, PUD) > 0.7
 
 
 def test_two_rounds_count_the_subpages_up_and_down_again() -> None:
-    """262,144 increments and as many decrements more than at once (2.4)."""
+    """262,144 increments and as many decrements more than at once (SEMANTICS 2.4)."""
     first, second = THP_LIKE.operations(PTE, PMD, 512), THP_LIKE.operations(PMD, PUD)
     direct = THP_LIKE.breakdown(THP_LIKE.operations(PTE, PUD))["mapcount"]
     up = 262_144 * (THP_LIKE.own_line_ns + THP_LIKE.line_ns)
@@ -137,7 +137,7 @@ WORK = 2_000  # one leaf cleared, one set
     ],
 )
 def test_who_waits(lock: LockScheme, notifier: NotifierScheme, fault_ns: int, access_ns: int, scope: str) -> None:
-    """v1 frees tables within the notifier window and without the lock, v2 the other way round (2.3)."""
+    """v1 frees tables within the notifier window and without the lock, v2 the other way round (SEMANTICS 2.3)."""
     model = replace(priced(**PARTS), lock=lock, notifier=notifier)
     stall = model.stall(Operations({PTE: 1}, {PMD: 1}, tables_freed=1, calls=1))
     assert stall == Stall(111 + WORK + 1_000_000, fault_ns, access_ns, 0, scope)  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ def test_with_head_only_a_smaller_step_shortens_the_longest_stall() -> None:
 
 
 def test_with_thp_like_no_step_is_short_because_of_the_last() -> None:
-    """2M to 1G counts 262,144 subpages down in one call, whatever came before: the scheme's verdict [T-m6]."""
+    """2M to 1G counts 262,144 subpages down in one call, whatever came before: the scheme's verdict [SCHEMES]."""
     layouts = [THP_LIKE.layout(step) for step in STEPS]
     last = layouts[0].rounds[-1].stall.longest_ns
     assert all(layout.longest_ns >= last > 400 * MS for layout in layouts)

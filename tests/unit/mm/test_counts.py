@@ -1,4 +1,4 @@
-"""Mapcount schemes, references and their overflow, smaps of contiguous sizes (1.3, 3.5)."""
+"""Mapcount schemes, references and their overflow, smaps of contiguous sizes (SEMANTICS 1.3, 3.5)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.unit.mm.guest import Guest, MakeGuest, refused
 def test_the_schemes(
     make_guest: MakeGuest, hgm: str, scheme: str | None, small: int, mixed: tuple[int, int], whole: int, twice: int
 ) -> None:
-    """The table of section 3.5."""
+    """The table of SEMANTICS 3.5."""
     guest = make_guest(X86_64, Level.PMD, 2, hgm=hgm, mapcount=scheme)
     assert guest.space.mapcount(guest.at(0)) == 0
     guest.uffd.continue_run(guest.at(512), Level.PTE, 256)
@@ -68,7 +68,7 @@ def at_the_limit(guest: Guest, left: int) -> None:
 
 
 def test_one_leaf_too_many(make_guest: MakeGuest) -> None:
-    """CONTINUE: EFAULT. A fault: SIGBUS. What is mapped already stays, and EEXIST is told first (1.3)."""
+    """CONTINUE: EFAULT. A fault: SIGBUS. What is mapped already stays, and EEXIST is told first (SEMANTICS 1.3)."""
     guest = make_guest()
     guest.continue_(0, 2)
     at_the_limit(guest, 0)

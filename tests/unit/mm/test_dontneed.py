@@ -1,4 +1,4 @@
-"""MADV_DONTNEED and munmap: hugepage rules, what stays, what goes (1.2, 5.2)."""
+"""MADV_DONTNEED and munmap: hugepage rules, what stays, what goes (SEMANTICS 1.7)."""
 
 from __future__ import annotations
 

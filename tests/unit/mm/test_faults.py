@@ -1,4 +1,4 @@
-"""Page faults, messages and waiters: sections 1.1, 3.1, 3.2, 3.4."""
+"""Page faults, messages and waiters: SEMANTICS 1.1, 3.1, 3.2, 3.4."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRITE, MINOR = UffdPagefault.WRITE, UffdPagefault.MINOR
 def test_a_fault_installs_at_the_level_where_its_walk_ends(
     make_guest: Guest, continued: tuple[int, int] | None, page: int, expected: str
 ) -> None:
-    """It never allocates tables (3.1)."""
+    """It never allocates tables (SEMANTICS 3.1)."""
     guest = make_guest()
     if continued:
         guest.continue_(*continued)
@@ -49,7 +49,7 @@ def test_a_fault_installs_at_the_level_where_its_walk_ends(
 def test_minor_or_missing(
     make_guest: Guest, populated: bool, minor: bool, missing: bool, outcome: FaultOutcome, flags: UffdPagefault | None
 ) -> None:
-    """In the page cache and registered MINOR, or not in it and registered MISSING; else the kernel maps it (3.2)."""
+    """Cached and registered MINOR, or not cached and registered MISSING; else the kernel maps it (SEMANTICS 3.2)."""
     guest = make_guest(populated=populated, minor=minor, missing=missing)
     assert guest.space.fault(3, guest.at(1), write=True) is outcome
     msg = guest.uffd.read()
@@ -69,7 +69,7 @@ def test_minor_or_missing(
     ],
 )
 def test_the_reported_address(make_guest: Guest, split: bool, populated: bool, features: int, reported: int) -> None:
-    """Rounded as section 1.1 says; the read flag of a read is not WRITE."""
+    """Rounded as SEMANTICS 1.1 says; the read flag of a read is not WRITE."""
     guest = make_guest(split=split, populated=populated, features=features, missing=True)
     guest.space.fault(3, guest.base + 0x6123, write=False)
     msg = guest.uffd.read()
@@ -125,7 +125,7 @@ def test_a_partial_continue_wakes_what_it_mapped(guest: Guest) -> None:
 
 
 def test_a_missing_fault_rounded_to_the_hugepage_is_not_woken_by_its_own_4k(make_guest: Guest) -> None:
-    """A waiter is matched by the address in its message (1.3)."""
+    """A waiter is matched by the address in its message (SEMANTICS 1.3)."""
     guest = make_guest(populated=False, missing=True)
     guest.space.fault(0, guest.at(6), write=False)
     guest.space.populate(guest.base, 1)
@@ -175,7 +175,7 @@ def test_outside_every_mapping_is_sigsegv(guest: Guest) -> None:
 
 @pytest.mark.parametrize("page", [0, 1, 5, 15])
 def test_a_poisoned_hugepage_is_sigbus_everywhere_before_and_after_collapse(guest: Guest, page: int) -> None:
-    """Poison entries and holes alike; no minor event (3.4)."""
+    """Poison entries and holes alike; no minor event (SEMANTICS 3.4)."""
     guest.continue_(0, 1)
     guest.continue_(4, 4)
     guest.advise(0, 16, MADV_HWPOISON)
@@ -188,7 +188,7 @@ def test_a_poisoned_hugepage_is_sigbus_everywhere_before_and_after_collapse(gues
 
 
 def test_prefaulting_before_continue_makes_it_one_leaf(make_guest: Guest) -> None:
-    """Only CONTINUE makes fine mappings (3.1)."""
+    """Only CONTINUE makes fine mappings (SEMANTICS 3.1)."""
     guest = make_guest(minor=False)
     guest.space.fault(0, guest.at(3), write=True)
     guest.advise(0, 16, MADV_SPLIT)

@@ -1,4 +1,4 @@
-"""The order of clears, flush and frees: section 2.3, and the counts of sections 2.4 and 3.6."""
+"""The order of clears, flush and frees: SEMANTICS 2.3, and the counts of SEMANTICS 2.4 and 3.6."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_call_that_fails_closes_its_window_and_frees_what_it_took(make_guest: 
 
 
 def test_a_full_batch_is_flushed_early_and_its_tables_go_with_it(make_guest: MakeGuest) -> None:
-    """4K to 2M of one 1G page: 262,144 leaves cleared, 512 tables freed, 512 leaves set (2.4)."""
+    """4K to 2M of one 1G page: 262,144 leaves cleared, 512 tables freed, 512 leaves set (SEMANTICS 2.4)."""
     guest = make_guest(X86_64, hugepages=1)
     guest.uffd.continue_run(guest.base, Level.PTE, 262_144)
     guest.advise(0, 512, MADV_COLLAPSE)
@@ -110,7 +110,7 @@ def test_4k_to_1g_frees_513_tables_at_the_end_only(make_guest: MakeGuest) -> Non
 
 
 def check_order(steps: list[GatherStep]) -> None:
-    """I6: what is freed was cleared before the last flush."""
+    """SEMANTICS I6: what is freed was cleared before the last flush."""
     waiting: list[GatherStep] = []
     for step in steps:
         if step.kind is CLEARED:

@@ -1,4 +1,4 @@
-"""Poisoning a single 4K of a hugepage: section 3.4."""
+"""Poisoning a single 4K of a hugepage: SEMANTICS 3.4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration entries: what a folio looks like while it is being moved (2.1 step 3, 4)."""
+"""Migration entries: what a folio looks like while it is being moved (SEMANTICS 2.1 step 3, 3.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counts of a collapse: the operation counts of section 2.4, known beforehand and read off the steps."""
+"""The counts of a collapse: the operation counts of SEMANTICS 2.4, known beforehand and read off the steps."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_level_that_is_not_there_is_refused() -> None:
 
 
 def steps_of(geometry: Geometry, from_level: Level, to_level: Level, spans: int, hgm: str) -> Iterator[GatherStep]:
-    """One call as the kernel does it, span by span and slot by slot; v1 ends its window last (2.3)."""
+    """One call as the kernel does it, span by span and slot by slot; v1 ends its window last (SEMANTICS 2.3)."""
     size = geometry.size(to_level)
     end = spans * size
     yield GatherStep(GatherKind.NOTIFIER_START, 0, end)

@@ -1,4 +1,4 @@
-"""The facts of the kernel's own selftests, and of J. Yan's: section 4 of kernel-semantics, a test each."""
+"""The facts of the kernel's own selftests, and of J. Yan's: SEMANTICS 4.1, a test each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write protection and its markers: sections 1.2, 1.3, 2.1, 3.3."""
+"""Write protection and its markers: SEMANTICS 1.3, 1.6, 2.1, 3.3."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_empty_hugepage_gets_one_marker_and_no_table(guest: Guest) -> None:
 
 
 def test_every_entry_is_protected_at_its_own_level(guest: Guest) -> None:
-    """Leaves stay leaves, empty entries of every level become markers; nothing is split (1.2)."""
+    """Leaves stay leaves, empty entries of every level become markers; nothing is split (SEMANTICS 1.2)."""
     guest.continue_(0, 4)
     guest.continue_(5, 2)
     tables = guest.tables
@@ -60,7 +60,7 @@ def test_every_entry_is_protected_at_its_own_level(guest: Guest) -> None:
 def test_continue_consumes_the_markers_of_its_pieces(
     guest: Guest, first: int, count: int, expected: str, tables: int
 ) -> None:
-    """Splitting a marker copies it to all children (3.3); markers elsewhere survive (1.3)."""
+    """Splitting a marker copies it to all children (SEMANTICS 3.3); markers elsewhere survive (SEMANTICS 1.3)."""
     guest.protect(0, 16)
     guest.continue_(first, count)
     assert (guest.map(), guest.tables) == (expected, tables)
@@ -166,7 +166,7 @@ def test_populate_would_wait_for_the_reader(guest: Guest) -> None:
 
 @pytest.mark.parametrize("count", [4, 16])
 def test_collapse_drops_markers_and_protection_under_a_table(guest: Guest, count: int) -> None:
-    """The result is writable (2.1)."""
+    """The result is writable (SEMANTICS 2.1)."""
     guest.continue_(0, 1)
     guest.protect(0, 16)
     guest.advise(0, count, MADV_COLLAPSE)
