@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -89,6 +91,18 @@ class Voice:
             self.tell(error=line, exit=exit_code, relayed=isinstance(error, GaveUpError))
         else:
             self.console.print(f"migemu: {line}", style=None, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Logged(logging.Handler):
+    """What the library logs (a plugin that cannot be used) is a notice; children leave it to whoever started them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        if multiprocessing.parent_process() is None and "--supervised" not in sys.argv:
+            Voice(stderr_console()).notice(record.getMessage())
+
+
+logging.getLogger("migemu").addHandler(_Logged())
 
 
 def stderr_console(quiet: bool = False) -> Console:

@@ -9,22 +9,33 @@ A registry holds factories (a class, or a function that returns an instance). It
   that are known, so that the error already holds the answer.
 * Third parties add theirs through the entry point group given to the registry (`[project.entry-points."migemu.push"]`
   in their pyproject); they are loaded on the first look-up and pass the same checks.
+* The same object may be registered again under its name: by its decorator and by an entry point. Another object may
+  not, and what was there first stays.
+* Whatever a third party's entry point does, the rest works: a distribution that is broken is told of once, in a line
+  that names it (logger "migemu"), and asking for what it would have provided is a ValueError with the reason.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from typing import Any, Final, Generic, TypeVar
+
+from migemu.errors import one_line
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 _BOOLEANS = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
+
+_LOGGER: Final = logging.getLogger("migemu")
+#: Distributions that have been told of in this process.
+_told: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._entries: dict[str, Entry[T]] = {}
+        self._broken: dict[str, str] = {}  # name -> why its entry point cannot be used
         self._loaded = False
 
     def register(self, name: str) -> Callable[[F], F]:
@@ -75,8 +87,13 @@ class Registry(Generic[T]):
 
     def add(self, name: str, factory: Callable[..., T]) -> None:
         """Add a factory under `name`. TypeError when it breaks a rule of this file."""
-        if name in self._entries:
-            raise TypeError(f"{self.kind} {name!r} is registered twice")
+        there = self._entries.get(name)
+        if there is not None and there.factory is factory:
+            return
+        if there is not None:
+            raise TypeError(
+                f"{self.kind} {name!r} is {_whose(there.factory)} already, it cannot be {_whose(factory)} too"
+            )
         doc = inspect.getdoc(factory)
         if not doc:
             raise TypeError(f"{self.kind} {name!r} has no docstring; its first line is what `migemu list` shows")
@@ -116,6 +133,8 @@ class Registry(Generic[T]):
         name, _, rest = spec.partition(":")
         entries = self._all()
         entry = entries.get(name.strip())
+        if entry is None and (reason := self._broken.get(name.strip())):
+            raise ValueError(f"{self.kind} {name.strip()!r} cannot be used: {reason}")
         if entry is None:
             raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(entries))}")
         known = {setting.name: setting for setting in entry.settings}
@@ -138,6 +157,52 @@ class Registry(Generic[T]):
     def _all(self) -> dict[str, Entry[T]]:
         if not self._loaded:
             self._loaded = True
-            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-                self.add(point.name, point.load())
+            for point in sorted(_points(self.group), key=lambda point: (point.name, _name(point.dist))):
+                self._load(point)
         return self._entries
+
+    def _load(self, point: EntryPoint) -> None:
+        """Add what a third party provides, or remember why it cannot be."""
+        try:
+            self.add(point.name, point.load())
+        except (Exception, SystemExit) as error:  # it is other people's code, and may raise anything
+            reason = f"the entry point {point.name} = {point.value} ({self.group}) of {_name(point.dist)} {_why(error)}"
+            self._broken[point.name] = reason
+            _tell(_name(point.dist), reason)
+
+
+def _points(group: str) -> Iterable[EntryPoint]:
+    """The entry points of a group. A distribution whose own list cannot be read is told of and has none."""
+    try:
+        return entry_points(group=group)
+    except Exception:
+        found: list[EntryPoint] = []
+        for each in distributions():
+            try:
+                found += each.entry_points.select(group=group)
+            except Exception as error:
+                _tell(_name(each), f"the entry points of {_name(each)} {_why(error)}")
+        return found
+
+
+def _tell(distribution: str, reason: str) -> None:
+    """Once for each distribution: a second broken thing in it tells the user nothing that he can do more."""
+    if distribution not in _told:
+        _told.add(distribution)
+        _LOGGER.warning("a plugin is left out: %s; update or uninstall it", reason)
+
+
+def _name(distribution: Distribution | None) -> str:
+    try:
+        return f"{distribution.name} {distribution.version}" if distribution is not None else "no distribution"
+    except Exception:
+        return "a distribution without a name"
+
+
+def _why(error: BaseException) -> str:
+    return f"cannot be loaded: {type(error).__name__}: {one_line(error)}"
+
+
+def _whose(factory: Callable[..., Any]) -> str:
+    """A factory as it would be imported."""
+    return f"{getattr(factory, '__module__', '?')}.{getattr(factory, '__qualname__', repr(factory))}"

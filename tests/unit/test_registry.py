@@ -165,8 +165,13 @@ def test_a_factory_is_checked_when_it_is_registered(fruits: Fruits, factory: Any
 
 
 def test_a_name_can_be_taken_once(fruits: Fruits) -> None:
-    with pytest.raises(TypeError, match="fruit 'plain' is registered twice"):
+    """Another object is refused, and both are named; the same one again is nothing (a decorator and an entry point)."""
+    plain = fruits.parse("plain")[0].factory
+    fruits.add("plain", plain)
+    assert fruits.register("plain")(plain) is plain
+    with pytest.raises(TypeError, match=r"fruit 'plain' is .*_plain already, it cannot be .*Fruit too"):
         fruits.add("plain", Fruit)
+    assert fruits.parse("plain")[0].factory is plain
 
 
 @pytest.mark.parametrize("registry", [push_orders, collapse_policies, workloads], ids=lambda registry: registry.kind)
