@@ -21,15 +21,16 @@ from dest_node.checkpoint import opened
 from dest_node.ends import Ends, check_writable
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
+from migemu.address import Address
 from migemu.command import (
     CONTEXT,
     Voice,
+    address_from_here,
     exit_with,
     insecure_option,
     json_option,
     load_credentials,
     load_scenario,
-    parse_address,
     quiet_option,
     run_node,
     scenario_argument,
@@ -65,8 +66,8 @@ _STATUS_S = 0.1
 @click.command(context_settings=CONTEXT)
 @scenario_argument
 @click.option(
-    "--listen", metavar="HOST:PORT", default="127.0.0.1:4444", show_default=True,
-    help="Where to wait for the source; port 0 takes a free one.",
+    "--listen", metavar="ADDRESS", default="127.0.0.1:4444", show_default=True,
+    help="Where to wait for the source, HOST:PORT or unix:PATH; port 0 takes a free one.",
 )  # fmt: skip
 @set_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/result.json.")
@@ -108,7 +109,7 @@ def main(
     voice = Voice(stderr_console(), supervised)
     scenario = load_scenario(voice, scenario_file, assignments)
     try:
-        host, port = parse_address(listen)
+        address = address_from_here(listen)
         credentials = load_credentials(voice, scenario, insecure)
         check_link("return_link", scenario.return_link)
         if trace and out is None:
@@ -125,9 +126,7 @@ def main(
     several, lines = migrations != 1, as_json and not supervised
     result = run_node(
         voice,
-        lambda: _serve(
-            voice, scenario, credentials, (host, port), out, dump, checkpoint, migrations, trace, quiet, lines
-        ),
+        lambda: _serve(voice, scenario, credentials, address, out, dump, checkpoint, migrations, trace, quiet, lines),
     )
     if several:
         return  # each has been told of when it ended
@@ -138,7 +137,7 @@ def main(
 
 
 async def _serve(
-    voice: Voice, scenario: Scenario, credentials: Credentials, address: tuple[str, int], out: Path | None,
+    voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
     dump: Path | None, checkpoint: Path | None, migrations: int, trace: bool, quiet: bool, lines: bool,
 ) -> dict[str, Any]:  # fmt: skip
     clock = MonotonicClock()
@@ -185,10 +184,10 @@ async def _serve(
         await stack.enter_async_context(
             answering("destination", out, lambda: _statuses(destination, kept.keeper if kept else None), notice)
         )
-        listener = await destination.listen(*address)
-        voice.tell(listening={"host": listener.address, "port": listener.port})
+        listener = await destination.listen(address)
+        voice.tell(listening=str(listener.address))
         if not voice.supervised and not quiet:
-            progress.note(f"migemu-dest: listening on {listener.address}:{listener.port}")
+            progress.note(f"migemu-dest: listening on {listener.address}")
         watch = loop.create_task(_watch(destination, voice, progress, notice))
         try:
             await destination.serve_all()

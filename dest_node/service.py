@@ -17,6 +17,7 @@ from dest_node.incoming import Incoming
 from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
+from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, one_line
 from migemu.mm.pages import Geometry
 from migemu.outcome import Outcome
@@ -127,14 +128,14 @@ class Destination:
         self._worst: BaseException | None = None
         self._news = asyncio.Event()  # one has begun, or ended
 
-    async def listen(self, host: str, port: int) -> Listener:
+    async def listen(self, address: Address) -> Listener:
         """Open the door. BrokenError when the address cannot be used; what comes of coming back (`Incoming`)."""
         returned: Incoming | None = None
         try:
             if self._left is not None:  # first, or its source would be told that nobody knows of it
                 returned = self._make(self._left.migration, Limits(self.scenario.limits.frame_bytes_max))
                 await returned.come_back(self._left)
-            self._listener = await self._network.listen(host, port, self._accept)
+            self._listener = await self._network.listen(address, self._accept)
         except BaseException:
             if returned is not None:
                 await returned.stop()

@@ -24,7 +24,8 @@ import uvloop
 from rich.console import Console
 
 import migemu
-from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, InputError, MigemuError, one_line
+from migemu.address import Address, UnixAddress, parse_address
+from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, MigemuError, one_line
 from migemu.link.credentials import Credentials
 from migemu.link.credentials import load as load_security
 from migemu.link.shaper import Shaper
@@ -190,9 +191,9 @@ def load_credentials(voice: Voice, scenario: Scenario, insecure: bool) -> Creden
     return credentials
 
 
-def parse_address(text: str, default_host: str = "127.0.0.1") -> tuple[str, int]:
-    """`HOST:PORT`, `[V6]:PORT` or `:PORT`. InputError otherwise."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"{text!r} is not an address: give HOST:PORT, for example 127.0.0.1:4444")
-    return host.strip("[]") or default_host, int(port)
+def address_from_here(text: str) -> Address:
+    """An address that somebody has typed; a relative path is of the current directory. InputError."""
+    address = parse_address(text)
+    if isinstance(address, UnixAddress):
+        return UnixAddress(str(Path(address.path).absolute()))
+    return address

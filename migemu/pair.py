@@ -40,9 +40,7 @@ class Node:
     error: str = ""
     relayed: bool = False
     ended_by_us: bool = False
-    listening: asyncio.Future[tuple[str, int]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    listening: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def running(self) -> bool:
@@ -92,12 +90,12 @@ class Pair:
             destination = await self._start("destination", "dest_node", "--listen", "127.0.0.1:0")
             readers = [loop.create_task(self._read(destination))]
             try:
-                host, port = await destination.listening
+                address = await destination.listening
             except BrokenError:
                 pass  # it ended before it listened; it says why itself
             else:
                 if not self._interrupted:
-                    source = await self._start("source", "source_node", "--connect", f"{host}:{port}")
+                    source = await self._start("source", "source_node", "--connect", address)
                     readers.append(loop.create_task(self._read(source)))
             await self._watch_over(readers)
         finally:
@@ -131,7 +129,7 @@ class Pair:
                 self._served = True
                 self._progress.show(Status.parse(said["status"]))
             elif "listening" in said:
-                node.listening.set_result((said["listening"]["host"], said["listening"]["port"]))
+                node.listening.set_result(said["listening"])
             elif "notice" in said:
                 self._progress.note(f"{node.name}: {said['notice']}")
             elif "error" in said and not node.error:

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from migemu.address import Address
 from migemu.errors import MigemuError
 from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
@@ -94,10 +95,9 @@ class ChannelHandler(Protocol):
 
 
 class Listener(Protocol):
-    """An open door."""
+    """An open door; `address` is where, with the port that was free."""
 
-    address: str
-    port: int
+    address: Address
 
     async def close(self) -> None:
         """Stop listening; connections that were made stay."""
@@ -106,10 +106,10 @@ class Listener(Protocol):
 class Network(Protocol):
     """Makes channels."""
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> Channel:
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> Channel:
         """A channel to a listener. BrokenError when nobody answers in the set time; `once`: or at the first refusal."""
 
-    async def listen(self, host: str, port: int, accept: Callable[[Channel], ChannelHandler]) -> Listener:
+    async def listen(self, address: Address, accept: Callable[[Channel], ChannelHandler]) -> Listener:
         """Accept channels; `accept` names the handler of each. Port 0 takes a free one. BrokenError if it is taken."""
 
 

@@ -16,15 +16,16 @@ from typing import Any
 
 import click
 
+from migemu.address import Address
 from migemu.command import (
     CONTEXT,
     Voice,
+    address_from_here,
     exit_with,
     insecure_option,
     json_option,
     load_credentials,
     load_scenario,
-    parse_address,
     quiet_option,
     run_node,
     scenario_argument,
@@ -55,8 +56,8 @@ _LOOK_S = 0.1
 @click.command(context_settings=CONTEXT)
 @scenario_argument
 @click.option(
-    "--connect", metavar="HOST:PORT", default=None, show_default="127.0.0.1:4444",
-    help="Where the destination listens; tried for net.connect_timeout.",
+    "--connect", metavar="ADDRESS", default=None, show_default="127.0.0.1:4444",
+    help="Where the destination listens, HOST:PORT or unix:PATH; tried for net.connect_timeout.",
 )  # fmt: skip
 @click.option("--image", default="", metavar="FILE", help="The memory to migrate: any file. Default: a seeded pattern.")
 @set_option
@@ -91,21 +92,21 @@ def main(
         if recover is not None:
             migration, out = load(recover), recover
             scenario = migration.resumable()
-            connect = connect or f"{migration.host}:{migration.port}"
-        host, port = parse_address(connect or "127.0.0.1:4444")
+            connect = connect or migration.address
+        address = address_from_here(connect or "127.0.0.1:4444")
         credentials = load_credentials(voice, scenario, insecure)
         check_link("link", scenario.link)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         memory = _memory(scenario)
-        begun = migration or Migration.of(secrets.token_hex(16), host, port, scenario)
+        begun = migration or Migration.of(secrets.token_hex(16), address, scenario)
         record = Record(out, begun) if out is not None else None
         if record is not None:
             record.claim()
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     outcome = run_node(
-        voice, lambda: _migrate(voice, scenario, credentials, memory, (host, port), out, trace, begun, record)
+        voice, lambda: _migrate(voice, scenario, credentials, memory, address, out, trace, begun, record)
     )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
@@ -131,7 +132,7 @@ def _memory(scenario: Scenario) -> ImageMemory:
 
 
 async def _migrate(
-    voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: tuple[str, int],
+    voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: Address,
     out: Path | None, trace: bool, migration: Migration, record: Record | None,
 ) -> SourceOutcome:  # fmt: skip
     """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
@@ -175,9 +176,9 @@ async def _migrate(
         try:
             async with answering("source", out, status, voice.notice):
                 if migration.switched:
-                    outcome = await source.recover(*address, migration.downtime_ns)
+                    outcome = await source.recover(address, migration.downtime_ns)
                 else:
-                    outcome = await source.run(*address)
+                    outcome = await source.run(address)
         except MigemuError as error:
             error.args = (str(error).replace(GO_ON, _way_back(out)),)
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from migemu.address import Address
 from migemu.errors import BrokenError, MigemuError, PeerError
 from migemu.keepalive import keep_alive
 from migemu.ports import Channel, Clock, Network
@@ -72,13 +73,13 @@ class Lines:
         self._lines: dict[ChannelRole, Line] = {}
         self._sent_bytes = 0  # by those that are gone
 
-    async def connect(self, role: ChannelRole, host: str, port: int, *, once: bool = False) -> Channel:
+    async def connect(self, role: ChannelRole, address: Address, *, once: bool = False) -> Channel:
         """A new line of `role`. BrokenError when nobody answers, or it is lost at once."""
         line = Line(self, role, self._limits)
         self.cut(role)
         self._lines[role] = line
         try:
-            line.channel = await self._network.connect(host, port, line, once=once)
+            line.channel = await self._network.connect(address, line, once=once)
         except BaseException:
             if self.has(line):
                 del self._lines[role]

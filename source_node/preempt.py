@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from migemu.address import Address
 from migemu.errors import BrokenError, PeerError
 from migemu.patience import Backoff
 from migemu.ports import Clock
@@ -46,14 +47,14 @@ class PreemptChannel:
         self._talk.legality.preempt_lost()
         self._gone.set()
 
-    async def tend(self, host: str, port: int) -> None:
+    async def tend(self, address: Address) -> None:
         """For as long as the session lasts. BrokenError when the main channel is lost."""
         while True:
             if self._talk.lines.get(PREEMPT) is None:
                 if self._sender.urgent_role is PREEMPT:
                     await self._regain()
                 try:
-                    await self._talk.lines.connect(PREEMPT, host, port, once=True)
+                    await self._talk.lines.connect(PREEMPT, address, once=True)
                 except (BrokenError, PeerError):
                     await self._wait()
                     continue

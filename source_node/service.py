@@ -27,6 +27,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from migemu.address import Address
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, VersionError, one_line
 from migemu.mm.pages import Level, PageBitmap
 from migemu.patience import Backoff, Patience
@@ -122,7 +123,7 @@ class Source:
         self._sent_known = True
         self._stopped_ns: int | None = None
         self._downtime_ns = self._known_pages = 0
-        self._address = ("", 0)
+        self._address: Address | None = None
 
     @property
     def run_said(self) -> bool:
@@ -135,14 +136,14 @@ class Source:
         loss = one_line(self._loss) if patience.count or patience.paused else ""
         return SourceStanding(self.stage, self._sender.sent.set_pages, patience.count, loss)
 
-    async def run(self, host: str, port: int) -> SourceOutcome:
-        """Migrate to the destination at `host:port`. Any MigemuError; VerificationError when memory differs."""
-        self._address = (host, port)
+    async def run(self, address: Address) -> SourceOutcome:
+        """Migrate to the destination at `address`. Any MigemuError; VerificationError when memory differs."""
+        self._address = address
         return await self._see_through(self._migrate)
 
-    async def recover(self, host: str, port: int, downtime_ns: int) -> SourceOutcome:
+    async def recover(self, address: Address, downtime_ns: int) -> SourceOutcome:
         """Go on with a migration whose source is gone after the switch. `downtime_ns`: 0 if it was not known then."""
-        self._address = (host, port)
+        self._address = address
         self._talk.legality = Legality.resumed(running=downtime_ns > 0)
         self._downtime_ns = downtime_ns
         self._talk.run_said, self._sent_known = True, False
@@ -184,11 +185,16 @@ class Source:
             self._patience.count,
         )  # fmt: skip
 
+    @property
+    def _destination(self) -> Address:
+        assert self._address is not None, "run and recover tell where it is"
+        return self._address
+
     # --- sessions ---
 
     async def _migrate(self) -> Complete:
         scenario, talk = self._scenario, self._talk
-        await talk.lines.connect(MAIN, *self._address)
+        await talk.lines.connect(MAIN, self._destination)
         talk.say(Hello(MAIN, self._migration))
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
         self._stage("advise")
@@ -200,7 +206,7 @@ class Source:
         if ready != Ready(self._migration):
             raise PeerError(f"the destination has heard another name than {self._migration[:8]}; is the network sound?")
         if scenario.pull.preempt:
-            await talk.lines.connect(PREEMPT, *self._address)
+            await talk.lines.connect(PREEMPT, self._destination)
             talk.say(Hello(PREEMPT, self._migration), PREEMPT)
         return await self._switch()
 
@@ -250,7 +256,7 @@ class Source:
                 raise blamed(f"{one_line(self._loss)}; {reason}")
             await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
             try:
-                return await self._talk.lines.connect(MAIN, *self._address, once=True)
+                return await self._talk.lines.connect(MAIN, self._destination, once=True)
             except VersionError:
                 raise
             except (BrokenError, PeerError) as error:
@@ -265,7 +271,7 @@ class Source:
         talk, main = self._talk, self._talk.main()
         self._stage("run")
         if self._scenario.pull.preempt and self._scenario.recovery.timeout:
-            self._spawn(self._preempt.tend(*self._address))
+            self._spawn(self._preempt.tend(self._destination))
         push = asyncio.get_running_loop().create_task(self._pusher.push(main))
         try:
             await talk.until(answer)

@@ -23,7 +23,7 @@ PACKAGES: Final = ("migemu", "source_node", "dest_node")
 RINGS: Final[dict[str, int]] = {
     # 0: words
     "migemu": 0, "source_node": 0, "dest_node": 0, "migemu.link": 0,
-    "migemu.units": 0, "migemu.errors": 0, "migemu.permutation": 0,
+    "migemu.units": 0, "migemu.errors": 0, "migemu.permutation": 0, "migemu.address": 0,
     # 1: the kernel's memory, the stream
     "migemu.mm": 1, "migemu.wire": 1,
     # 2: choices, descriptions, traces
@@ -45,8 +45,8 @@ RINGS: Final[dict[str, int]] = {
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
     "migemu.link.channel": 6, "migemu.link.credentials": 6, "migemu.link.door": 6, "migemu.link.drip": 6,
-    "migemu.link.gate": 6, "migemu.link.outgoing": 6, "migemu.link.psk": 6, "migemu.link.tls": 6,
-    "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
+    "migemu.link.gate": 6, "migemu.link.local": 6, "migemu.link.outgoing": 6, "migemu.link.psk": 6,
+    "migemu.link.tls": 6, "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
     "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.processor": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6,
     "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6, "migemu.sim.generators": 6,
     # 7: what is told about a run

@@ -1,4 +1,4 @@
-"""One real connection: frames over TCP, received in place, on whichever asyncio loop runs.
+"""One real connection: frames over TCP or a socket file, received in place, on whichever asyncio loop runs.
 
 A channel is an asyncio `BufferedProtocol`: before each receive the loop asks where the bytes belong, and the decoder
 answers with the staging buffer or with the guest's page itself. Nothing is copied on the way but by the kernel.
@@ -24,7 +24,7 @@ from migemu.link.drip import LOOKS, Drip
 from migemu.link.gate import Gate
 from migemu.link.outgoing import Node, Outgoing
 from migemu.link.shaper import Port
-from migemu.link.sockets import reason, tune
+from migemu.link.sockets import reason, tune, who
 from migemu.ports import ChannelHandler, ChannelStatistics
 from migemu.units import KIB, SECOND, format_rate, format_time
 from migemu.wire.codec import FrameDecoder, Sized, encode_head, preamble
@@ -36,15 +36,18 @@ _DISCARD_BYTES: Final = 64 * KIB
 
 
 class TcpChannel(asyncio.BufferedProtocol):
-    """ports.Channel over one TCP connection."""
+    """ports.Channel over one connection."""
 
     def __init__(
         self, accept: Callable[[TcpChannel], ChannelHandler], node: Node, gate: Gate | None,
-        door: Door[TcpChannel] | None = None,
+        door: Door[TcpChannel] | None = None, peer: str = "",
     ) -> None:  # fmt: skip
-        """`accept` names the handler as soon as the connection stands. `door` is that of whoever was called."""
+        """`accept` names the handler as soon as the connection stands. `door` is that of whoever was called.
+
+        `peer` is what the other end is called where its socket does not tell.
+        """
         loop = asyncio.get_running_loop()
-        self.peer = "?"
+        self.peer = peer
         self._accept = accept
         self._net, self._bounds, self._clock, self._shaper, self._busy_poll = node
         self._gate = gate
@@ -75,8 +78,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self._transport = transport
         transport.set_write_buffer_limits(high=self._net.high_water)
-        host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
-        self.peer = f"{host}:{port}"
+        found, host = who(transport)
+        self.peer = self.peer or found
         tune(transport.get_extra_info("socket"), self._net)
         if self._shaper is not None:
             self._port = self._shaper.port(self._write)

@@ -61,6 +61,14 @@ class Credentials:
     def _proof(self, end: End, binding: bytes) -> Proof:
         return Proof(self.key, end, secrets.token_bytes(NONCE_BYTES), binding)
 
+    def check_named(self, address: str) -> None:
+        """InputError when nothing says whose certificate is to be shown at `address`, which names no host."""
+        if self.client is not None and not self.peer_name:
+            raise InputError(
+                f"security.peer_name is missing: {address} names no host that a certificate could carry; give the name "
+                "that it has to"
+            )
+
     def check_reach(self, verb: str, address: str) -> None:
         """InputError when `address` (numbers) is not loopback's and nothing keeps strangers out."""
         if self.client is None and not self.key and not self.insecure and not is_loopback(address):

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from migemu.address import LOOPBACK, Address, TcpAddress
 from migemu.errors import BrokenError
 from migemu.link.cable import Direction
 from migemu.link.emulated_channel import EmulatedChannel, Observe, Tamper
@@ -27,20 +28,23 @@ from migemu.units import MS, SECOND, format_time
 _RETRY_NS: Final = 100 * MS
 #: IANA's first dynamic port.
 _PORT_FIRST: Final = 49152
-_ADDRESS: Final = "127.0.0.1"
+
+
+def _door(address: Address) -> int | str:
+    """What of an address tells the doors of a node apart."""
+    return address.port if isinstance(address, TcpAddress) else address.path
 
 
 class EmulatedListener:
     """ports.Listener."""
 
-    def __init__(self, network: EmulatedNetwork, address: str, port: int) -> None:
+    def __init__(self, network: EmulatedNetwork, address: Address) -> None:
         self.address = address
-        self.port = port
         self._network = network
 
     async def close(self) -> None:
         """Stop listening. Safe to call twice."""
-        self._network.doors.pop(self.port, None)
+        self._network.doors.pop(_door(self.address), None)
         await asyncio.sleep(0)
 
 
@@ -58,7 +62,7 @@ class EmulatedNetwork:
         self.tamper = tamper
         #: Those that are not over, in the order of their making.
         self.channels: dict[EmulatedChannel, None] = {}
-        self.doors: dict[int, Callable[[EmulatedChannel], ChannelHandler]] = {}
+        self.doors: dict[int | str, Callable[[EmulatedChannel], ChannelHandler]] = {}
         self._other = self
         self._ports = _PORT_FIRST
         self._dead = False
@@ -85,14 +89,14 @@ class EmulatedNetwork:
         self._other._other = heir
         return heir
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> EmulatedChannel:
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> EmulatedChannel:
         """Connect to the other node, whatever it is called; see ports.Network."""
         deadline_ns = self.loop.now_ns + self.net.connect_timeout
         while True:
             self._check_alive()
-            channel = EmulatedChannel(self, f"{host}:{port}")
+            channel = EmulatedChannel(self, str(address))
             answer: asyncio.Future[bool] = self.loop.create_future()
-            self.out.send(channel.flow, 0, self._other.call(port, channel, answer))
+            self.out.send(channel.flow, 0, self._other.call(_door(address), channel, answer))
             try:
                 async with asyncio.timeout(max(0, deadline_ns - self.loop.now_ns) / SECOND):
                     if await answer:
@@ -107,38 +111,37 @@ class EmulatedNetwork:
                 raise
             if once or self.loop.now_ns + _RETRY_NS >= deadline_ns:
                 tried = "" if once else f"; tried for {format_time(self.net.connect_timeout)}"
-                raise BrokenError(
-                    f"nobody answers at {host}:{port} ({why}{tried}); is the destination listening there?"
-                )
+                raise BrokenError(f"nobody answers at {address} ({why}{tried}); is the destination listening there?")
             await asyncio.sleep(_RETRY_NS / SECOND)
 
-    def call(self, port: int, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> Callable[[Frame], None]:
+    def call(self, door: int | str, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> Callable[[Frame], None]:
         """A SYN for this node; `answer` is told whether somebody listens."""
-        return lambda _: self._called(port, caller, answer)
+        return lambda _: self._called(door, caller, answer)
 
-    def _called(self, port: int, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> None:
+    def _called(self, door: int | str, caller: EmulatedChannel, answer: asyncio.Future[bool]) -> None:
         self._ports += 1
-        end = EmulatedChannel(self, f"{_ADDRESS}:{self._ports}")
-        end.accept = self.doors.get(port)
+        end = EmulatedChannel(self, str(TcpAddress(LOOPBACK, self._ports)))
+        end.accept = self.doors.get(door)
         end.far, caller.far = caller, end
         accepted = end.accept is not None
         self.out.send(end.flow, 0, lambda _: None if answer.done() else answer.set_result(accepted))
 
-    async def listen(
-        self, host: str, port: int, accept: Callable[[EmulatedChannel], ChannelHandler]
-    ) -> EmulatedListener:
+    async def listen(self, address: Address, accept: Callable[[EmulatedChannel], ChannelHandler]) -> EmulatedListener:
         """Listen; see ports.Network."""
         self._check_alive()
-        if port in self.doors:
+        if _door(address) in self.doors:
             raise BrokenError(
-                f"cannot listen on {host}:{port}: Address already in use; another process uses it: choose another "
-                "port, or 0 for a free one"
+                f"cannot listen on {address}: Address already in use; another process uses it: choose another port, or "
+                "0 for a free one"
             )
-        while not port or port in self.doors:
-            self._ports += 1
-            port = self._ports
-        self.doors[port] = accept
-        return EmulatedListener(self, host, port)
+        if isinstance(address, TcpAddress):
+            port = address.port
+            while not port or port in self.doors:
+                self._ports += 1
+                port = self._ports
+            address = TcpAddress(address.host, port)
+        self.doors[_door(address)] = accept
+        return EmulatedListener(self, address)
 
     def _check_alive(self) -> None:
         if self._dead:

@@ -1,4 +1,4 @@
-"""Addresses of hosts, socket options of the scenario, and what an error of a socket says in words."""
+"""Addresses of sockets, socket options of the scenario, and what an error of a socket says in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import socket
 from typing import Any
 
+from migemu.address import TcpAddress
 from migemu.errors import BrokenError
+from migemu.link.local import Credential
 from migemu.scenario import Net
 
 
@@ -25,12 +27,38 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, as numbers; of nothing, those that listening there would take. OSError, UnicodeError."""
+async def resolve(address: TcpAddress) -> list[str]:
+    """The hosts of `address`, as numbers; of "", those that listening there would take. OSError, UnicodeError."""
     found = await asyncio.get_running_loop().getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    return [str(address[0]) for *_, address in found]
+    _, percent, zone = address.host.partition("%")
+    return [tcp_address(name).host.partition("%")[0] + percent + zone for *_, name in found]
+
+
+def tcp_address(name: tuple[Any, ...]) -> TcpAddress:
+    """What the kernel calls one end of a TCP connection; with its zone, which not every loop writes into the host."""
+    host, port = str(name[0]), int(name[1])
+    if len(name) == 4 and name[3] and "%" not in host:
+        try:
+            zone = socket.if_indextoname(name[3])
+        except OSError:  # a link that is gone
+            zone = str(name[3])
+        host = f"{host}%{zone}"
+    return TcpAddress(host, port)
+
+
+def who(transport: asyncio.BaseTransport) -> tuple[str, str]:
+    """Who is at the other end of a connection that was accepted: in words, and as what it counts at the door."""
+    sock, name = transport.get_extra_info("socket"), transport.get_extra_info("peername")
+    try:
+        if sock is not None and sock.family == socket.AF_UNIX:
+            found = Credential.of(sock)
+            return str(found), f"user {found.uid}"
+        address = tcp_address(name or sock.getpeername())
+        return str(address), address.host
+    except (OSError, AttributeError):  # it is gone already
+        return "?", "?"
 
 
 def tune(sock: Any, net: Net) -> None:
@@ -42,6 +70,8 @@ def tune(sock: Any, net: Net) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, net.send_buffer)
         if net.receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, net.receive_buffer)
+        if sock.family == socket.AF_UNIX:
+            return
         congestion = net.congestion
         if congestion == "auto" and sock.getpeername()[0] == sock.getsockname()[0]:
             congestion = "cubic"

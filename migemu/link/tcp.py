@@ -1,4 +1,4 @@
-"""The real network: who calls and who is called, over TCP, on whichever asyncio loop runs.
+"""The real network: who calls and who is called, over TCP or a socket file, on whichever asyncio loop runs.
 
 What a connection does is told in `migemu.link.channel`, who may come in in `migemu.link.credentials` and
 `migemu.link.gate`, how many in `migemu.link.door`.
@@ -10,17 +10,20 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from migemu.address import Address, TcpAddress, UnixAddress
 from migemu.errors import BrokenError
 from migemu.link.channel import TcpChannel
 from migemu.link.clock import BusyPoll
 from migemu.link.credentials import Credentials
 from migemu.link.door import Door
+from migemu.link.local import SocketFile, short
 from migemu.link.outgoing import Node
 from migemu.link.psk import End
 from migemu.link.shaper import Shaper
-from migemu.link.sockets import check, reason, resolve
+from migemu.link.sockets import check, reason, resolve, tcp_address
 from migemu.ports import ChannelHandler, Clock
 from migemu.scenario import Bounds, Net
 from migemu.units import SECOND, format_time
@@ -28,23 +31,33 @@ from migemu.units import SECOND, format_time
 _RETRY_S: Final = 0.1
 _NOTHING: Final = Credentials()
 _DEFAULTS: Final = Bounds()
+_IN_USE: Final = {
+    TcpAddress: "; another process uses it: choose another port, or 0 for a free one",
+    UnixAddress: "; another process listens there, or it is no socket of yours: choose another path",
+}
 
 
 class TcpListener:
     """ports.Listener over a listening socket."""
 
-    def __init__(self, server: asyncio.Server) -> None:
+    def __init__(self, server: asyncio.Server, file: SocketFile | None = None) -> None:
+        """`file` is that of the socket, where it has one."""
         self._server = server
-        self.address, self.port = server.sockets[0].getsockname()[:2]
+        self._file = file
+        self.address: Address = (
+            UnixAddress(str(file.path)) if file is not None else tcp_address(server.sockets[0].getsockname())
+        )
 
     async def close(self) -> None:
         """Stop listening."""
         self._server.close()
+        if self._file is not None:
+            self._file.remove()
         await asyncio.sleep(0)
 
 
 class TcpNetwork:
-    """ports.Network over TCP. With a shaper, all that leaves this node crosses one emulated wire."""
+    """ports.Network over TCP and socket files. With a shaper, all that leaves this node crosses one emulated wire."""
 
     def __init__(
         self, net: Net, clock: Clock, shaper: Shaper | None = None, credentials: Credentials = _NOTHING,
@@ -56,39 +69,52 @@ class TcpNetwork:
         self._credentials = credentials
         self._node = Node(net, bounds, clock, shaper, BusyPoll(net.busy_poll))
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> TcpChannel:
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> TcpChannel:
         """Connect, trying again while nobody listens, for `net.connect_timeout`. BrokenError after that.
 
         With `once` it is not tried again. PeerError when the two do not trust each other, which trying again would not
         change; InputError where nothing would keep strangers out.
         """
         check(self._net)
-        loop = asyncio.get_running_loop()
         deadline = self._clock.now_ns() + self._net.connect_timeout
         while True:
             try:
-                left = max(0.001, (deadline - self._clock.now_ns()) / SECOND)
-                await self._check_reach("connecting to", host, port)
-                _, channel = await asyncio.wait_for(
-                    loop.create_connection(
-                        lambda: TcpChannel(lambda _: handler, self._node, self._credentials.gate(End.SOURCE, host)),
-                        host,
-                        port,
-                    ),
-                    left,
-                )
+                async with asyncio.timeout(max(0.001, (deadline - self._clock.now_ns()) / SECOND)):
+                    channel = await self._dial(address, handler)
             except (OSError, TimeoutError, UnicodeError) as error:
-                if isinstance(error, socket.gaierror | UnicodeError):
-                    raise BrokenError(f"{host} cannot be resolved: {reason(error)}") from None
+                if isinstance(error, socket.gaierror | UnicodeError) and isinstance(address, TcpAddress):
+                    raise BrokenError(f"{address.host} cannot be resolved: {reason(error)}") from None
                 if once or self._clock.now_ns() + _RETRY_S * SECOND >= deadline:
                     tried = "" if once else f"; tried for {format_time(self._net.connect_timeout)}"
                     raise BrokenError(
-                        f"nobody answers at {host}:{port} ({reason(error)}{tried}); is the destination listening there?"
+                        f"nobody answers at {address} ({reason(error)}{tried}); is the destination listening there?"
                     ) from None
                 await asyncio.sleep(_RETRY_S)
             else:
                 await self._let_in(channel)
                 return channel
+
+    async def _dial(self, address: Address, handler: ChannelHandler) -> TcpChannel:
+        if isinstance(address, UnixAddress):
+            return await self._dial_file(address, handler)
+        return await self._dial_port(address, handler)
+
+    async def _dial_port(self, address: TcpAddress, handler: ChannelHandler) -> TcpChannel:
+        await self._check_reach("connecting to", address)
+        gate = self._credentials.gate(End.SOURCE, address.host.partition("%")[0])  # no certificate knows our links
+        _, channel = await asyncio.get_running_loop().create_connection(
+            lambda: TcpChannel(lambda _: handler, self._node, gate), address.host, address.port
+        )
+        return channel
+
+    async def _dial_file(self, address: UnixAddress, handler: ChannelHandler) -> TcpChannel:
+        self._credentials.check_named(str(address))
+        gate = self._credentials.gate(End.SOURCE)
+        with short(Path(address.path)) as path:
+            _, channel = await asyncio.get_running_loop().create_unix_connection(
+                lambda: TcpChannel(lambda _: handler, self._node, gate, peer=str(address)), path
+            )
+        return channel
 
     async def _let_in(self, channel: TcpChannel) -> None:
         """Return when the other side has let us in, if that has to be asked. PeerError or BrokenError."""
@@ -105,12 +131,12 @@ class TcpNetwork:
             if not channel.let_in.done() or channel.let_in.cancelled() or channel.let_in.exception() is not None:
                 channel.abort()
 
-    async def _check_reach(self, verb: str, host: str, port: int) -> None:
-        """InputError when an address of `host` is beyond the loopback device, and nothing keeps strangers out."""
-        for address in await resolve(host, port):
-            self._credentials.check_reach(verb, address)
+    async def _check_reach(self, verb: str, address: TcpAddress) -> None:
+        """InputError when it is beyond the loopback device, and nothing keeps strangers out."""
+        for number in await resolve(address):
+            self._credentials.check_reach(verb, number)
 
-    async def listen(self, host: str, port: int, accept: Callable[[TcpChannel], ChannelHandler]) -> TcpListener:
+    async def listen(self, address: Address, accept: Callable[[TcpChannel], ChannelHandler]) -> TcpListener:
         """Listen. BrokenError when the address cannot be used, InputError when it is open to strangers.
 
         Port 0 takes a free one.
@@ -118,16 +144,17 @@ class TcpNetwork:
         check(self._net)
         loop = asyncio.get_running_loop()
         door: Door[TcpChannel] = Door(self._node.bounds.connections_max)
+
+        def made() -> TcpChannel:
+            return TcpChannel(accept, self._node, self._credentials.gate(End.DESTINATION), door)
+
         try:
-            await self._check_reach("listening on", host, port)
-            server = await loop.create_server(
-                lambda: TcpChannel(accept, self._node, self._credentials.gate(End.DESTINATION), door),
-                host,
-                port,
-                reuse_address=True,
-            )
+            if isinstance(address, UnixAddress):
+                file = SocketFile(Path(address.path))
+                return TcpListener(await loop.create_unix_server(made, sock=file.socket), file)
+            await self._check_reach("listening on", address)
+            return TcpListener(await loop.create_server(made, address.host, address.port, reuse_address=True))
         except (OSError, UnicodeError) as error:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            hint = "; another process uses it: choose another port, or 0 for a free one"
-            raise BrokenError(f"cannot listen on {host}:{port}: {reason(error)}{hint if in_use else ''}") from None
-        return TcpListener(server)
+            hint = _IN_USE[type(address)] if in_use else ""
+            raise BrokenError(f"cannot listen on {address}: {reason(error)}{hint}") from None

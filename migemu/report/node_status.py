@@ -5,32 +5,29 @@
 Rules
     1. The socket is `DIR/destination.sock` or `DIR/source.sock` where the node has an --out DIR; else it lies in the
        user's runtime directory ($XDG_RUNTIME_DIR/migemu, or /tmp/migemu-UID), with the node's pid in its name.
-    2. Only the user may connect: mode 0600, set before anybody can.
+    2. Only the user may connect; a socket that was left behind is taken over (migemu.link.local).
     3. Whoever asks is told and shown out; nothing that a peer says is read. At most `ASKERS_MAX` at once.
-    4. A socket that nobody listens on any more is left from a node that was killed: the next node takes its place, or
-       sweeps it out of the runtime directory.
+    4. What nodes that were killed have left in the runtime directory is swept out by the next one.
     5. A node that cannot be asked (a directory that is read-only) says so once and runs all the same.
-
-A path of a socket has 107 bytes (unix(7)); longer ones are reached through the descriptor of their directory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import shlex
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.link.local import SocketFile, is_left, short
 from migemu.store.keeper import Protection
 
 SUFFIX: Final = ".sock"
@@ -100,16 +97,6 @@ def runtime_directory() -> Path:
     return path
 
 
-@contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """An address of `path` that is short enough."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
 class StatusSocket:
     """The door of one node. `status` is asked anew for each that asks."""
 
@@ -117,33 +104,17 @@ class StatusSocket:
         self.path = path
         self._status = status
         self._askers = 0
+        self._file: SocketFile | None = None
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
         """Listen. BrokenError when the socket cannot be made, or another node answers there."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            bound = self._bound()
+            self._file = SocketFile(self.path)
         except OSError as error:
             raise BrokenError(f"{self.path}: no status can be asked there: {error.strerror}") from None
-        self._server = await asyncio.start_unix_server(self._asked, sock=bound)
-
-    def _bound(self) -> socket.socket:
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            with _address(self.path) as address:
-                try:
-                    bound.bind(address)
-                except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not _is_left(self.path):
-                        raise
-                    self.path.unlink()
-                    bound.bind(address)
-                Path(address).chmod(0o600)  # before it listens: until then nobody can connect
-        except BaseException:
-            bound.close()
-            raise
-        return bound
+        self._server = await asyncio.start_unix_server(self._asked, sock=self._file.socket)
 
     async def _asked(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._askers += 1
@@ -160,27 +131,18 @@ class StatusSocket:
 
     async def close(self) -> None:
         """Stop listening, and take the socket away."""
-        if self._server is not None:
+        if self._server is not None and self._file is not None:
             self._server.close()
-            self.path.unlink(missing_ok=True)
-
-
-def _is_left(path: Path) -> bool:
-    """Whether it is a socket that nobody listens on any more."""
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        return False
-    with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PATIENCE_S)
-        return probe.connect_ex(address) == errno.ECONNREFUSED
+            self._file.remove()
 
 
 def sweep(directory: Path) -> None:
     """Remove from a runtime directory what processes that are gone have left there."""
     for path in directory.glob(f"*-*{SUFFIX}"):
         pid = path.stem.rpartition("-")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isascii() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
             try:
-                if _is_left(path):
+                if is_left(path):
                     path.unlink()
             except OSError:
                 pass  # somebody else was quicker
@@ -215,7 +177,7 @@ def ask(path: Path) -> list[NodeStatus]:
     """
     received = b""
     try:
-        with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        with short(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PATIENCE_S)
             connection.connect(address)
             end_s = time.monotonic() + _PATIENCE_S

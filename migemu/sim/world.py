@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
+from migemu.address import Address, TcpAddress
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
@@ -56,7 +57,7 @@ class KilledError(BrokenError):
 class Listening(Protocol):
     """What a destination is to a world."""
 
-    async def listen(self, host: str, port: int) -> Any:
+    async def listen(self, address: Address) -> Any:
         """Open the door."""
 
     async def serve(self) -> Outcome:
@@ -66,10 +67,10 @@ class Listening(Protocol):
 class Sending(Protocol):
     """What a source is to a world."""
 
-    async def run(self, host: str, port: int) -> Any:
+    async def run(self, address: Address) -> Any:
         """Migrate."""
 
-    async def recover(self, host: str, port: int, downtime_ns: int) -> Any:
+    async def recover(self, address: Address, downtime_ns: int) -> Any:
         """Go on with a migration whose source is gone."""
 
 
@@ -177,7 +178,7 @@ class World:
         destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
         if self.destination is None:
             self.destination = destination
-        await destination.listen("destination", _PORT)
+        await destination.listen(_DESTINATION)
         return await destination.serve()
 
     async def _send(self, life: Life) -> None:
@@ -186,9 +187,9 @@ class World:
             self.scenario, life.network, VirtualClock(self.loop), self._source_memory, migration, life, self._kept
         )
         if self._kept.switching:
-            await source.recover("destination", _PORT, self._kept.downtime_ns)
+            await source.recover(_DESTINATION, self._kept.downtime_ns)
         else:
-            await source.run("destination", _PORT)
+            await source.run(_DESTINATION)
 
     def _begin(self, life: Life) -> None:
         context = self._contexts[0 if life.name == "source" else 1].copy()
@@ -304,6 +305,6 @@ def _text_of(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
-_PORT: Final = 4444
+_DESTINATION: Final = TcpAddress("destination", 4444)
 #: Errors of a node that tell of the other one's.
 _ECHOES: Final = (GaveUpError, asyncio.CancelledError)

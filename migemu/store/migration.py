@@ -19,24 +19,29 @@ from typing import Any, Final
 
 import xxhash
 
+from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError, InputError
 from migemu.scenario import Scenario, from_mapping
 from migemu.store.disk import Disk
 from migemu.units import KIB
 
 NAME: Final = "migration.json"
-_VERSION: Final = 1
+_VERSION: Final = 2
+#: Told the address as `host` and `port`.
+_VERSION_OLD: Final = 1
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One migration as its source knows it. `image` is empty where the memory is a seeded pattern."""
+    """One migration as its source knows it. `image` is empty where the memory is a seeded pattern.
+
+    `address` is where its destination listens, as it was last told.
+    """
 
     migration: str
-    host: str
-    port: int
+    address: str
     image: dict[str, Any]
     scenario: dict[str, Any]
     switched: bool = False
@@ -44,9 +49,9 @@ class Migration:
     completed: bool = False
 
     @classmethod
-    def of(cls, migration: str, host: str, port: int, scenario: Scenario) -> Migration:
+    def of(cls, migration: str, address: Address, scenario: Scenario) -> Migration:
         """One that begins. InputError when the image cannot be read."""
-        return cls(migration, host, port, _identity(scenario.memory.image), scenario.resolved())
+        return cls(migration, str(address), _identity(scenario.memory.image), scenario.resolved())
 
     def resumable(self) -> Scenario:
         """Its scenario. InputError tells why it cannot go on: the guest never left, it is over, the image changed."""
@@ -119,13 +124,25 @@ def load(directory: Path) -> Migration:
     path = directory / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("version") != _VERSION:
+        version = values.pop("version")
+        if version == _VERSION_OLD:
+            values["address"] = str(TcpAddress(values.pop("host"), values.pop("port")))
+        elif version != _VERSION:
             raise InputError(f"{path}: is of another version of migemu")
-        return Migration(**values)
+        return _judged(Migration(**values))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; give the DIR of the source's --out") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(f"{path}: is not the record of a migration") from None
+
+
+def _judged(migration: Migration) -> Migration:
+    """The same, if what is used of it at once is what it should be. ValueError, AttributeError."""
+    try:
+        parse_address(migration.address)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return migration
 
 
 def _identity(image: str) -> dict[str, Any]:

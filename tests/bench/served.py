@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dest_node.service import Destination
+from migemu.address import LOOPBACK, TcpAddress
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import load as load_security
 from migemu.link.tcp import TcpNetwork
@@ -26,6 +27,7 @@ from migemu.ports import Collapsed, OnFault, Stalled
 from migemu.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
 from source_node.service import Source
+from tests.addresses import ANY_PORT
 from tests.bench.nodes import Measurement, Seat
 
 
@@ -96,8 +98,8 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
         scenario, _network(scenario, clock), clock, memory_of, read_text=lambda path: Path(path).read_text(),
         notice=print,
     )  # fmt: skip
-    listener = await destination.listen("127.0.0.1", 0)
-    seat.tell_ports((listener.port,))
+    listener = await destination.listen(ANY_PORT)
+    seat.tell_ports((listener.address.port,))
     outcome = await destination.serve()
     seat.pool.check()
     if not outcome.verified:
@@ -116,7 +118,7 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
 async def _outgoing(seat: Seat) -> dict[str, Any]:
     scenario, clock = _scenario(seat), MonotonicClock()
     source = TimedSource(scenario, _network(scenario, clock), clock, seat.pool.image, secrets.token_hex(16))
-    await source.run("127.0.0.1", seat.command.ports[0])
+    await source.run(TcpAddress(LOOPBACK, seat.command.ports[0]))
     return {"cpu_ns": source.cpu_at_ns["end"] - source.cpu_at_ns["run"]}  # type: ignore[attr-defined]
 
 

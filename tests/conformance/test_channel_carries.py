@@ -73,9 +73,9 @@ async def test_connections_to_one_listener_do_not_mix(nodes: Nodes) -> None:
         ears.append(Ear())
         return ears[-1]
 
-    listener = await nodes.destination.listen("127.0.0.1", 0, accept)
+    listener = await nodes.destination.listen(nodes.free(), accept)
     nodes.listeners.append(listener)
-    ends = [await nodes.source.connect("127.0.0.1", listener.port, Ear()) for _ in range(4)]
+    ends = [await nodes.source.connect(listener.address, Ear()) for _ in range(4)]
     for number, channel in enumerate(ends):
         channel.send(DeviceState(number), b"x" * 40_000)
     for channel in ends:

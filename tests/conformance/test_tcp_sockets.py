@@ -17,16 +17,21 @@ from typing import Any
 
 import pytest
 
+from migemu.address import TcpAddress
 from migemu.errors import BrokenError, MigemuError, PeerError, VersionError
 from migemu.mm.pages import Level
 from migemu.ports import Channel
 from migemu.units import MS
 from migemu.wire.codec import FrameDecoder, encode, frames_of, preamble
 from migemu.wire.messages import PROTOCOL_VERSION, Alive, DeviceState, Failed, Message, Page, Request
+from tests.addresses import ANY_PORT
 from tests.conformance.cargo import LARGE, NARROW
 from tests.conformance.ear import PAGE, PAGES, Ear
-from tests.conformance.worlds import BARE_WORLDS, SHAPED_WORLDS, TCP_WORLDS, Nodes, in_worlds
+from tests.conformance.worlds import BARE_WORLDS, SHAPED_WORLDS, TCP_WORLDS, UNIX_WORLDS, Nodes, in_worlds
 
+#: Where a plain socket can take part: over a socket file too, where a connection cannot be reset.
+RAW_WORLDS = (*BARE_WORLDS, *UNIX_WORLDS[:2])
+STREAM_WORLDS = (*TCP_WORLDS, *UNIX_WORLDS[:3])
 #: Longer than a name can be: no resolver is asked.
 NO_NAME = ".".join(["a" * 60] * 5)
 LARGE_BYTES = LARGE.count * PAGE
@@ -65,8 +70,8 @@ class Raw:
 
 
 @contextmanager
-def narrow_socket() -> Iterator[socket.socket]:
-    with socket.socket() as sock:
+def narrow_socket(nodes: Nodes) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX if nodes.files else socket.AF_INET) as sock:
         sock.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 65_536)
@@ -82,8 +87,10 @@ async def caller(nodes: Nodes, sock: socket.socket) -> tuple[Raw, Channel, Ear]:
         accepted.set_result(channel)
         return ear
 
-    nodes.listeners.append(await nodes.destination.listen("127.0.0.1", 0, accept))
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", nodes.listeners[0].port))
+    nodes.listeners.append(await nodes.destination.listen(nodes.free(), accept))
+    address = nodes.listeners[0].address
+    name = (address.host, address.port) if isinstance(address, TcpAddress) else address.path
+    await asyncio.get_running_loop().sock_connect(sock, name)
     nodes.channels.append(await accepted)
     return Raw(sock), nodes.channels[0], ear
 
@@ -104,13 +111,13 @@ BORDERS = tuple(
 )
 
 
-@in_worlds(TCP_WORLDS)
+@in_worlds(STREAM_WORLDS)
 @pytest.mark.parametrize(
     "cut", [0, 3, 7, *(border + more for border in BORDERS[:-1] for more in (1, 5, 7)), len(WHOLE) - 1]
 )
 async def test_a_stream_that_ends_within_a_message_is_broken(nodes: Nodes, cut: int) -> None:
     """The preamble counts as one. What was complete before it has been heard."""
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, channel, ear = await caller(nodes, sock)
         await raw.say(WHOLE[:cut])
         sock.shutdown(socket.SHUT_WR)
@@ -120,10 +127,10 @@ async def test_a_stream_that_ends_within_a_message_is_broken(nodes: Nodes, cut: 
         assert len(ear.heard) == sum(border <= cut for border in BORDERS[1:])
 
 
-@in_worlds(TCP_WORLDS)
+@in_worlds(STREAM_WORLDS)
 @pytest.mark.parametrize("cut", BORDERS)
 async def test_a_stream_that_ends_between_two_messages_ends_well(nodes: Nodes, cut: int) -> None:
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, _, ear = await caller(nodes, sock)
         await raw.say(WHOLE[:cut])
         sock.shutdown(socket.SHUT_WR)
@@ -132,12 +139,13 @@ async def test_a_stream_that_ends_between_two_messages_ends_well(nodes: Nodes, c
         assert preamble().startswith(await raw.hear_all()), "it closes its side too, without another word"
 
 
-@in_worlds(TCP_WORLDS)
+@in_worlds(STREAM_WORLDS)
 async def test_a_stream_that_comes_byte_by_byte_is_heard_all_the_same(nodes: Nodes) -> None:
     frames = [(Request(number, 1, Level.PTE), b"") for number in range(5)] + [(DeviceState(7), b"abc")]
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, _, ear = await caller(nodes, sock)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not nodes.files:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in stream(*frames):
             await raw.say(bytes([byte]))
             await asyncio.sleep(0)
@@ -147,7 +155,7 @@ async def test_a_stream_that_comes_byte_by_byte_is_heard_all_the_same(nodes: Nod
 
 @in_worlds(TCP_WORLDS)
 async def test_a_connection_that_is_reset_is_broken_and_says_so(nodes: Nodes) -> None:
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, channel, ear = await caller(nodes, sock)
         await raw.say(WHOLE)
         await ear.hears(len(FRAMES))
@@ -162,7 +170,7 @@ async def test_a_connection_that_is_reset_is_broken_and_says_so(nodes: Nodes) ->
 
 @in_worlds(TCP_WORLDS, **NARROW)
 async def test_whoever_waits_for_room_when_the_connection_is_reset_is_told(nodes: Nodes) -> None:
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, channel, ear = await caller(nodes, sock)
         channel.send(LARGE, bytes(LARGE_BYTES))
         waiting = asyncio.ensure_future(channel.drain())
@@ -177,7 +185,7 @@ async def test_whoever_waits_for_room_when_the_connection_is_reset_is_told(nodes
 async def test_a_lost_connection_can_still_be_aborted_and_closed(nodes: Nodes) -> None:
     """In whatever state it was lost: with nothing queued, with much queued, after an end or a reset."""
     for queued, end in itertools.product((0, LARGE_BYTES), (socket.socket.close, None)):
-        with narrow_socket() as sock:
+        with narrow_socket(nodes) as sock:
             nodes.listeners.clear()
             nodes.channels.clear()
             raw, channel, ear = await caller(nodes, sock)
@@ -206,11 +214,13 @@ async def test_a_caller_that_is_gone_before_it_is_let_in_disturbs_nobody(nodes: 
         ears.append(Ear())
         return ears[-1]
 
-    nodes.listeners.append(await nodes.destination.listen("127.0.0.1", 0, accept))
-    address = ("127.0.0.1", nodes.listeners[0].port)
+    nodes.listeners.append(await nodes.destination.listen(ANY_PORT, accept))
+    address = nodes.listeners[0].address
     for _ in range(3):
-        Raw(socket.create_connection(address)).reset()  # the kernel lets it in; the loop has not had a turn
-    last = await nodes.source.connect(*address, Ear())
+        Raw(
+            socket.create_connection((address.host, address.port))
+        ).reset()  # the kernel lets it in; the loop has not had a turn
+    last = await nodes.source.connect(address, Ear())
     await last.close()
     await ears[-1].end()
     assert all([isinstance(await ear.end(), BrokenError) for ear in ears[:-1]])
@@ -219,10 +229,10 @@ async def test_a_caller_that_is_gone_before_it_is_let_in_disturbs_nobody(nodes: 
 # --- back-pressure ---
 
 
-@in_worlds(TCP_WORLDS, **NARROW)
+@in_worlds(STREAM_WORLDS, **NARROW)
 async def test_a_channel_waits_for_a_peer_that_does_not_read(nodes: Nodes) -> None:
     """However often the loop turns; and goes on as soon as it does."""
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, channel, _ = await caller(nodes, sock)
         channel.send(LARGE, bytes(LARGE_BYTES))
         draining = asyncio.ensure_future(channel.drain())
@@ -244,7 +254,7 @@ async def test_a_channel_waits_for_a_peer_that_does_not_read(nodes: Nodes) -> No
 @in_worlds(SHAPED_WORLDS, **NARROW)
 async def test_who_waits_is_let_in_although_others_have_filled_the_link_meanwhile(nodes: Nodes) -> None:
     """Room at the socket and room on the link come at different times; `drain` needs both, in whichever order."""
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, channel, _ = await caller(nodes, sock)
         sent = 0
         waiting = None
@@ -269,7 +279,7 @@ async def test_who_waits_is_let_in_although_others_have_filled_the_link_meanwhil
 # --- strangers ---
 
 
-@in_worlds(BARE_WORLDS)
+@in_worlds(RAW_WORLDS)
 @pytest.mark.parametrize(
     ("data", "kind", "reason"),
     [
@@ -285,7 +295,7 @@ async def test_who_waits_is_let_in_although_others_have_filled_the_link_meanwhil
 async def test_bytes_that_break_the_protocol_are_refused_with_a_reason(
     nodes: Nodes, data: bytes, kind: type[MigemuError], reason: str
 ) -> None:
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, _, ear = await caller(nodes, sock)
         await raw.say(data + bytes(100_000))
         (last,) = await said(raw)
@@ -298,9 +308,9 @@ async def test_bytes_that_break_the_protocol_are_refused_with_a_reason(
         assert ear.heard == []
 
 
-@in_worlds(BARE_WORLDS)
+@in_worlds(RAW_WORLDS)
 async def test_what_came_in_order_is_heard_before_the_mistake_behind_it(nodes: Nodes) -> None:
-    with narrow_socket() as sock:
+    with narrow_socket(nodes) as sock:
         raw, _, ear = await caller(nodes, sock)
         await raw.say(stream((Alive(), b""), (Request(1, 1, Level.PTE), b"")) + b"\xff" * 6)
         assert isinstance(await ear.end(), PeerError)
@@ -317,7 +327,7 @@ async def test_connecting_to_a_host_that_cannot_be_resolved_is_the_worlds_fault_
 ) -> None:
     """Trying again would not help."""
     with pytest.raises(BrokenError) as error:
-        await nodes.source.connect(host, 9, Ear())
+        await nodes.source.connect(TcpAddress(host, 9), Ear())
     assert str(error.value).startswith(f"{host} cannot be resolved: ")
 
 
@@ -325,7 +335,7 @@ async def test_connecting_to_a_host_that_cannot_be_resolved_is_the_worlds_fault_
 @pytest.mark.parametrize("host", [NO_NAME, "a..b", "a" * 64], ids=["too long", "empty label", "long label"])
 async def test_listening_at_a_host_that_cannot_be_resolved_is_the_worlds_fault(nodes: Nodes, host: str) -> None:
     with pytest.raises(BrokenError) as error:
-        await nodes.destination.listen(host, 0, lambda _: Ear())
+        await nodes.destination.listen(TcpAddress(host, 0), lambda _: Ear())
     assert str(error.value).startswith(f"cannot listen on {host}:0: ")
     assert "Errno" not in str(error.value)
 
@@ -334,7 +344,7 @@ async def test_listening_at_a_host_that_cannot_be_resolved_is_the_worlds_fault(n
 async def test_listening_at_an_address_of_another_machine_is_refused_by_name(nodes: Nodes) -> None:
     """192.0.2.0/24 is for documentation: nobody has it."""
     with pytest.raises(BrokenError, match=r"cannot listen on 192.0.2.1:0: Cannot assign requested address"):
-        await nodes.destination.listen("192.0.2.1", 0, lambda _: Ear())
+        await nodes.destination.listen(TcpAddress("192.0.2.1", 0), lambda _: Ear())
 
 
 @in_worlds(BARE_WORLDS, congestion="nosuch")
@@ -342,8 +352,8 @@ async def test_a_congestion_control_that_the_kernel_does_not_know_is_named(nodes
     """By whoever opens the connection or the door first; never as an exception that nobody catches."""
 
     async def meet() -> None:
-        nodes.listeners.append(await nodes.destination.listen("127.0.0.1", 0, lambda _: Ear()))
-        nodes.channels.append(await nodes.source.connect("127.0.0.1", nodes.listeners[0].port, Ear()))
+        nodes.listeners.append(await nodes.destination.listen(ANY_PORT, lambda _: Ear()))
+        nodes.channels.append(await nodes.source.connect(nodes.listeners[0].address, Ear()))
 
     with pytest.raises(BrokenError, match=r"net\.congestion=nosuch: the kernel refuses it"):
         await meet()
@@ -365,7 +375,7 @@ def _one_aborts(here: Channel, _: Channel) -> list[Any]:
     return []
 
 
-@in_worlds(TCP_WORLDS, **NARROW)
+@in_worlds(STREAM_WORLDS, **NARROW)
 @pytest.mark.parametrize("end", [_close_both, _one_closes, _one_aborts])
 async def test_when_one_side_ends_a_connection_both_sockets_are_closed(
     nodes: Nodes, end: Callable[[Channel, Channel], list[Any]]

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import uvloop
 
+from migemu.address import Address, UnixAddress
 from migemu.link.cable import Direction
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
@@ -30,7 +33,8 @@ from migemu.scenario import Link, Net
 from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import VirtualLoop
 from migemu.units import MS
-from tests.certificates import PSK, TLS
+from tests.addresses import ANY_PORT
+from tests.certificates import NODE, PSK, TLS
 from tests.conformance.ear import Ear
 
 #: A test that takes longer hangs. In virtual time this costs nothing.
@@ -99,8 +103,17 @@ class Nodes:
     clock: Clock
     source: Network
     destination: Network
+    #: Where socket files go; None where addresses have ports.
+    files: Path | None = None
     listeners: list[Listener] = field(default_factory=list)
     channels: list[Channel] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def free(self) -> Address:
+        """An address at which somebody can listen: port 0, or a file that is not there yet."""
+        if self.files is None:
+            return ANY_PORT
+        return UnixAddress(str(self.files / f"{next(self._numbers)}.sock"))
 
     async def pair(self, here: Ear | None = None, there: Ear | None = None) -> tuple[End, End]:
         """A connection from the source (first) to the destination (second)."""
@@ -111,9 +124,9 @@ class Nodes:
             accepted.set_result(channel)
             return there
 
-        listener = await self.destination.listen("127.0.0.1", 0, accept)
+        listener = await self.destination.listen(self.free(), accept)
         self.listeners.append(listener)
-        channel = await self.source.connect("127.0.0.1", listener.port, here)
+        channel = await self.source.connect(listener.address, here)
         self.channels += [channel, await accepted]
         return End(channel, here), End(await accepted, there)
 
@@ -134,18 +147,21 @@ class World:
     name: str
     loop: Loop
     networks: Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]
+    has_files: bool = False
 
     def run(self, test: Callable[..., Awaitable[None]], net: Net, **arguments: Any) -> None:
         """Run `test(nodes, **arguments)`."""
 
         async def main() -> None:
             clock = self.loop.clock()
-            async with self.networks(net, clock) as (source, destination):
-                nodes = Nodes(clock, source, destination)
-                try:
-                    await test(nodes, **arguments)
-                finally:
-                    await nodes.leave()
+            with TemporaryDirectory(prefix="m-") as files:
+                async with self.networks(net, clock) as (source, destination):
+                    nodes = Nodes(clock, source, destination, Path(files) if self.has_files else None)
+                    try:
+                        await test(nodes, **arguments)
+                    finally:
+                        await nodes.leave()
+                assert not list(Path(files).iterdir()), "who leaves takes its socket away"
 
         self.loop.run(main())
 
@@ -188,6 +204,11 @@ SHAPED = Link(rate="1Gbit", delay="1ms")
 BARE_WORLDS = tuple(World(f"tcp-{loop.name}", loop, tcp(None)) for loop in LOOPS)
 SHAPED_WORLDS = tuple(World(f"shaped-{loop.name}", loop, tcp(SHAPED)) for loop in LOOPS)
 TCP_WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
+UNIX_WORLDS = (
+    *(World(f"unix-{loop.name}", loop, tcp(None), has_files=True) for loop in LOOPS),
+    World("unix-shaped-uvloop", LOOPS[1], tcp(SHAPED), has_files=True),
+    World("unix-tls-uvloop", LOOPS[1], tcp(None, replace(TLS, peer_name=NODE)), has_files=True),
+)
 SECURE_WORLDS = (
     *(World(f"{name}-{loop.name}", loop, tcp(None, of)) for name, of in (("tls", TLS), ("psk", PSK)) for loop in LOOPS),
     World("shaped-tls-psk", LOOPS[1], tcp(SHAPED, replace(TLS, key=PSK.key))),
@@ -207,7 +228,9 @@ EMULATED_WORLDS = (
     ),
 )  # fmt: skip
 #: Every world of the network suite.
-WORLDS = (*TCP_WORLDS, *SECURE_WORLDS, *EMULATED_WORLDS)
+WORLDS = (*TCP_WORLDS, *SECURE_WORLDS, *EMULATED_WORLDS, *UNIX_WORLDS)
+#: Those whose addresses have ports.
+PORT_WORLDS = (*TCP_WORLDS, *SECURE_WORLDS, *EMULATED_WORLDS)
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
 

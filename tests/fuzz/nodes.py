@@ -54,12 +54,12 @@ from migemu.wire.messages import (
 )  # fmt: skip
 from migemu.wire.seal import seal_of, sealed
 from source_node.service import Source
+from tests.addresses import PLACE
 from tests.fuzz.tally import Tally
 from tests.samples import MIGRATION, PAGE, PAGES
 
 #: Bits of the first byte: the source is tried (else the destination); it digests pieces; there is a preempt channel.
 SOURCE, DIGESTS, PREEMPT = 1, 2, 4
-_PORT: Final = 4444
 _DOINGS_MAX: Final = 200
 _TIME_MAX_NS: Final = 600 * SECOND
 _HUGEPAGE: Final = TINY.pages(Level.PUD)
@@ -231,9 +231,9 @@ def _networks(loop: VirtualLoop, scenario: Scenario) -> tuple[EmulatedNetwork, E
 async def _against_source(loop: VirtualLoop, flags: int, doings: bytes) -> str:
     scenario, liar, clock = _scenario(flags & (DIGESTS | PREEMPT)), Liar(), VirtualClock(loop)
     here, there = _networks(loop, scenario)
-    listener = await there.listen("there", _PORT, liar.accept)
+    listener = await there.listen(PLACE, liar.accept)
     source = Source(scenario, here, clock, pattern(TINY, PAGES * PAGE, 1, 0.5), MIGRATION)
-    task = loop.create_task(_ended(source.run("there", _PORT), _own_digest()))
+    task = loop.create_task(_ended(source.run(PLACE), _own_digest()))
     for doing, kind in _doings(doings, TO_SOURCE):
         await clock.sleep_until(clock.now_ns() + MS // 10)
         if task.done():
@@ -254,7 +254,7 @@ async def _against_destination(loop: VirtualLoop, doings: bytes) -> str:
         return MappedMemory(geometry, memory_bytes, bytearray(memory_bytes))
 
     node = Destination(scenario, here, clock, provide, read_text=str, notice=_one_line)
-    await node.listen("here", _PORT)
+    await node.listen(PLACE)
     task = loop.create_task(_ended(node.serve(), ""))
     for doing, kind in _doings(doings, TO_DESTINATION):
         await clock.sleep_until(clock.now_ns() + MS // 10)
@@ -262,7 +262,7 @@ async def _against_destination(loop: VirtualLoop, doings: bytes) -> str:
             break
         if doing == COME or (doing in TO_DESTINATION and not liar.channels):
             try:
-                liar.accept(await there.connect("here", _PORT, liar, once=True))
+                liar.accept(await there.connect(PLACE, liar, once=True))
             except MigemuError:
                 break  # nobody is there any more
         await _do(doing, kind, TO_DESTINATION, liar, clock)

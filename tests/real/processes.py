@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError
 from migemu.report.node_status import NodeStatus, ask
 
@@ -76,9 +77,16 @@ class NodeProcess:
         self.wait_until(lambda said: said.get("status", {}).get("stage") == stage)
 
     @property
+    def address(self) -> Address:
+        """Where it listens, as soon as it does."""
+        return parse_address(self.wait_until(lambda said: "listening" in said)["listening"])
+
+    @property
     def port(self) -> int:
         """The port it listens on, as soon as it does."""
-        return int(self.wait_until(lambda said: "listening" in said)["listening"]["port"])
+        address = self.address
+        assert isinstance(address, TcpAddress)
+        return address.port
 
     def wait_for_notice(self) -> str:
         """The first notice that it gives."""

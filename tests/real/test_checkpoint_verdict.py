@@ -22,6 +22,7 @@ from migemu.scenario import Scenario, load
 from migemu.store.image import ImageMemory, pattern
 from migemu.store.keeper import Keeper
 from source_node.service import Source
+from tests.addresses import ANY_PORT
 
 SETTINGS = ("memory.geometry=tiny", "memory.size=2M", "guest.write_share=0.5", "recovery.backoff_min=5ms")
 MIGRATION = "0" * 32
@@ -59,9 +60,9 @@ async def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         scenario = load(None, SETTINGS)
         async with opened(tmp_path / "kept", scenario, MonotonicClock(), lambda _: None) as kept:
             destination = destination_of(scenario, kept)
-            listener = await destination.listen("127.0.0.1", 0)
+            listener = await destination.listen(ANY_PORT)
             outcome, _ = await asyncio.gather(
-                destination.serve(), source_of(scenario).run("127.0.0.1", listener.port)
+                destination.serve(), source_of(scenario).run(listener.address)
             )  # fmt: skip
             assert outcome.verified
     return copy
@@ -74,8 +75,8 @@ async def comes_back(left: Path, *settings: str, source: bool) -> tuple[Outcome,
         assert kept.left is not None
         assert kept.left.verdict is not None
         destination = destination_of(scenario, kept)
-        listener = await destination.listen("127.0.0.1", 0)
-        sends = source_of(scenario).recover("127.0.0.1", listener.port, 1) if source else asyncio.sleep(0)
+        listener = await destination.listen(ANY_PORT)
+        sends = source_of(scenario).recover(listener.address, 1) if source else asyncio.sleep(0)
         outcome, sent = await asyncio.gather(destination.serve(), sends)
         kept.is_over = True
     assert list(left.iterdir()) == []

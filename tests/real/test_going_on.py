@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dest_node.service import Destination
+from migemu.address import Address, TcpAddress
 from migemu.errors import InputError
 from migemu.link.clock import MonotonicClock
 from migemu.link.tcp import TcpNetwork
@@ -30,6 +31,7 @@ from migemu.trace.events import Event
 from migemu.trace.recorder import MemoryRecorder
 from source_node.ending import SourceOutcome
 from source_node.service import Source
+from tests.addresses import ANY_PORT
 from tests.real.processes import destination, source
 
 LIVELY = (
@@ -45,8 +47,8 @@ class Cut(TcpNetwork):
         super().__init__(scenario.net, clock)
         self.made: list[Channel] = []
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> Any:
-        channel = await super().connect(host, port, handler, once=once)
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> Any:
+        channel = await super().connect(address, handler, once=once)
         self.made.append(channel)
         return channel
 
@@ -65,7 +67,7 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     network = Cut(scenario, clock)
     sending = Source(scenario, network, clock, memory, "0" * 32, recorder)
-    listener = await receiving.listen("127.0.0.1", 0)
+    listener = await receiving.listen(ANY_PORT)
 
     async def cut() -> None:
         for _ in range(times):
@@ -78,7 +80,7 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
 
     async with asyncio.timeout(60):
         cutter = asyncio.get_running_loop().create_task(cut())
-        outcome, sent = await asyncio.gather(receiving.serve(), sending.run("127.0.0.1", listener.port))
+        outcome, sent = await asyncio.gather(receiving.serve(), sending.run(listener.address))
         cutter.cancel()
     return outcome, sent, recorder.events
 
@@ -102,6 +104,7 @@ async def test_connections_cut_at_random_times_lose_nothing(settings: tuple[str,
     assert not checks.ended(cut=False)
 
 
+THERE = TcpAddress("there", 4444)
 HELD = ("--set", "push.hold=1s", "--set", "guest.rate=1000")
 
 
@@ -162,14 +165,14 @@ def record(tmp_path: Path, **changes: Any) -> Path:
     if not image.exists():
         image.write_bytes(bytes(range(256)) * 1024)
     scenario = load(None, [f"memory.image={image}", "memory.geometry=tiny"])
-    Record(tmp_path, Migration.of("0" * 32, "there", 4444, scenario)).save(**changes)
+    Record(tmp_path, Migration.of("0" * 32, THERE, scenario)).save(**changes)
     return image
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     image = record(tmp_path, switched=True, downtime_ns=5)
     migration = load_migration(tmp_path)
-    assert (migration.host, migration.port, migration.downtime_ns) == ("there", 4444, 5)
+    assert (migration.address, migration.downtime_ns) == ("there:4444", 5)
     assert migration.resumable().memory.image == str(image)
 
 
@@ -187,7 +190,7 @@ def test_an_image_is_found_again_from_another_directory(tmp_path: Path, monkeypa
     image = record(tmp_path)
     monkeypatch.chdir(tmp_path)
     scenario = load(None, ["memory.image=image", "memory.geometry=tiny"])
-    Record(tmp_path, Migration.of("0" * 32, "there", 4444, scenario)).save(switched=True)
+    Record(tmp_path, Migration.of("0" * 32, THERE, scenario)).save(switched=True)
     monkeypatch.chdir("/")
     assert load_migration(tmp_path).resumable().memory.image == str(image)
 
@@ -205,4 +208,22 @@ def test_what_is_no_record_is_told_in_a_line(tmp_path: Path, text: str) -> None:
         load_migration(tmp_path)
     (tmp_path / "migration.json").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=r"not the record|another version"):
+        load_migration(tmp_path)
+
+
+def test_a_record_that_told_host_and_port_is_still_read(tmp_path: Path) -> None:
+    record(tmp_path, switched=True)
+    path = tmp_path / "migration.json"
+    values = json.loads(path.read_text())
+    del values["address"]
+    path.write_text(json.dumps(values | {"version": 1, "host": "::1", "port": 4444}))
+    assert load_migration(tmp_path).address == "[::1]:4444"
+
+
+@pytest.mark.parametrize("address", [7, None, [], "", "there", "there:²", "unix:"])
+def test_a_record_with_an_address_that_is_none_is_told_in_a_line(tmp_path: Path, address: object) -> None:
+    record(tmp_path, switched=True)
+    path = tmp_path / "migration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"address": address}))
+    with pytest.raises(InputError, match="is not the record of a migration"):
         load_migration(tmp_path)

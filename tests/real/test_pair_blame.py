@@ -20,7 +20,7 @@ import json, os, signal, sys
 here = {here!r}
 if "dest_node" in sys.argv:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    print(json.dumps({{"listening": {{"host": "127.0.0.1", "port": 1}}}}), flush=True)
+    print(json.dumps({{"listening": "127.0.0.1:1"}}), flush=True)
     open(here, "rb").read()  # until the source has ended
     if signal.sigtimedwait([signal.SIGTERM], 0.3):
         sys.exit(3)

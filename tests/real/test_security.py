@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from migemu.address import LOOPBACK, TcpAddress
 from migemu.errors import MigemuError
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
@@ -62,7 +63,7 @@ async def turned_away(port: int, of: Credentials) -> str:
     """What a caller with these credentials is told."""
     ear = Ear()
     try:
-        channel = await TcpNetwork(Net(), MonotonicClock(), None, of).connect("127.0.0.1", port, ear)
+        channel = await TcpNetwork(Net(), MonotonicClock(), None, of).connect(TcpAddress(LOOPBACK, port), ear)
     except MigemuError as error:
         return str(error)
     told = await ear.end()

@@ -23,6 +23,7 @@ from migemu.trace.events import Event, Happening
 from migemu.trace.recorder import MemoryRecorder
 from source_node.ending import SourceOutcome
 from source_node.service import Source
+from tests.addresses import ANY_PORT
 
 
 async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Event]]:
@@ -41,10 +42,10 @@ async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Even
     )  # fmt: skip
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     source = Source(scenario, TcpNetwork(scenario.net, clock, shaper), clock, memory, "0" * 32, recorder)
-    listener = await destination.listen("127.0.0.1", 0)
+    listener = await destination.listen(ANY_PORT)
     try:
         async with asyncio.timeout(30):
-            outcome, sent = await asyncio.gather(destination.serve(), source.run("127.0.0.1", listener.port))
+            outcome, sent = await asyncio.gather(destination.serve(), source.run(listener.address))
     finally:
         if shaper is not None:
             shaper.close()

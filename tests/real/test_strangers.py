@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from migemu.address import LOOPBACK, TcpAddress
 from migemu.errors import BrokenError, MigemuError, PeerError
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
@@ -24,6 +25,7 @@ from migemu.scenario import Bounds, Net
 from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import Alive, DeviceState
 from tests import certificates
+from tests.addresses import ANY_PORT
 from tests.certificates import KEY, PSK, TLS, credentials, security
 from tests.conformance.ear import Ear
 
@@ -69,9 +71,9 @@ async def house(of: Credentials, places: int = 16, **net: str) -> AsyncIterator[
         return made.ears[-1]
 
     async with asyncio.timeout(HANG_S):
-        listener = await TcpNetwork(settings, clock, None, of, bounds).listen("127.0.0.1", 0, accept)
+        listener = await TcpNetwork(settings, clock, None, of, bounds).listen(ANY_PORT, accept)
         made = House(listener, TcpNetwork(settings, clock, None, of))
-        made.inside = await made.source.connect("127.0.0.1", listener.port, Ear())
+        made.inside = await made.source.connect(listener.address, Ear())
         made.inside.send(Alive())
         await (await made.stranger(0)).hears(1)
         try:
@@ -133,13 +135,13 @@ async def test_a_caller_that_may_not_come_in_is_told_why_in_a_line_and_so_is_the
         honest = credentials(**security("source.example"), peer_name=certificates.NODE)
         served = credentials(**security(), peer_name="source.example")
         clock, ear = MonotonicClock(), Ear()
-        listener = await TcpNetwork(Net(), clock, None, served).listen("127.0.0.1", 0, lambda _: ear)
-        channel = await TcpNetwork(Net(), clock, None, honest).connect("127.0.0.1", listener.port, Ear())
+        listener = await TcpNetwork(Net(), clock, None, served).listen(ANY_PORT, lambda _: ear)
+        channel = await TcpNetwork(Net(), clock, None, honest).connect(listener.address, Ear())
         await channel.close()
         assert await ear.end() is None
         ear = Ear()
         with pytest.raises(MigemuError, match="did not accept this side's certificate"):
-            await TcpNetwork(Net(), clock, None, caller).connect("127.0.0.1", listener.port, Ear())
+            await TcpNetwork(Net(), clock, None, caller).connect(listener.address, Ear())
         assert at_door in str(await ear.end())
         await listener.close()
         return
@@ -147,7 +149,7 @@ async def test_a_caller_that_may_not_come_in_is_told_why_in_a_line_and_so_is_the
         network = TcpNetwork(Net(), MonotonicClock(), None, caller)
         heard = Ear()
         try:
-            channel = await network.connect("127.0.0.1", made.listener.port, heard)
+            channel = await network.connect(made.listener.address, heard)
         except MigemuError as error:
             told: MigemuError | None = error
             assert heard.ends == []
@@ -165,7 +167,7 @@ async def test_a_caller_that_may_not_come_in_is_told_why_in_a_line_and_so_is_the
 async def test_a_caller_with_credentials_at_a_door_without_is_told(of: Credentials, word: str) -> None:
     async with house(Credentials()) as made:
         with pytest.raises(PeerError, match=f"the destination {word}"):
-            await TcpNetwork(Net(), MonotonicClock(), None, of).connect("127.0.0.1", made.listener.port, Ear())
+            await TcpNetwork(Net(), MonotonicClock(), None, of).connect(made.listener.address, Ear())
         assert "does not speak migemu" in str(await (await made.stranger(1)).end())
         await made.nobody_noticed()
 
@@ -173,7 +175,7 @@ async def test_a_caller_with_credentials_at_a_door_without_is_told(of: Credentia
 @pytest.mark.parametrize("of", SECURE, ids=IDS)
 async def test_a_handshake_that_is_broken_off_is_a_line_and_no_more(of: Credentials) -> None:
     async with house(of) as made:
-        async with raw(made.listener.port) as stranger:
+        async with raw(made.listener.address.port) as stranger:
             stranger.leave()
             error = await (await made.stranger(1)).end()
         assert "ended before it was let in: the source left during the handshake" in str(error)
@@ -187,7 +189,7 @@ async def test_a_proof_that_was_recorded_lets_nobody_in() -> None:
     async with house(PSK) as made:
 
         async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, onward = await asyncio.open_connection("127.0.0.1", made.listener.port)
+            there, onward = await asyncio.open_connection("127.0.0.1", made.listener.address.port)
             for _ in range(2):
                 said = await reader.read(1000)
                 recorded.append(said)
@@ -197,12 +199,12 @@ async def test_a_proof_that_was_recorded_lets_nobody_in() -> None:
             writer.close()
 
         middle = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-        channel = await made.source.connect("127.0.0.1", middle.sockets[0].getsockname()[1], Ear())
+        channel = await made.source.connect(TcpAddress(LOOPBACK, middle.sockets[0].getsockname()[1]), Ear())
         await channel.close()
         middle.close()
         assert [len(said) for said in recorded] == [40, 32]
         await (await made.stranger(1)).end()
-        async with raw(made.listener.port) as stranger:
+        async with raw(made.listener.address.port) as stranger:
             await stranger.say(recorded[0])
             assert len(await stranger.hear()) == len(recorded[0])
             await stranger.say(recorded[1])
@@ -217,14 +219,14 @@ async def test_half_open_handshakes_do_not_keep_an_honest_caller_out(of: Credent
     async with house(of, places=4) as made:
         writers = []
         for _ in range(40):
-            _, writer = await asyncio.open_connection("127.0.0.1", made.listener.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", made.listener.address.port)
             writer.write(NAME[:4] if of is PSK else b"\x16\x03\x01")
             writers.append(writer)
         await made.stranger(40)
         gone = [ear for ear in made.ears[1:41] if ear.ends]
         assert len(gone) == 40 - 3
         assert all("its place was needed for a newer one" in str(ear.ends[0]) for ear in gone)
-        honest = await made.source.connect("127.0.0.1", made.listener.port, Ear())
+        honest = await made.source.connect(made.listener.address, Ear())
         honest.send(Alive())
         await (await made.stranger(41)).hears(1)
         await made.nobody_noticed()
@@ -235,11 +237,11 @@ async def test_half_open_handshakes_do_not_keep_an_honest_caller_out(of: Credent
 
 async def test_when_all_places_are_taken_by_honest_ones_a_newcomer_is_refused() -> None:
     async with house(Credentials(), places=2) as made:
-        second = await made.source.connect("127.0.0.1", made.listener.port, Ear())
+        second = await made.source.connect(made.listener.address, Ear())
         second.send(Alive())
         await (await made.stranger(1)).hears(1)
         third = Ear()
-        await made.source.connect("127.0.0.1", made.listener.port, third)
+        await made.source.connect(made.listener.address, third)
         assert isinstance(await third.end(), BrokenError)
         assert "too many connections (2, limits.connections_max)" in str(await (await made.stranger(2)).end())
         await made.nobody_noticed()
@@ -252,7 +254,7 @@ async def test_a_peer_that_drips_within_a_message_is_cut_off(of: Credentials) ->
     frame = b"".join(encode(DeviceState(0), bytes(100_000)))
     async with house(of, idle_timeout="40ms", rate_min="1Mbit") as made:
         ear = Ear()
-        dripping = await made.source.connect("127.0.0.1", made.listener.port, ear)
+        dripping = await made.source.connect(made.listener.address, ear)
         dripping.send(Alive())
         theirs = await made.stranger(1)
         await theirs.hears(1)
@@ -273,7 +275,7 @@ async def test_a_peer_that_takes_nothing_in_does_not_fill_this_sides_memory() ->
     clock, ear = MonotonicClock(), Ear()
     with socket.create_server(("127.0.0.1", 0)) as server:
         network = TcpNetwork(Net(high_water="4K"), clock, None, Credentials(), Bounds(queue_frames_max=1000))
-        channel = await network.connect("127.0.0.1", server.getsockname()[1], ear)
+        channel = await network.connect(TcpAddress(LOOPBACK, server.getsockname()[1]), ear)
         sent = 0
         while not channel.closing and sent < 10_000:
             channel.send(DeviceState(0), bytes(1 << 20))
@@ -288,12 +290,12 @@ async def test_a_destination_that_never_finishes_the_handshake_is_given_up(of: C
     with socket.create_server(("127.0.0.1", 0)) as server:
         network = TcpNetwork(Net(hello_timeout="20ms"), MonotonicClock(), None, of)
         with pytest.raises(BrokenError, match=r"did not finish the handshake within 20ms \(net.hello_timeout\)"):
-            await network.connect("127.0.0.1", server.getsockname()[1], Ear())
+            await network.connect(TcpAddress(LOOPBACK, server.getsockname()[1]), Ear())
 
 
 async def test_an_end_that_was_not_said_inside_of_tls_is_no_end() -> None:
     """Anybody on the way can end a connection; it must not look as if the peer had."""
-    async with house(TLS) as made, raw(made.listener.port) as stranger:
+    async with house(TLS) as made, raw(made.listener.address.port) as stranger:
         gate = TLS.gate(End.SOURCE, certificates.NODE)
         assert gate is not None
         gate.start()

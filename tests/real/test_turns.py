@@ -19,6 +19,7 @@ from migemu.scenario import Net
 from migemu.units import MIB
 from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import Alive, Message, Page, Request
+from tests.addresses import ANY_PORT
 from tests.conformance.ear import Ear
 
 FLOODS = 7
@@ -58,14 +59,14 @@ async def peers(net: Net, count: int, network: TcpNetwork) -> list[Peer]:
         made.put_nowait(channel)
         return ear
 
-    listener = await network.listen("127.0.0.1", 0, accept)
+    listener = await network.listen(ANY_PORT, accept)
     found = []
     for _ in range(count):
         ear = Ear()
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 * MIB)
         connection.setblocking(False)
-        await loop.sock_connect(connection, ("127.0.0.1", listener.port))
+        await loop.sock_connect(connection, ("127.0.0.1", listener.address.port))
         await loop.sock_sendall(connection, preamble() + b"".join(encode(Alive(), None)))
         channel = await made.get()
         await ear.hears(1)

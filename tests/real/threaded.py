@@ -13,6 +13,7 @@ from typing import Any
 from weakref import ref
 
 from dest_node.service import Destination
+from migemu.address import LOOPBACK, Address, TcpAddress
 from migemu.errors import MigemuError, one_line
 from migemu.link.channel import TcpChannel
 from migemu.link.clock import MonotonicClock
@@ -25,6 +26,7 @@ from migemu.store.allocate import allocate
 from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
 from source_node.service import Source
+from tests.addresses import ANY_PORT
 from tests.real.peers import MIGRATION
 
 SETTINGS = ("memory.geometry=tiny", "memory.size=1M", "scenario.name=test")
@@ -38,19 +40,19 @@ class _Network(TcpNetwork):
         super().__init__(scenario.net, MonotonicClock(), None, bounds=scenario.limits)
         self._channels = channels
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> TcpChannel:
-        channel = await super().connect(host, port, handler, once=once)
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> TcpChannel:
+        channel = await super().connect(address, handler, once=once)
         self._channels.append(ref(channel))
         return channel
 
     async def listen(
-        self, host: str, port: int, accept: Callable[[TcpChannel], ChannelHandler]
+        self, address: Address, accept: Callable[[TcpChannel], ChannelHandler]
     ) -> TcpListener:  # fmt: skip
         def kept(channel: TcpChannel) -> ChannelHandler:
             self._channels.append(ref(channel))
             return accept(channel)
 
-        return await super().listen(host, port, kept)
+        return await super().listen(address, kept)
 
 
 class Threaded:
@@ -127,7 +129,7 @@ def source(port: int, *settings: str) -> Iterator[Threaded]:
     async def work(at: Threaded) -> None:
         scenario, clock = at.scenario, MonotonicClock()
         memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
-        await Source(scenario, at.network(), clock, memory, MIGRATION).run("127.0.0.1", port)
+        await Source(scenario, at.network(), clock, memory, MIGRATION).run(TcpAddress(LOOPBACK, port))
 
     with _at_work(settings, work) as threaded:
         yield threaded
@@ -144,7 +146,7 @@ def destination(*settings: str) -> Iterator[Threaded]:
             return MappedMemory(geometry, memory_bytes, allocate(memory_bytes, at.scenario.memory.backing))
 
         service = Destination(at.scenario, at.network(), clock, provide, read_text=str, notice=at.notices.append)
-        at.port = (await service.listen("127.0.0.1", 0)).port
+        at.port = (await service.listen(ANY_PORT)).address.port
         at.listening.set()
         try:
             at.outcome = await service.serve()

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from migemu.address import parse_address
 from migemu.errors import EXIT_INTERRUPTED
 from migemu.units import GIB, MIB
 from tests.soak.curve import Sample, sample
@@ -111,7 +112,7 @@ class Soak:
                    for each in said.get("migrations", {}).values()):  # fmt: skip
                 self._slow_runs.set()
             elif "listening" in said:
-                listening.set_result(said["listening"]["port"])
+                listening.set_result(parse_address(said["listening"]).port)
             elif said.get("exit", EXIT_INTERRUPTED) != EXIT_INTERRUPTED or "Traceback" in said.get("notice", ""):
                 self.soaked.problems.append(f"destination: {said}")
         if not listening.done():

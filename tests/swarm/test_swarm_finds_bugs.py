@@ -19,6 +19,7 @@ from dest_node.integrity import Integrity
 from dest_node.receiver import Receiver
 from dest_node.recovery import Recovery
 from dest_node.verdict import Verdict
+from migemu.address import Address
 from migemu.mm.pages import PageBitmap
 from migemu.outcome import Stage
 from migemu.patience import Patience
@@ -103,8 +104,8 @@ def _remembers_what_it_asked_for(receiver: Any, now: int) -> list[Any]:
     return [ask for page in receiver._open if not receiver._is_here(page) for ask in receiver._ask(page)]
 
 
-async def _begins_anew(source: Any, host: str, port: int, _downtime_ns: int) -> Any:
-    return await source.run(host, port)
+async def _begins_anew(source: Any, address: Address, _downtime_ns: int) -> Any:
+    return await source.run(address)
 
 
 def _nothing(*_: Any) -> None: ...

@@ -13,8 +13,9 @@ from migemu.mm.pages import PageIndex
 from migemu.store.image import ImageMemory
 from migemu.wire.messages import Advise, ChannelRole, Failed, Hello
 from source_node.ending import SourceOutcome
+from tests.addresses import PLACE
 from tests.conformance.ear import Ear
-from tests.unit.town import PORT, Reach, Town, named, settings
+from tests.unit.town import Reach, Town, named, settings
 
 EIGHT = range(1, 9)
 
@@ -35,7 +36,7 @@ def check_verified(town: Town, *seeds: int, signed: bool = True) -> None:
 
 def test_eight_at_once_each_end_with_their_own_memory() -> None:
     town = Town(settings(), 8)
-    *sent, served = town.play(*(town.source(seed).run("destination", PORT) for seed in EIGHT))
+    *sent, served = town.play(*(town.source(seed).run(PLACE) for seed in EIGHT))
     assert served is None
     check_verified(town, *EIGHT)
     assert [each.digest for each in sent] == [town.outcomes[named(seed)].digest for seed in EIGHT]
@@ -56,7 +57,7 @@ def test_each_may_have_a_memory_of_another_size() -> None:
         for reach in reaches:
             reach.cut()
 
-    *_, served = town.play(*(source.run("destination", PORT) for source in sources), cut())
+    *_, served = town.play(*(source.run(PLACE) for source in sources), cut())
     assert served is None
     check_verified(town, *EIGHT, signed=False)
     sizes = [town.outcomes[named(seed)].snapshot.memory_bytes for seed in EIGHT]
@@ -67,7 +68,7 @@ def test_each_may_have_a_memory_of_another_size() -> None:
 def test_the_same_runs_play_the_same_way() -> None:
     towns = [Town(settings(), 8) for _ in range(2)]
     for town in towns:
-        town.play(*(town.source(seed).run("destination", PORT) for seed in EIGHT))
+        town.play(*(town.source(seed).run(PLACE) for seed in EIGHT))
     first, second = towns
     assert first.loop.statistics() == second.loop.statistics()
     assert first.outcomes == second.outcomes
@@ -84,7 +85,7 @@ def test_every_source_that_comes_again_finds_its_own_migration(more: tuple[str, 
             await asyncio.sleep(rng.uniform(0.002, 0.008))
             reaches[seed].cut()
 
-    *sent, _, served = town.play(*(town.source(seed, reaches[seed]).run("destination", PORT) for seed in EIGHT), cut())
+    *sent, _, served = town.play(*(town.source(seed, reaches[seed]).run(PLACE) for seed in EIGHT), cut())
     assert served is None
     check_verified(town, *EIGHT, signed=False)  # a cut may take a last word with it
     assert all(isinstance(each, SourceOutcome) for each in sent)
@@ -109,7 +110,7 @@ class Lying:
 async def killed(town: Town, seed: int, after_s: float) -> None:
     """A source whose process is killed: its connections break, and nobody comes again."""
     reach = Reach(town.network)
-    task = asyncio.ensure_future(town.source(seed, reach).run("destination", PORT))
+    task = asyncio.ensure_future(town.source(seed, reach).run(PLACE))
     await asyncio.sleep(after_s)
     for channel in reach.made:
         channel.abort()
@@ -120,7 +121,7 @@ async def killed(town: Town, seed: int, after_s: float) -> None:
 async def says(town: Town, *messages: Any) -> Ear:
     """Somebody who says these messages, and nothing more."""
     ear = Ear()
-    channel = await town.network.connect("destination", PORT, ear)
+    channel = await town.network.connect(PLACE, ear)
     for message in messages:
         channel.send(message)
     return ear
@@ -134,8 +135,8 @@ def test_one_that_is_killed_stalls_or_lies_is_nothing_to_the_others() -> None:
     results = town.play(
         killed(town, 1, 0.02),
         says(town, Hello(ChannelRole.MAIN, named(2)), advise),
-        town.source(3, memory=Lying(town.memory(3))).run("destination", PORT),
-        *(town.source(seed).run("destination", PORT) for seed in good),
+        town.source(3, memory=Lying(town.memory(3))).run(PLACE),
+        *(town.source(seed).run(PLACE) for seed in good),
     )
     check_verified(town, *good)
     assert isinstance(results[2], VerificationError)
@@ -152,10 +153,10 @@ def test_the_worst_error_is_told_whichever_came_first() -> None:
 
     async def one_after_the_other() -> None:
         with pytest.raises(GaveUpError):
-            await town.source(1, memory=town.memory(1, pages=256)).run("destination", PORT)
+            await town.source(1, memory=town.memory(1, pages=256)).run(PLACE)
         await town.until(lambda: len(town.ends) == 1)
         with pytest.raises(VerificationError):
-            await town.source(2, memory=Lying(town.memory(2))).run("destination", PORT)
+            await town.source(2, memory=Lying(town.memory(2))).run(PLACE)
         await town.until(lambda: len(town.ends) == 2)
         await killed(town, 3, 0.004)
 
@@ -175,7 +176,7 @@ def test_what_is_written_down_at_an_end_may_fail_and_is_that_ones_error() -> Non
             raise OSError("No space left on device")
 
     town.destination._ended = full
-    *sent, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2)))
+    *sent, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2)))
     assert all(each.verified for each in sent)
     assert isinstance(served, OSError)
     check_verified(town, 1, 2)
@@ -183,11 +184,11 @@ def test_what_is_written_down_at_an_end_may_fail_and_is_that_ones_error() -> Non
 
 def test_the_memory_of_one_that_has_ended_goes_back_at_once() -> None:
     town = Town(settings(), 3)
-    *_, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2, 3)))
+    *_, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2, 3)))
     assert served is None
     assert sorted(map(id, town.released)) == sorted(map(id, town.memories))
     alone = Town(settings(), 1)
-    *_, served = alone.play(alone.source(1).run("destination", PORT))
+    *_, served = alone.play(alone.source(1).run(PLACE))
     assert served is None
     assert not alone.released, "it is yet to be looked at"
 
@@ -203,7 +204,7 @@ def test_a_bug_in_one_of_them_leaves_the_others_alone() -> None:
         return await allocate(*arguments)
 
     town.destination._allocate = broken
-    *_, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2)))
+    *_, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2)))
     assert sorted(end is None for end in town.ends.values()) == [False, True]
     assert isinstance(served, ZeroDivisionError)
 
@@ -212,7 +213,7 @@ async def refused(town: Town, seed: int) -> str:
     """What a source is told that comes when as many are there as can be."""
     await town.until(lambda: len(town.memories) == min(8, town.scenario.limits.migrations_max))
     with pytest.raises(GaveUpError) as told:
-        await town.source(seed).run("destination", PORT)
+        await town.source(seed).run(PLACE)
     return str(told.value)
 
 
@@ -230,11 +231,9 @@ def test_one_too_many_is_turned_away_and_told_why(more: tuple[str, ...], migrati
     async def later() -> Any:
         """Those for whom there is room when the first have ended."""
         await town.until(lambda: len(town.ends) == len(first))
-        return [await town.source(seed).run("destination", PORT) for seed in range(len(first) + 1, migrations + 1)]
+        return [await town.source(seed).run(PLACE) for seed in range(len(first) + 1, migrations + 1)]
 
-    said, *_, served = town.play(
-        refused(town, 99), *(town.source(seed).run("destination", PORT) for seed in first), later()
-    )
+    said, *_, served = town.play(refused(town, 99), *(town.source(seed).run(PLACE) for seed in first), later())
     assert told in said
     assert any(told in notice for notice in town.notices)
     assert served is None
@@ -248,14 +247,14 @@ def test_memory_is_counted_over_all_of_them_and_free_again_when_one_has_ended() 
     async def third() -> str:
         await town.until(lambda: len(town.memories) == 2)
         with pytest.raises(GaveUpError) as told:
-            await town.source(3).run("destination", PORT)
+            await town.source(3).run(PLACE)
         return str(told.value)
 
     async def fourth() -> Any:
         await town.until(lambda: len(town.ends) == 3)
-        return await town.source(4).run("destination", PORT)
+        return await town.source(4).run(PLACE)
 
-    *_, told, _, served = town.play(*(town.source(seed).run("destination", PORT) for seed in (1, 2)), third(), fourth())
+    *_, told, _, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2)), third(), fourth())
     assert "limits.memory_max of this destination is 1M, of which other migrations have 1M" in told
     assert isinstance(served, InputError)
     check_verified(town, 1, 2, 4)
@@ -268,9 +267,9 @@ def test_whoever_comes_again_after_its_end_is_told_of_the_end() -> None:
         await town.until(lambda: bool(town.ends))
         ear = await says(town, Hello(ChannelRole.MAIN, named(1), True))
         await ear.end()
-        return [message for message, _ in ear.heard], await town.source(2).run("destination", PORT)
+        return [message for message, _ in ear.heard], await town.source(2).run(PLACE)
 
-    _, (heard, sent), served = town.play(town.source(1).run("destination", PORT), second())
+    _, (heard, sent), served = town.play(town.source(1).run(PLACE), second())
     assert Failed("migration 00000000 has ended here: it was verified", True) in heard
     assert sent.verified
     assert served is None
@@ -278,7 +277,7 @@ def test_whoever_comes_again_after_its_end_is_told_of_the_end() -> None:
 
 def test_no_further_source_within_the_time_for_it_ends_the_wait() -> None:
     town = Town(settings("net.listen_timeout=1s"), 2)
-    sent, served = town.play(town.source(1).run("destination", PORT))
+    sent, served = town.play(town.source(1).run(PLACE))
     assert sent.verified
     assert isinstance(served, BrokenError)
     assert "no other source came within 1s (net.listen_timeout)" in str(served)
@@ -289,9 +288,9 @@ def test_interrupted_all_of_them_are_told() -> None:
     town = Town(settings("push.hold=1s", "guest.vcpus=0"), 8)
 
     async def interrupted() -> list[Any]:
-        await town.destination.listen("destination", PORT)
+        await town.destination.listen(PLACE)
         serving = asyncio.ensure_future(town.destination.serve_all())
-        sources = [asyncio.ensure_future(town.source(seed).run("destination", PORT)) for seed in EIGHT]
+        sources = [asyncio.ensure_future(town.source(seed).run(PLACE)) for seed in EIGHT]
         await asyncio.sleep(0.5)
         serving.cancel()
         return await asyncio.gather(*sources, serving, return_exceptions=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
+from migemu.address import Address
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
 from migemu.mm.pages import Geometry
@@ -25,8 +26,8 @@ from migemu.store.image import ImageMemory, pattern
 from migemu.store.mapped import MappedMemory
 from migemu.units import SECOND
 from source_node.service import Source
+from tests.addresses import PLACE
 
-PORT = 4444
 LIVELY = (
     "memory.geometry=tiny", "memory.size=512K", "guest.workload=uniform", "guest.write_share=0.5", "guest.vcpus=2",
     "device.state=4K", "push.run=16K", "link.rate=400Mbit", "link.delay=100us", "return_link.delay=100us",
@@ -45,12 +46,12 @@ class Reach:
         self.made: list[Any] = []
         self._network = network
 
-    async def connect(self, host: str, port: int, handler: ChannelHandler, *, once: bool = False) -> Channel:
-        channel = await self._network.connect(host, port, handler, once=once)
+    async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> Channel:
+        channel = await self._network.connect(address, handler, once=once)
         self.made.append(channel)
         return channel
 
-    async def listen(self, host: str, port: int, accept: Callable[[Any], ChannelHandler]) -> Any:
+    async def listen(self, address: Address, accept: Callable[[Any], ChannelHandler]) -> Any:
         raise NotImplementedError
 
     def cut(self) -> None:
@@ -130,7 +131,7 @@ class Town:
         """Serve until all is over; what became of each of `sources`, and at last of the destination."""
 
         async def all_of_it() -> list[Any]:
-            await self.destination.listen("destination", PORT)
+            await self.destination.listen(PLACE)
             return await asyncio.gather(*sources, self.destination.serve_all(), return_exceptions=True)
 
         return self.loop.run(all_of_it())

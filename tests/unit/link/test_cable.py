@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from migemu.address import TcpAddress
 from migemu.errors import BrokenError
 from migemu.link.cable import Direction
 from migemu.link.emulated import EmulatedNetwork
@@ -20,6 +21,7 @@ from migemu.sim.loop import VirtualLoop
 from migemu.units import KIB, MIB, MS, SECOND
 from migemu.wire.codec import PREAMBLE_BYTES, encode_head
 from migemu.wire.messages import Alive, ChannelRole, DeviceState, Hello, Message, Page
+from tests.addresses import PLACE
 from tests.conformance.ear import BLANK, PAGE, Ear
 
 MIGRATION = "0" * 32
@@ -55,9 +57,9 @@ class Nodes:
             return self.ears[-1]
 
         if not self.destination.doors:
-            await self.destination.listen("destination", 7, accept)
+            await self.destination.listen(PLACE, accept)
         before = len(self.ears)
-        channel = await self.source.connect("destination", 7, Ear())
+        channel = await self.source.connect(PLACE, Ear())
         if role is not None:
             channel.send(Hello(role, MIGRATION))
         while len(self.ears) == before:  # noqa: ASYNC110 - nobody tells
@@ -85,8 +87,8 @@ def test_connecting_takes_a_round_trip_and_the_preamble_another_half() -> None:
             accepted.append(nodes.loop.now_ns)
             return Ear()
 
-        await nodes.destination.listen("destination", 7, accept)
-        await nodes.source.connect("whatever", 7, Ear())
+        await nodes.destination.listen(PLACE, accept)
+        await nodes.source.connect(TcpAddress("whatever", PLACE.port), Ear())
         assert nodes.loop.now_ns == 4 * MS
         await asyncio.sleep(1)
         assert accepted == [5 * MS + PREAMBLE_BYTES * 8]
@@ -201,9 +203,9 @@ def test_a_peer_that_cannot_be_reached_any_more_is_cut_off() -> None:
 
 def test_nobody_answers_while_the_link_is_down() -> None:
     async def test(nodes: Nodes) -> None:
-        await nodes.destination.listen("destination", 7, lambda _: Ear())
-        with pytest.raises(BrokenError, match=r"nobody answers at destination:7 .no answer in time; tried for 500ms"):
-            await nodes.source.connect("destination", 7, Ear())
+        await nodes.destination.listen(PLACE, lambda _: Ear())
+        with pytest.raises(BrokenError, match=f"nobody answers at {PLACE} .no answer in time; tried for 500ms"):
+            await nodes.source.connect(PLACE, Ear())
 
     assert on_cable(test, Link(rate="1Gbit", outages="0-10min"), connect_timeout="500ms") == SECOND // 2
 

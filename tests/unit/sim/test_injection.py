@@ -22,6 +22,7 @@ from migemu.store.model import Contents, ModelledMemory, ModelledSource
 from migemu.units import MS
 from migemu.wire.messages import Advise, Alive, ChannelRole, Hello, Message, Page, Ready, Zero
 from migemu.wire.states import Role, State
+from tests.addresses import PLACE
 from tests.conformance.ear import BLANK, PAGE, Ear
 
 MIGRATION = "0" * 32
@@ -72,9 +73,9 @@ def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Told:
             ear.on_received = received
             return ear
 
-        await destination.listen("destination", 7, accept)
+        await destination.listen(PLACE, accept)
         for _ in range(connections):
-            channel = await source.connect("destination", 7, far)
+            channel = await source.connect(PLACE, far)
             begin_ns = loop.now_ns + MS  # when the first word is there
             for message, payload in TALK:
                 if not channel.closing:

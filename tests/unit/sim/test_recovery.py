@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from migemu.address import Address
 from migemu.errors import BrokenError, MigemuError
 from migemu.outcome import Outcome
 from migemu.scenario import Scenario
@@ -50,9 +51,9 @@ class Told(Services):
         source, errors = super().source(*arguments), self.errors
 
         class Telling:
-            async def run(self, host: str, port: int) -> Any:
+            async def run(self, address: Address) -> Any:
                 try:
-                    return await source.run(host, port)
+                    return await source.run(address)
                 except MigemuError as error:
                     errors.append(str(error))
                     raise
