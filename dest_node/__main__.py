@@ -21,6 +21,7 @@ from dest_node.checkpoint import opened
 from dest_node.ends import Ends, check_writable
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
+from migemu import named
 from migemu.address import Address
 from migemu.command import (
     CONTEXT,
@@ -41,6 +42,7 @@ from migemu.command import (
     version_option,
 )  # fmt: skip
 from migemu.errors import InputError, MigemuError
+from migemu.guest.recording import Recorded
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
@@ -57,6 +59,7 @@ from migemu.scenario import Scenario
 from migemu.store.allocate import allocate
 from migemu.store.keeper import Keeper
 from migemu.store.mapped import MappedMemory
+from migemu.store.recordings import read_ahead
 from migemu.trace.recorder import FileRecorder
 from migemu.units import format_time
 
@@ -112,6 +115,7 @@ def main(
         address = address_from_here(listen)
         credentials = load_credentials(voice, scenario, insecure)
         check_link("return_link", scenario.return_link)
+        recorded = read_ahead(scenario)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", trace)):
@@ -126,7 +130,9 @@ def main(
     several, lines = migrations != 1, as_json and not supervised
     result = run_node(
         voice,
-        lambda: _serve(voice, scenario, credentials, address, out, dump, checkpoint, migrations, trace, quiet, lines),
+        lambda: _serve(
+            voice, scenario, credentials, address, out, dump, checkpoint, migrations, trace, quiet, lines, recorded
+        ),
     )
     if several:
         return  # each has been told of when it ended
@@ -139,6 +145,7 @@ def main(
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
     dump: Path | None, checkpoint: Path | None, migrations: int, trace: bool, quiet: bool, lines: bool,
+    recorded: Recorded,
 ) -> dict[str, Any]:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
@@ -180,6 +187,7 @@ async def _serve(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
             read_text=_read_text, notice=notice, tracer=tracer,
             keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
+            recorded=recorded,
         )  # fmt: skip
         await stack.enter_async_context(
             answering("destination", out, lambda: _statuses(destination, kept.keeper if kept else None), notice)
@@ -254,7 +262,7 @@ def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
 
 def _read_text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return named.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

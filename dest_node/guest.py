@@ -16,6 +16,7 @@ from random import Random
 from dest_node.effects import NODE
 from dest_node.ledger import SLOT_BYTES, SLOTS, Ledger
 from migemu.guest.blocktime import Blocktime
+from migemu.guest.recording import Recorded
 from migemu.guest.stall import Stalls
 from migemu.guest.workload import Workload, WorkloadContext, workloads
 from migemu.mm.pages import PageIndex
@@ -42,9 +43,9 @@ class Guest:
 
     def __init__(
         self, scenario: Scenario, memory: GuestMemory, clock: Clock, read_text: Callable[[str], str],
-        tracer: Tracer | None = None,
+        tracer: Tracer | None = None, recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
-        """`read_text` opens the file of a replay workload; ValueError when the workload refuses it."""
+        """`read_text` and `recorded` open what a workload names; ValueError when the workload refuses it."""
         self.settings = scenario.guest
         self.blocktime = Blocktime(self.settings.vcpus) if self.settings.vcpus else None
         #: What collapses make vCPUs wait, where the memory models that.
@@ -69,6 +70,7 @@ class Guest:
                     Random(f"{seed} vcpu {vcpu}"),
                     self.settings.write_share,
                     read_text,
+                    recorded,
                 ),
             )
             for vcpu in range(self.settings.vcpus)

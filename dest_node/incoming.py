@@ -26,6 +26,7 @@ from dest_node.recovery import Recovery
 from dest_node.standing import Standing
 from dest_node.verdict import Verdict
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError
+from migemu.guest.recording import Recorded
 from migemu.mm.pages import PageIndex
 from migemu.outcome import Outcome, Snapshot, Stage
 from migemu.patience import Patience
@@ -67,6 +68,7 @@ class Incoming:
         self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
         migration: str, closed: Callable[[Channel], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
+        recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
         """`limits` are those of the first channel's decoder; the memory's size is filled in when it is known.
 
@@ -76,7 +78,7 @@ class Incoming:
         self.legality, self.migration = Legality.resumed(left.ran) if left else Legality(), migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
-        self._make_receiver, self._read_text = make_receiver, read_text
+        self._make_receiver, self._read_text, self._recorded = make_receiver, read_text, recorded
         self.limits, self._tracer, self._keeping = limits, tracer, keeping
         self._lines = Lines(clock, scenario.net.idle_timeout, closed, self._silent)
         patience = Patience(scenario.recovery)
@@ -229,7 +231,7 @@ class Incoming:
         parts = self._parts = self._standing.parts = await assemble(
             self._scenario, announced, self._clock, self._tracer, allocate=self._allocate, read_text=self._read_text,
             make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
-            ask=lambda run: self._say(Request(*run)),
+            ask=lambda run: self._say(Request(*run)), recorded=self._recorded,
         )  # fmt: skip
         self.limits.geometry, self.limits.memory_pages = announced.geometry, announced.pages
         arrivals = self._arrivals = Arrivals(parts, self._standing, self._clock, self._tracer, self._say)

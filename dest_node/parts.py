@@ -12,6 +12,7 @@ from dest_node.integrity import Integrity
 from dest_node.receiver import Receiver
 from dest_node.verify import Verification
 from migemu.errors import InputError
+from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry, PieceRun
 from migemu.policy.collapse import collapse_policies, promises
 from migemu.ports import Clock, GuestMemory, Tracer
@@ -36,7 +37,7 @@ async def assemble(
     scenario: Scenario, announced: Announced, clock: Clock, tracer: Tracer | None, *,
     allocate: Allocate, read_text: Callable[[str], str], make_receiver: Callable[..., Receiver],
     ask: Callable[[PieceRun], None], finish: Callable[[], None],
-    spawn: Callable[[Coroutine[Any, Any, None]], object],
+    spawn: Callable[[Coroutine[Any, Any, None]], object], recorded: Recorded | None = None,
 ) -> Parts:  # fmt: skip
     """Make them. InputError when the workload refuses this memory; what `allocate` raises.
 
@@ -45,7 +46,7 @@ async def assemble(
     geometry = announced.geometry
     memory = await allocate(geometry, announced.advise.memory_bytes)
     try:
-        guest = Guest(scenario, memory, clock, read_text, tracer)
+        guest = Guest(scenario, memory, clock, read_text, tracer, recorded)
     except (ValueError, OSError) as error:
         raise InputError(f"guest.workload={scenario.guest.workload}: {error}") from None
     policy = collapse_policies.create(scenario.collapse.policy, geometry)

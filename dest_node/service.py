@@ -19,6 +19,7 @@ from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, one_line
+from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
 from migemu.outcome import Outcome
 from migemu.ports import Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
@@ -94,14 +95,14 @@ class Destination:
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
         read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
-        migrations: int = 1, ended: Ended = _nobody,
+        migrations: int = 1, ended: Ended = _nobody, recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
         """`allocate(geometry, bytes)` provides a guest's memory; `notice` is told, in a line, who was turned away.
 
         `make_receiver` makes what decides; another one is for those who try it. `keeping` keeps what another
         destination can go on with; `left` is what one has left that this one goes on with; both are of one migration.
         It is done when `migrations` have ended; 0: never. `ended` is told of each; what it raises is that migration's
-        error.
+        error. `read_text` and `recorded` give the workload what it names, in the loop: `recorded` has read it before.
         """
         self.scenario = scenario
         #: The migrations that are served, by name. One that has ended stays only where it was to be the only one.
@@ -110,7 +111,7 @@ class Destination:
         self._network = network
         self._clock = clock
         self._allocate = allocate
-        self._read_text = read_text
+        self._read_text, self._recorded = read_text, recorded
         self._notice = notice
         self._tracer = tracer
         self._make_receiver = make_receiver
@@ -260,7 +261,7 @@ class Destination:
 
         incoming = self.serving[migration] = Incoming(
             self.scenario, self._clock, allocate, self._read_text, limits, migration, self._closed,
-            self._tracer, self._make_receiver, self._keeping, self._left,
+            self._tracer, self._make_receiver, self._keeping, self._left, self._recorded,
         )  # fmt: skip
         return incoming
 

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from migemu import reporting
+from migemu import named, reporting
 from migemu.check import check
 from migemu.command import (
     CONTEXT,
@@ -170,7 +170,11 @@ def list_(settings: bool) -> None:
             accepted = ", ".join(f"{setting.name}={_shown(setting.default)}" for setting in entry.settings)
             table.add_row(entry.name, entry.summary, accepted)
         console.print(table)
-    console.print("Use one as in --set push.order=random or --set guest.workload=zipf:exponent=1.2", markup=False)
+    console.print(
+        "Use one as in --set push.order=random or --set guest.workload=zipf:exponent=1.2,scatter=off; a value with a "
+        'comma in double quotes, replay:path="a,b"',
+        markup=False,
+    )
 
 
 def _shown(default: Any) -> str:
@@ -217,7 +221,7 @@ async def _pair(scenario: Scenario, directory: Path, progress: Progress, trace: 
 def _result(directory: Path) -> dict[str, Any]:
     """The result that the destination wrote, if it came to that."""
     try:
-        result: dict[str, Any] = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(named.read_text(directory / "result.json"))
     except (OSError, ValueError):
         return {}
     return result

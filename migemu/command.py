@@ -39,7 +39,8 @@ scenario_argument = click.argument(
 )
 set_option = click.option(
     "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
-    help="Change one setting of the scenario; may be given many times. `migemu list --settings` shows them all.",
+    help="Change one setting of the scenario; may be given many times. `migemu list --settings` shows them all. A "
+    "comma in a value stands in quotes: 'guest.workload=replay:path=\"a,b\"'.",
 )  # fmt: skip
 trace_option = click.option("--trace", is_flag=True, help="Also write every event to DIR/trace.jsonl.")
 report_option = click.option(
@@ -179,7 +180,7 @@ def load_scenario(voice: Voice, path: Path | None, assignments: Sequence[str], i
     extra = [f"memory.image={image}"] if image else []
     try:
         return load(path, [*assignments, *extra])
-    except MigemuError as error:
+    except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
 
 

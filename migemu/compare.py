@@ -60,7 +60,7 @@ def compare(
     try:
         parsed = [parse_gate(gate) for gate in gates]
         comparison = compare_sources(read_source(base), read_source(new), metrics, parsed)
-    except MigemuError as error:
+    except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     for note in comparison.notes:
         voice.notice(note)

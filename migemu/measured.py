@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from migemu import named
 from migemu.errors import EXIT_INTERRUPTED, BrokenError
 from migemu.link.shaper import check_link
 from migemu.pair import Pair, PairOutcome
@@ -31,7 +32,7 @@ def run_cell(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
     if outcome.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     try:
-        result: dict[str, Any] = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(named.read_text(directory / "result.json"))
     except (OSError, ValueError):
         raise BrokenError(outcome.error or "the run left no result") from None
     if outcome.error:

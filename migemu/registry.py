@@ -7,6 +7,8 @@ A registry holds factories (a class, or a function that returns an instance). It
   `int, float, bool, str` and a default. Positional parameters are what the program passes itself.
 * A spec is text; `create` parses it, converts each setting by its annotation and reports any mistake with the names
   that are known, so that the error already holds the answer.
+* A value that begins with `"` ends at the next `"`, and may hold commas, and spaces at its ends: `replay:path="a,b"`.
+  In it a backslash makes a character of whatever follows, as in `\\"`. Any other value ends at the next comma.
 * Third parties add theirs through the entry point group given to the registry (`[project.entry-points."migemu.push"]`
   in their pyproject); they are loaded on the first look-up and pass the same checks.
 * The same object may be registered again under its name: by its decorator and by an entry point. Another object may
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +34,11 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+#: One `key`, `key=value` or `key="value"`, up to the next comma or the end.
+_ITEM = re.compile(
+    r"""(?P<key>[^=,]*)(?:=\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")\s*(?=,|$)|(?P<value>[^,]*)))?(?:,|$)""", re.DOTALL
+)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BOOLEANS = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
 
 _LOGGER: Final = logging.getLogger("migemu")
@@ -64,6 +72,24 @@ class Entry(Generic[T]):
     factory: Callable[..., T]
     summary: str
     settings: tuple[Setting, ...]
+
+
+def _items(text: str) -> Iterator[tuple[str, str | None]]:
+    """(key, value) of each `key=value` between commas; None where there is no `=`. ValueError: a quote is not right."""
+    at = 0
+    while at < len(text):
+        found = _ITEM.match(text, at)
+        assert found is not None, "it matches anything"
+        at = found.end()
+        key, value, quoted = found["key"].strip(), found["value"], found["quoted"]
+        if quoted is not None:
+            value = _ESCAPED.sub(r"\1", quoted[1:-1])
+        elif value is not None:
+            value = value.strip()
+            if value.startswith('"'):
+                raise ValueError(f"{key}={value}: the quote does not end, or something follows it")
+        if key or value is not None:
+            yield key, value
 
 
 class Registry(Generic[T]):
@@ -139,13 +165,12 @@ class Registry(Generic[T]):
             raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(entries))}")
         known = {setting.name: setting for setting in entry.settings}
         settings: dict[str, Any] = {}
-        for item in filter(None, (part.strip() for part in rest.split(","))):
-            key, equals, text = item.partition("=")
-            key = key.strip()
-            if not equals or key not in known:
+        for key, text in _items(rest):
+            if text is None or key not in known:
                 accepted = ", ".join(f"{s.name}={s.default}" for s in entry.settings) or "none"
-                raise ValueError(f"{self.kind} {entry.name!r} has no setting {item!r}; its settings: {accepted}")
-            settings[key] = known[key].convert(text.strip())
+                said = key if text is None else f"{key}={text}"
+                raise ValueError(f"{self.kind} {entry.name!r} has no setting {said!r}; its settings: {accepted}")
+            settings[key] = known[key].convert(text)
         return entry, settings
 
     def __iter__(self) -> Iterator[Entry[T]]:

@@ -20,7 +20,7 @@ from typing import Any, Final, get_args
 
 import attrs
 
-from migemu import fields
+from migemu import fields, named
 from migemu.errors import ScenarioError
 from migemu.guest.workload import WorkloadContext, workloads
 from migemu.link.congestion import CONGESTION
@@ -340,12 +340,14 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
     """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
 
+    `-` is standard input, read once, as a pipe is.
+
     ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
     """
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(named.read_text(path, named.SETTINGS_BYTES_MAX, once=True))
         except OSError as error:
             raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dest_node.receiver import Receiver
 from dest_node.service import Destination
+from migemu import named
 from migemu.command import (
     Voice,
     exit_with,
@@ -46,6 +47,7 @@ from migemu.sim.loop import Pace
 from migemu.sim.pace import WallPace
 from migemu.sim.waiting import SimulationError
 from migemu.sim.world import Allocate, Nodes, World
+from migemu.store.recordings import recorded
 from migemu.trace.events import event_line
 from migemu.trace.recorder import FileRecorder
 from source_node.service import Source
@@ -68,8 +70,9 @@ class Services:
     ) -> Destination:
         """The destination's service."""
         return Destination(
-            scenario, network, clock, allocate, read_text=lambda path: Path(path).read_text(encoding="utf-8"),
+            scenario, network, clock, allocate, read_text=named.read_text,
             notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver,
+            recorded=recorded,
         )  # fmt: skip
 
     def source(

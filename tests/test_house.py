@@ -28,7 +28,7 @@ RINGS: Final[dict[str, int]] = {
     "migemu.mm": 1, "migemu.wire": 1,
     # 2: choices, descriptions, traces
     "migemu.policy": 2, "migemu.guest": 2, "migemu.link.model": 2, "migemu.trace": 2, "migemu.registry": 2,
-    "migemu.fields": 2, "migemu.patience": 2, "migemu.net": 2, "migemu.scenario": 2,
+    "migemu.fields": 2, "migemu.named": 2, "migemu.patience": 2, "migemu.net": 2, "migemu.scenario": 2,
     "migemu.link.jitter": 2, "migemu.link.congestion": 2,
     "migemu.link.stream": 2, "migemu.link.wire": 2, "migemu.link.presets": 2,
     # 3: the seams
@@ -65,6 +65,11 @@ MAY_IMPORT: Final[dict[int, set[int]]] = {
 }  # fmt: skip
 PURE: Final = range(5)
 OUTSIDE: Final = ("asyncio", "socket", "time", "os", "mmap", "ctypes", "threading")
+#: The one way in for what users name; scenarios and traces, which are read by name, stand in its ring.
+WAY_IN: Final = "migemu.named"
+#: Who else reads files: its own, or the kernel's, whose names nobody can choose.
+READS_ITS_OWN: Final = ("migemu.report.document", "migemu.store.allocate", "migemu.experiment.program",
+                        "migemu.trace.recorder")  # fmt: skip
 FUNCTION_LINES_MAX: Final = 70
 
 
@@ -156,7 +161,7 @@ def imports_inwards(module: Module) -> Iterator[str]:
 
 def is_pure(module: Module) -> Iterator[str]:
     """Rings 0-4 touch nothing outside; the services have asyncio, and the rest through ports."""
-    if module.ring is None or module.ring > 5:
+    if module.ring is None or module.ring > 5 or module.name == WAY_IN:
         return
     for line, imported, _ in module.imports():
         outside = imported.split(".")[0]
@@ -212,6 +217,23 @@ def obeys_no_bytes(module: Module) -> Iterator[str]:
                 yield f"{node.lineno}: {called}() gives a line to a shell: pass a list of arguments"
             elif called.endswith("load") and any(keyword.arg == "allow_pickle" for keyword in node.keywords):
                 yield f"{node.lineno}: allow_pickle: leave it out"
+
+
+def reads_through_one_door(module: Module) -> Iterator[str]:
+    """What a user names may be a pipe, a device, or without end: migemu.named knows, and nobody else opens it."""
+    if module.name in (WAY_IN, *READS_ITS_OWN):
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            modes = [each.value for each in node.args[called == "open" :] if isinstance(each, ast.Constant)]
+            as_text = not node.args and any(keyword.arg == "encoding" for keyword in node.keywords)
+            if called.endswith((".read_text", ".read_bytes")) and not called.startswith(("named.", "self.")):
+                yield f"{node.lineno}: {called}(): read it by migemu.named"
+            elif called.endswith(".open") and ("rb" in modes or "r" in modes or as_text):
+                yield f"{node.lineno}: {called}() to read: open it by migemu.named"
+            elif called == "open" and modes in ([], ["r"], ["rb"]):
+                yield f"{node.lineno}: open() to read: open it by migemu.named"
 
 
 def limits_its_msgpack(module: Module) -> Iterator[str]:
@@ -285,7 +307,7 @@ def skips_with_a_reason(module: Module) -> Iterator[str]:
 Rule = Callable[[Module], Iterator[str]]
 OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
     has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order, obeys_no_bytes,
-    limits_its_msgpack,
+    limits_its_msgpack, reads_through_one_door,
 )  # fmt: skip
 OF_EVERYTHING: Final[tuple[Rule, ...]] = (has_short_functions, is_named_after_a_thing, has_nothing_left_to_do)
 OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
@@ -333,6 +355,9 @@ def test_the_house_is_in_order(rule: Rule) -> None:
         (obeys_no_bytes, "migemu.store.image", "import numpy\nnumpy.load('x', allow_pickle=True)"),
         (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.unpackb(b'', max_array_len=3)"),
         (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.Unpacker()"),
+        (reads_through_one_door, "migemu.scenario", "path.read_text(encoding='utf-8')"),
+        (reads_through_one_door, "migemu.store.image", "with path.open('rb') as file: pass"),
+        (reads_through_one_door, "migemu.scenario", "open('x')"),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 70),
         (is_named_after_a_thing, "migemu.utils", ""),
         (is_named_after_a_thing, "migemu.units", "class PageManager: ..."),
@@ -368,6 +393,7 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
         (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait_for(g(), 1)"),
         (obeys_no_bytes, "migemu.sweep", "import re\nre.compile('x')\nimport subprocess\nsubprocess.run(['ls'])"),
         (limits_its_msgpack, "migemu.wire.header", "msgpack.unpackb(b'', max_array_len=3, max_map_len=3)"),
+        (reads_through_one_door, "migemu.scenario", "named.read_text(path)\nopen('x', 'w')"),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 69),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip('no such kernel')"),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='no such kernel')"),

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from migemu import named
 from migemu.errors import BrokenError, InputError, one_line
 from migemu.experiment import schema
 from migemu.experiment.cell import Cell, differing
@@ -113,8 +114,12 @@ class Results:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Any file of results, to read from. InputError when it is not one, is damaged, or of another version."""
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"{path}: there is no such file of results")
+        try:
+            named.opened(path).close()  # SQLite itself would wait for whoever writes to a pipe
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         try:
             connection = _connect(path, "ro")
             number = connection.execute("PRAGMA application_id").fetchone()[0]

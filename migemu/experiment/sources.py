@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.experiment.cell import parse_selector, selected
 from migemu.experiment.results import Results
@@ -85,7 +86,7 @@ def _single(text: str, path: Path, selector: str) -> Source:
         raise InputError(f"{text}: only cells of a sweep can be selected, {path} is one run")
     file = path / "result.json" if path.is_dir() else path
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(named.read_text(file, once=True))
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):

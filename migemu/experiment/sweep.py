@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from migemu import named
 from migemu.errors import ScenarioError
 from migemu.experiment.cell import Cell, Settings, known_settings, make_cell, overlay
 from migemu.scenario import from_mapping
@@ -86,7 +87,7 @@ def load_sweep(path: Path) -> Sweep:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return named.read_text(path, named.SETTINGS_BYTES_MAX, once=True)
     except OSError as error:
         raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

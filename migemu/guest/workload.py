@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple, Protocol
 
+from migemu.guest.recording import Recorded, Recording, recording
 from migemu.mm.pages import PageIndex
 from migemu.registry import Registry
 
@@ -46,7 +47,10 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkloadContext:
-    """What a workload is given. `rng` belongs to this vCPU alone; `read_text` gives the text of a named file."""
+    """What a workload is given. `rng` belongs to this vCPU alone; `read_text` gives the text of a named file.
+
+    `recorded` gives the recording in one, read once for all vCPUs; without it, it is made of the file's text.
+    """
 
     total_pages: int
     vcpu: int
@@ -54,6 +58,7 @@ class WorkloadContext:
     rng: Random
     write_share: float
     read_text: Callable[[str], str]
+    recorded: Recorded | None = None
 
     def __post_init__(self) -> None:
         """ValueError when a value is out of its range."""
@@ -63,6 +68,12 @@ class WorkloadContext:
             raise ValueError(f"vCPU {self.vcpu} is not one of {self.vcpus}: give 0 to {self.vcpus - 1}")
         if not 0.0 <= self.write_share <= 1.0:
             raise ValueError(f"a write share of {self.write_share} is not a probability: give 0 to 1")
+
+    def recording(self, path: str) -> Recording:
+        """The recording in a named file. ValueError says what is wrong with it; OSError that it cannot be read."""
+        if self.recorded is not None:
+            return self.recorded(path)
+        return recording(path, [self.read_text(path).encode()])
 
     @property
     def share(self) -> range:

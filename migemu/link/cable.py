@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from pathlib import Path
 from random import Random
 from typing import Final
 
+from migemu import named
 from migemu.link.congestion import CONGESTION, UNLIMITED
 from migemu.link.jitter import ReadText, jitters
 from migemu.link.model import AHEAD_NS, LinkModel
@@ -30,15 +30,11 @@ _UNREAD_BYTES: Final = 3 * MIB
 _SPARE_SEGMENTS: Final = 4
 
 
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
-
-
 class Direction:
     """One direction of a cable."""
 
     def __init__(
-        self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = _read,
+        self, loop: VirtualLoop, link: Link, back_delay_ns: int, rng: Random, read_text: ReadText = named.read_text,
         arrivals: Context | None = None, carried: Token | None = None, urgent_arrivals: Context | None = None,
     ) -> None:  # fmt: skip
         """`back_delay_ns` is what acknowledgements take; what frames bring is read in the context of `arrivals`.

@@ -20,9 +20,9 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 from typing import Final, NoReturn
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.link.gate import Gate
 from migemu.link.psk import NONCE_BYTES, End, Proof
@@ -101,11 +101,14 @@ def load(security: Security, environment: Mapping[str, str], insecure: bool = Fa
         context.verify_mode = ssl.CERT_REQUIRED
         context.hostname_checks_common_name = False
         try:
-            context.load_verify_locations(security.authority)
+            context.load_verify_locations(named.checked(security.authority, named.SETTINGS_BYTES_MAX))
         except (OSError, ssl.SSLError) as error:
             _refuse("security.authority", security.authority, error)
         try:
-            context.load_cert_chain(security.certificate, private, password=_no_passphrase)
+            certificate, key_file = (
+                named.checked(each, named.SETTINGS_BYTES_MAX) for each in (security.certificate, private)
+            )
+            context.load_cert_chain(certificate, key_file, password=_no_passphrase)
         except _PassphraseError:
             raise InputError(
                 f"{name}: {private} needs a passphrase; give a key without one, for its owner only"
@@ -118,7 +121,7 @@ def load(security: Security, environment: Mapping[str, str], insecure: bool = Fa
     client, server = contexts
     server.num_tickets = 0  # nothing is resumed
     warnings = []
-    if stat.S_IMODE(Path(private).stat().st_mode) & 0o007:
+    if stat.S_IMODE(named.expanded(private).stat().st_mode) & 0o007:
         warnings.append(f"{name}: everybody on this machine can read the private key {private}; chmod 600 it")
     return Credentials(client, server, security.peer_name, key, insecure), warnings
 
@@ -135,7 +138,7 @@ def _check_complete(security: Security) -> None:
 
 def _holds(path: str, mark: bytes) -> bool:
     try:
-        return mark in Path(path).read_bytes()
+        return mark in named.read(path, named.SETTINGS_BYTES_MAX)
     except OSError:
         return False
 
@@ -184,11 +187,8 @@ def _pre_shared_key(security: Security, environment: Mapping[str, str]) -> bytes
 def _key_of_file(path: str) -> bytes:
     """The bytes of a file that only its owner can read; looked at through the descriptor that is read."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise InputError(f"security.psk_file: {path} is no file")
-            if about.st_mode & 0o077:
+        with named.opened(path) as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
                 raise InputError(f"security.psk_file: others can read or write {path}; chmod 600 it")
             key = file.read(_KEY_BYTES_MAX + 1)
     except OSError as error:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from migemu import named
 from migemu.errors import ScenarioError
 from migemu.link.clock import EARLY_NS, Alarm
 from migemu.link.jitter import jitters
@@ -45,10 +45,6 @@ _LATE_NS: Final = 300 * US
 _VIRTUAL_ONLY: Final = ("scheduling", "segment", "reorder", "congestion", "loss", "rto_min", "outages")
 
 
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
-
-
 def check_link(section: str, link: Link) -> None:
     """ScenarioError when the real-time shaper cannot hold `link`."""
     if link.rate > RATE_MAX:
@@ -69,6 +65,11 @@ def check_link(section: str, link: Link) -> None:
                 "emulated link", f"{section}.{name}",
                 "is emulated in virtual time only (migemu sim); leave it at its default for a measured run",
             )  # fmt: skip
+    try:  # its file, where it has one, is read again when the shaper is made
+        jitters.create(link.distribution, link.jitter, Random(0), named.read_text)
+    except (ValueError, OSError) as error:
+        problem = f"{error.filename}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ScenarioError("emulated link", f"{section}.distribution={link.distribution}", problem) from None
 
 
 class Port:
@@ -127,7 +128,7 @@ class Shaper:
         self.segment_bytes = min(most, max(least, link.rate * _SEGMENT_NS // (8 * SECOND))) if link.rate else most
         queue_bytes = max(link.queue, link.rate * AHEAD_NS // (8 * SECOND), 1)
         self._handover_ns = _HANDOVER_NS if link.delay else 0
-        jitter = jitters.create(link.distribution, link.jitter, rng, _read)
+        jitter = jitters.create(link.distribution, link.jitter, rng, named.read_text)
         self._model = LinkModel(link.rate, link.delay, link.jitter, queue_bytes, rng, jitter=jitter)
         self._clock = clock
         self._alarm = Alarm(self._ring)

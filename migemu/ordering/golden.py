@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from migemu import named
 from migemu.trace.events import Event, event_line, header_line
 
 _CONTEXT: Final = 3
@@ -27,7 +28,7 @@ def write_golden(path: Path, trace: Iterable[Event]) -> None:
 
 def golden_difference(path: Path, trace: Iterable[Event]) -> str:
     """How a trace differs from its golden file, in lines to read; empty if it does not. OSError: there is none."""
-    golden, found = path.read_text(encoding="utf-8").splitlines(), golden_lines(trace)
+    golden, found = named.read_text(path).splitlines(), golden_lines(trace)
     if golden == found:
         return ""
     shorter = min(len(golden), len(found))

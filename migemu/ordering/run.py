@@ -25,6 +25,7 @@ from random import Random
 from typing import Any, Final, Literal
 
 from dest_node.receiver import Receiver
+from migemu import named
 from migemu import scenario as scenarios
 from migemu.errors import ScenarioError
 from migemu.guest.workload import Workload, WorkloadContext, workloads
@@ -153,7 +154,7 @@ class _Schedule:
             workloads.create(
                 settings.guest.workload,
                 WorkloadContext(
-                    cores.total, vcpu, vcpus, Random(f"{seed} vcpu {vcpu}"), settings.guest.write_share, _no_file
+                    cores.total, vcpu, vcpus, Random(f"{seed} vcpu {vcpu}"), settings.guest.write_share, named.read_text
                 ),
             )
             for vcpu in range(vcpus)
@@ -210,10 +211,6 @@ class _Schedule:
         access = self._vcpus[vcpu].next_access()
         self._left[vcpu] = self._left[vcpu] - 1 if access is not None else 0
         return None if access is None else (vcpu, access.page, access.write)
-
-
-def _no_file(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
 
 
 def _forbid_refusals(cores: Cores) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.report.result import SCHEMA_VERSION
 from migemu.trace.events import KINDS
@@ -105,7 +106,7 @@ def _scenario(path: Path, missing: list[str]) -> dict[str, dict[str, Any]]:
 def _text(path: Path) -> str | None:
     """The text of a file; None when there is none. InputError when it is there and cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return named.read(path, named.TEXT_BYTES_MAX).decode(errors="replace")
     except FileNotFoundError:
         return None
     except OSError as error:

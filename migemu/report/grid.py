@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
@@ -191,7 +192,7 @@ def _kept(directory: Path) -> dict[tuple[str, int], Path]:
     found: dict[tuple[str, int], Path] = {}
     for file in sorted(directory.glob("*/scenario.toml")):
         try:
-            said = tomllib.loads(file.read_text(encoding="utf-8"))["scenario"]
+            said = tomllib.loads(named.read_text(file, named.SETTINGS_BYTES_MAX))["scenario"]
             found[str(said["name"]), int(said["seed"])] = file.parent
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # not a run that could be linked to

@@ -15,10 +15,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
+from migemu import named
 from migemu.address import Address, TcpAddress
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError
 from migemu.link.cable import Direction
@@ -296,13 +296,9 @@ def _check(scenario: Scenario) -> None:
         )
     for name, link in (("link", scenario.link), ("return_link", scenario.return_link)):
         try:
-            jitters.create(link.distribution, link.jitter, Random(0), _text_of)
+            jitters.create(link.distribution, link.jitter, Random(0), named.read_text)
         except (ValueError, OSError) as error:
             raise InputError(f"{name}.distribution={link.distribution}: {error}") from None
-
-
-def _text_of(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
 
 
 _DESTINATION: Final = TcpAddress("destination", 4444)

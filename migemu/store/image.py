@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.store.allocate import anonymous
@@ -115,10 +115,7 @@ class ImageMemory:
 def check_image(path: Path) -> int:
     """The size in bytes of a file that can be an image. InputError when it is no file, or empty."""
     try:
-        kind = path.stat().st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
-            raise InputError(f"{path}: is neither a file nor a block device; give a dump, a core, a disk image")
-        with path.open("rb") as file:
+        with named.opened(path, devices=True) as file:
             size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -131,7 +128,7 @@ def open_image(path: Path, geometry: Geometry) -> ImageMemory:
     """The bytes of a file. InputError as `check_image`, or when it cannot be mapped."""
     size = check_image(path)
     try:
-        with path.open("rb") as file:
+        with named.opened(path, devices=True) as file:
             image = mmap.mmap(file.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: cannot be mapped as an image: {getattr(error, 'strerror', None) or error}") from None

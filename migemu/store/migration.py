@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import xxhash
 
+from migemu import named
 from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError, InputError
 from migemu.scenario import Scenario, from_mapping
@@ -123,7 +124,7 @@ def load(directory: Path) -> Migration:
     """What DIR/migration.json says. InputError when there is none, or it is none."""
     path = directory / NAME
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(named.read_text(path, named.SETTINGS_BYTES_MAX))
         version = values.pop("version")
         if version == _VERSION_OLD:
             values["address"] = str(TcpAddress(values.pop("host"), values.pop("port")))
@@ -150,7 +151,8 @@ def _identity(image: str) -> dict[str, Any]:
     if not image:
         return {}
     try:
-        with Path(image).open("rb") as file:
+        path = named.expanded(image).absolute()
+        with named.opened(path, devices=True) as file:
             size = file.seek(0, os.SEEK_END)
             hashed = xxhash.xxh3_64()
             for sample in range(_SAMPLES + 1):
@@ -159,4 +161,9 @@ def _identity(image: str) -> dict[str, Any]:
             changed_ns = os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
         raise InputError(f"{image}: cannot be read: {error.strerror}") from None
-    return {"path": str(Path(image).absolute()), "bytes": size, "mtime_ns": changed_ns, "sample": hashed.hexdigest()}
+    return {
+        "path": str(path),
+        "bytes": size,
+        "mtime_ns": changed_ns,
+        "sample": hashed.hexdigest(),
+    }

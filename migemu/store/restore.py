@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from migemu import named
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import GEOMETRIES
 from migemu.store.checkpoint import (
@@ -50,6 +51,8 @@ from migemu.wire.digest import DIGEST_BYTES, page_digests
 
 _PAGES_AT_ONCE: Final = 4096
 _ZEROS: Final = bytes(MIB)
+#: A bit for each base page of 8T, had zlib nothing to gain.
+_GENERATION_BYTES_MAX: Final = 256 * MIB
 
 Logs = tuple[tuple[str, int], ...]
 
@@ -130,7 +133,7 @@ def resume(disk: Disk, directory: Path, log_bytes_max: int) -> Kept | None:
     InputError when it is damaged, BrokenError when it cannot be read or written.
     """
     try:
-        state = decode((directory / CHECKPOINT).read_bytes())
+        state = decode(named.read(directory / CHECKPOINT, _GENERATION_BYTES_MAX))
         logs, words = _writes(directory, state)
         return _resumed(disk, directory, state, logs, words, log_bytes_max)
     except FileNotFoundError as error:
@@ -198,7 +201,7 @@ def _resumed(disk: Disk, directory: Path, state: State, logs: Logs, words: Words
 def _verified(directory: Path) -> str:
     """The digest that was kept, if all of it was."""
     path = directory / VERIFIED
-    text = path.read_bytes() if path.exists() else b""
+    text = named.read(path, named.SETTINGS_BYTES_MAX) if path.exists() else b""
     return text.decode() if re.fullmatch(rb"[0-9a-f]{32}", text) else ""
 
 

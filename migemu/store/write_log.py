@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import xxhash
 
+from migemu import named
 from migemu.store.disk import Disk
 
 WORD_BYTES: Final = 8
@@ -97,7 +98,8 @@ class WriteLog:
 
 def read_log(path: Path, migration: str, most_bytes: int | None = None) -> ReadLog | None:
     """What counts of the log at `path`, within its first `most_bytes`; None when its header does not. OSError."""
-    data = path.read_bytes()[:most_bytes]
+    with named.opened(path) as file:
+        data = file.read(-1 if most_bytes is None else most_bytes)
     name = f"{migration}/{path.name}"
     if len(data) < HEADER_BYTES:
         return None

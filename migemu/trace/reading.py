@@ -20,6 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
+from migemu import named
 from migemu.errors import InputError
 from migemu.mm.pages import GEOMETRIES, Geometry, Level
 from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, Event, Happening, Wire, told_by
@@ -147,7 +148,7 @@ class Trace:
 def read_trace(path: Path, progress: Callable[[int], None] = lambda _: None) -> Iterator[Trace]:
     """The trace at `path`, while it is being read. InputError when it is none, or damaged, or cannot be read."""
     try:
-        file = path.open("rb")
+        file = named.opened(path)
     except OSError as error:
         raise InputError(f"{path}: the trace cannot be read: {error.strerror}") from None
     with file:

@@ -183,8 +183,8 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     empty.touch()
     for path, problem in (
         (empty, "the image is empty"),
-        (tmp_path, "is neither a file nor a block device"),
-        (Path("/dev/null"), "is neither a file nor a block device"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (Path("/dev/null"), "cannot be read: it is a device"),
         (tmp_path / "none", "cannot be read: No such file or directory"),
         (empty / "below", "cannot be read: Not a directory"),
     ):

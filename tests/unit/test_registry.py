@@ -61,6 +61,10 @@ def fruits() -> Fruits:
         ("chosen:share=1e-3,word=b=c", Fruit("x", 3, False, 0.001, "b=c")),
         ("chosen:word=/a:b", Fruit("x", 3, False, 0.5, "/a:b")),
         ("chosen:word=", Fruit("x", 3, False, 0.5, "")),
+        ('chosen:word="a,b"', Fruit("x", 3, False, 0.5, "a,b")),
+        ('chosen: word = " a=b, c" , size=7', Fruit("x", 7, False, 0.5, " a=b, c")),
+        (r'chosen:word="a\"b\\",sour=on', Fruit("x", 3, True, 0.5, 'a"b' + "\\")),
+        ('chosen:word=a"b', Fruit("x", 3, False, 0.5, 'a"b')),
     ],
 )  # fmt: skip
 def test_a_spec_makes_its_choice(fruits: Fruits, spec: str, made: Fruit) -> None:
@@ -90,6 +94,8 @@ def test_booleans_have_many_words(fruits: Fruits, text: str, value: bool) -> Non
         ("chosen:sour=maybe", "sour='maybe' is not a bool"),
         ("chosen:share=half", "share='half' is not a float"),
         ("chosen:size=-1", "size=-1: give 0 or more"),
+        ('chosen:word="a,b', 'word="a: the quote does not end, or something follows it'),
+        ('chosen:word="a"b', 'word="a"b: the quote does not end, or something follows it'),
     ],
 )
 def test_a_refusal_names_what_is_known(fruits: Fruits, spec: str, answer: str) -> None:

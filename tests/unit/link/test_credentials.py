@@ -152,7 +152,7 @@ def test_what_is_no_file_with_a_key_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     large = key_file(tmp_path, KEY.encode() * 1000)
-    for path, says in ((tmp_path / "none", "No such file"), (pipe, "is no file"), (large, "more than 4096 bytes")):
+    for path, says in ((tmp_path / "none", "No such file"), (pipe, "it is a pipe"), (large, "more than 4096 bytes")):
         with pytest.raises(InputError, match=says):
             load(Security(psk_file=str(path)), {})
 
