@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 SEEDS  ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint fuzz swarm bench soak clean
+.PHONY: help venv demo test lint fuzz swarm chaos bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ fuzz: $(STAMP)  ## send the decoder and the state tables a minute of lies; or ma
 
 swarm: $(STAMP)  ## migrate in virtual time while things go wrong, a world a seed; or make swarm SEEDS=5000 FROM=300
 	$(BIN)/python -m tests.swarm $(SEEDS) --first $(or $(FROM),0)
+
+chaos: $(STAMP)  ## real processes that are killed, stopped, cut off and started again; or make chaos ROUNDS=300 [FROM=1 | SEED=7]
+	$(BIN)/python -m tests.chaos $(or $(ROUNDS),60) --first $(or $(FROM),1) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## measure against a bare pair of processes; also written to bench.json
 	$(BIN)/python -m tests.bench

@@ -6,86 +6,72 @@ Bytes are counted, in each direction of each connection, from when the harm begi
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import log2
 from random import Random
 
-_LINGER_NONE = struct.pack("ii", 1, 0)  # close(2) sends RST (socket(7), SO_LINGER)
+from tests import proxy as honest
+from tests.proxy import Connection, Way
 
 
-class Proxy:
+@dataclass(slots=True)
+class Drawn:
+    """What is to happen in one direction of one connection, and how many bytes have passed since harm began."""
+
+    rng: Random
+    kind: str
+    at: int
+    passed: int = 0
+
+
+class Proxy(honest.Proxy):
     """Stands in front of `target` on a port of its own; does harm `harms_max` times at most, in either direction."""
 
     def __init__(self, target: int, seed: int, harms_max: int, kinds: tuple[str, ...], bytes_max: int) -> None:
-        self.port = 0
+        super().__init__(target)
         self.done: list[str] = []
         self.harmful = False
         self._bytes_max = bytes_max
-        self._target = target
         self._seed = seed
         self._harms_max = harms_max
         self._kinds = kinds
-        self._connections = 0
+        self._drawn: dict[tuple[Connection, bool], Drawn] = {}
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        await self.open()
         ready.set()
         await stop.wait()
-        server.close()
+        await self.close()
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        rng = Random(f"{self._seed} {self._connections}")
-        self._connections += 1
-        async with self._closing(writer):
-            try:
-                there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            except OSError:
-                return
-            async with self._closing(back):
-                pumps = [
-                    asyncio.ensure_future(self._pump(rng, reader, back)),
-                    asyncio.ensure_future(self._pump(rng, there, writer)),
-                ]
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
+    def _of(self, way: Way) -> Drawn:
+        if (way.connection, way.there) not in self._drawn:
+            rng = Random(f"{self._seed} {way.connection.number}")
+            for there in (True, False):
+                drawn = Drawn(rng, rng.choice(self._kinds), int(2 ** rng.uniform(3, log2(self._bytes_max))))
+                self._drawn[way.connection, there] = drawn
+        return self._drawn[way.connection, way.there]
 
-    @contextlib.asynccontextmanager
-    async def _closing(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            writer.close()
-
-    async def _pump(self, rng: Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carry(self, way: Way, data: bytes) -> bool:
         """One direction, up to the byte at which harm is done."""
-        kind, at = rng.choice(self._kinds), int(2 ** rng.uniform(3, log2(self._bytes_max)))
-        passed = 0
-        with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                if self.harmful and passed <= at < passed + len(data) and len(self.done) < self._harms_max:
-                    self.done.append(f"{kind} at byte {at}")
-                    if kind == "corrupt":
-                        spoilt = bytearray(data)
-                        spoilt[at - passed] ^= 1 << rng.randrange(8)
-                        data = bytes(spoilt)
-                    else:
-                        writer.write(data[: at - passed])
-                        if kind == "reset":
-                            writer.transport.get_extra_info("socket").setsockopt(
-                                socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE
-                            )
-                        return
-                passed += len(data) if self.harmful else 0
-                writer.write(data)
-                await writer.drain()
+        drawn = self._of(way)
+        here = drawn.at - drawn.passed
+        if self.harmful and 0 <= here < len(data) and len(self.done) < self._harms_max:
+            self.done.append(f"{drawn.kind} at byte {drawn.at}")
+            if drawn.kind != "corrupt":
+                way.out.write(data[:here])
+                if drawn.kind == "reset":
+                    way.connection.reset()
+                else:
+                    way.connection.close()
+                return False
+            spoilt = bytearray(data)
+            spoilt[here] ^= 1 << drawn.rng.randrange(8)
+            data = bytes(spoilt)
+        drawn.passed += len(data) if self.harmful else 0
+        return await super().carry(way, data)
 
 
 @contextmanager
@@ -102,7 +88,4 @@ def proxy(target: int, seed: int, harms_max: int, kinds: tuple[str, ...], bytes_
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()

@@ -86,7 +86,7 @@ class Soak:
             self.soaked.problems += [repr(each.exception()) for each in lanes
                                      if not each.cancelled() and each.exception()]  # fmt: skip
         finally:
-            cutter.close()
+            await cutter.close()
             destination.send_signal(signal.SIGINT)
             await destination.wait()
             await reader
