@@ -22,12 +22,13 @@ from dest_node.left import Keeping, Left, give_back
 from dest_node.lines import Lines
 from dest_node.parts import Allocate, Parts, assemble
 from dest_node.receiver import Receiver
-from dest_node.recovery import Recovery
+from dest_node.recovery import RECOVER, RUN, Recovery
 from dest_node.standing import Standing
 from dest_node.verdict import Verdict
-from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError
+from migemu.due import Due
+from migemu.errors import BrokenError, GaveUpError, MigemuError, OverdueError, PeerError, VerificationError
 from migemu.guest.recording import Recorded
-from migemu.mm.pages import PageIndex
+from migemu.mm.pages import Level, PageIndex
 from migemu.outcome import Outcome, Snapshot, Stage
 from migemu.patience import Patience
 from migemu.ports import Channel, Clock, Landing, Tracer
@@ -59,6 +60,8 @@ from migemu.wire.messages import (
 from migemu.wire.states import Legality, Role, State
 
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+#: What a source can owe.
+ADVISE, DIGESTS, AGREED, PAGES = "Advise", "the next Digests", "Agreed", "what faults wait for"
 
 
 class Incoming:
@@ -80,11 +83,14 @@ class Incoming:
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
         self._make_receiver, self._read_text, self._recorded = make_receiver, read_text, recorded
         self.limits, self._tracer, self._keeping = limits, tracer, keeping
-        self._lines = Lines(clock, scenario.net.idle_timeout, closed, self._silent)
+        self._due = Due("the source", scenario.net.answer_timeout)
+        self._lines = Lines(
+            clock, scenario.net.idle_timeout, self._due, closed, self._silent, self._late, self._look_at_faults
+        )
         patience = Patience(scenario.recovery)
         self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
         self._recovery = Recovery(
-            migration, clock, self.legality, self._lines, self._standing, patience,
+            migration, clock, self.legality, self._lines, self._standing, patience, self._due,
             enter=self._enter, say=self._say, spawn=self._spawn, lost=self._lost, done=self._done,
         )  # fmt: skip
         self._announced: Announced | None = None
@@ -92,10 +98,11 @@ class Incoming:
         self._arrivals: Arrivals | None = None
         self._verdict = Verdict(limits, keeping, left)
         self._source_left = asyncio.Event()
+        self._come = (0, 0)  # bytes of pieces, and base pages, when faults were looked at
         self._tasks: dict[asyncio.Task[None], None] = {}  # a set would have no order
         self._received: dict[type[Message], Callable[..., None]] = {
             Hello: self._ignore, Alive: self._ignore, Advise: self._advised, Listen: self._listen,
-            DeviceState: self._device_state, Run: self._run, End: self._end, Digests: self._verdict.take,
+            DeviceState: self._device_state, Run: self._run, End: self._end, Digests: self._digests,
             Failed: self._failed, Recover: self._recovery.asked, Resume: self._recovery.resume, Agreed: self._agreed,
         }  # fmt: skip
 
@@ -106,6 +113,7 @@ class Incoming:
         if self._announced is not None:
             self._recovery.replace()
         self._lines.put(MAIN, main)
+        self._due.expect(ADVISE if self._announced is None else RECOVER, self._clock.now_ns())
         self._source_left.clear()
 
     @property
@@ -201,6 +209,25 @@ class Incoming:
         else:
             self.fail(error)
 
+    def _late(self, error: OverdueError) -> None:
+        """The source is there, and does not do what it has to."""
+        if self._recoverable and not self.finished.done():
+            self._lines.cut(MAIN)
+            self._lost(MAIN, error)
+        else:
+            self.fail(error)
+
+    def _look_at_faults(self, now: int) -> None:
+        """Faults wait for pages: as long as some come, it is not known that theirs do not."""
+        parts = self._parts
+        waits = parts is not None and parts.receiver.pages_waited_for > 0
+        come = (self._standing.landings, parts.receiver.received.set_pages if parts is not None else 0)
+        if not waits or self.legality.states[Role.DESTINATION] is not State.RUNNING:
+            self._due.settled(PAGES)
+        elif come != self._come or not self._due.is_due(PAGES):
+            self._due.expect(PAGES, now)
+        self._come = come
+
     # --- stages ---
 
     async def come_back(self, left: Left) -> None:
@@ -219,6 +246,7 @@ class Incoming:
     def _advised(self, advise: Advise) -> None:
         self._announced = self._standing.announced = Announced(advise, self._scenario.limits)
         self._standing.began(advise=self._clock.now_ns())
+        self._due.settled(ADVISE)
         self._emit(Happening.MEMORY, count=self._announced.pages, detail=self._announced.geometry.name)
         self._enter(Stage.ADVISE)
         self._spawn(self._prepare(self._announced))
@@ -226,6 +254,7 @@ class Incoming:
     async def _prepare(self, announced: Announced) -> None:
         await self._assemble(announced)
         self._say(Ready(self.migration))
+        self._due.expect(RUN, self._clock.now_ns())
 
     async def _assemble(self, announced: Announced) -> Parts:
         parts = self._parts = self._standing.parts = await assemble(
@@ -249,10 +278,12 @@ class Incoming:
     def _device_state(self, part: DeviceState, payload: bytes = b"") -> None:
         assert self._announced is not None
         self._announced.device_state(part.offset, payload)
+        self._due.progressed(RUN, self._clock.now_ns())
 
     def _run(self, _run: Run) -> None:
         assert self._announced is not None
         self._announced.may_run()
+        self._due.settled(RUN)
         self._standing.began(run=self._clock.now_ns())
         self._enter(Stage.RUN)
         if self._keeping is not None:
@@ -267,11 +298,24 @@ class Incoming:
         self._emit(Happening.ENDED, count=end.pages)
         self._standing.ended(end)
         self._verdict.digests_come()
+        self._expect_digests()
         self._enter(Stage.END)
         if self._standing.complete is not None:
             self._say(self._standing.complete)
         else:
             self._recovery.ended()
+
+    def _digests(self, digests: Digests, payload: bytes) -> None:
+        self._verdict.take(digests, payload)
+        if self._verdict.digests_due:
+            self._expect_digests()
+        else:
+            self._due.settled(DIGESTS)
+            if self._standing.complete is not None:
+                self._due.expect(AGREED, self._clock.now_ns())
+
+    def _expect_digests(self) -> None:
+        self._due.expect(DIGESTS, self._clock.now_ns(), self.limits.geometry.size(Level.PUD))
 
     def _failed(self, failed: Failed) -> None:
         if failed.over or not self._recoverable:
@@ -311,6 +355,7 @@ class Incoming:
         complete = await self._verdict.reach(parts)
         if self.legality.states[Role.SOURCE] is State.END:
             self._say(complete)  # else the source is gone; it will be told when it has come back
+            self._due.expect(AGREED, self._clock.now_ns())
         self._enter(Stage.COMPLETED)
         self._standing.complete = complete
         if not complete.verified:

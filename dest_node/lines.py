@@ -11,22 +11,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from migemu.errors import MigemuError
+from migemu.due import Due
+from migemu.errors import MigemuError, OverdueError
 from migemu.keepalive import keep_alive
 from migemu.ports import Channel, Clock
 from migemu.wire.messages import Alive, ChannelRole, Failed, Message
 
 
 class Lines:
-    """All of them. `silent` is told of a channel on which nothing has come for `idle_ns`."""
+    """All of them.
+
+    `silent` is told of a channel on which nothing has come for `idle_ns`; `late` of what the source owes on the main
+    one for too long. `look` is called before that is looked at, with the time.
+    """
 
     def __init__(
-        self, clock: Clock, idle_ns: int, left: Callable[[Channel], None], silent: Callable[[ChannelRole], None]
-    ) -> None:
+        self, clock: Clock, idle_ns: int, due: Due, left: Callable[[Channel], None],
+        silent: Callable[[ChannelRole], None], late: Callable[[OverdueError], None], look: Callable[[int], None],
+    ) -> None:  # fmt: skip
         self._clock = clock
         self.idle_ns = idle_ns
         self._left = left
-        self._silent = silent
+        self._silent, self._late, self._look = silent, late, look
+        self._due = due
         self._channels: dict[ChannelRole, Channel] = {}
         self._watches: dict[ChannelRole, asyncio.Task[None]] = {}
         self._received_bytes = 0  # over those that are gone
@@ -36,9 +43,17 @@ class Lines:
         self.cut(role)
         self._channels[role] = channel
         alive = keep_alive(
-            self._clock, channel, self.idle_ns, lambda: channel.send(Alive()), lambda: self._silent(role)
-        )
+            self._clock, channel, self.idle_ns, lambda: channel.send(Alive()), lambda: self._silent(role),
+            lambda now: role is ChannelRole.MAIN and self._is_late(now),
+        )  # fmt: skip
         self._watches[role] = asyncio.get_running_loop().create_task(alive)
+
+    def _is_late(self, now: int) -> bool:
+        self._look(now)
+        error = self._due.overdue(now)
+        if error is not None:
+            self._late(error)
+        return error is not None
 
     def get(self, role: ChannelRole) -> Channel | None:
         """The channel of `role`, if there is one."""
@@ -59,6 +74,8 @@ class Lines:
         if channel is not None:
             self._received_bytes += channel.statistics().received_bytes
             self._watches.pop(role).cancel()
+            if role is ChannelRole.MAIN:
+                self._due.settled()
         return channel
 
     def cut(self, role: ChannelRole) -> None:

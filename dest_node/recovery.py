@@ -19,6 +19,7 @@ from typing import Any
 from dest_node.lines import Lines
 from dest_node.parts import Parts
 from dest_node.standing import Standing
+from migemu.due import Due
 from migemu.errors import BrokenError, MigemuError, PeerError, one_line
 from migemu.outcome import Stage
 from migemu.patience import Patience
@@ -26,6 +27,9 @@ from migemu.ports import Clock
 from migemu.wire.bitmap import parts as bitmap_parts
 from migemu.wire.messages import ChannelRole, Message, Ready, Recover, Resume, Resumed
 from migemu.wire.states import Legality, Role, State
+
+#: What a source that has come back can owe: its question, the switch, that it goes on.
+RECOVER, RUN, RESUME = "Recover", "Run", "Resume"
 
 
 class Recovery:
@@ -36,7 +40,8 @@ class Recovery:
     """
 
     def __init__(
-        self, migration: str, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience, *,
+        self, migration: str, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience,
+        due: Due, *,
         enter: Callable[[Stage], None], say: Callable[[Message, bytes | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         lost: Callable[[ChannelRole, MigemuError], None], done: Callable[[], None],
@@ -47,6 +52,7 @@ class Recovery:
         self._lines = lines
         self._standing = standing
         self._patience = patience
+        self._due = due
         self._enter = enter
         self._say = say
         self._spawn = spawn
@@ -64,7 +70,7 @@ class Recovery:
         receiver = self._parts().receiver
         receiver.paused(now)
         self._patience.arrived(receiver.received.set_pages)
-        self._patience.lost(now, broken=isinstance(error, PeerError))
+        self._patience.lost(now, error)
         self._enter(Stage.PAUSED)
         self._task = self._spawn(self._wait(error))
 
@@ -95,6 +101,7 @@ class Recovery:
         """
         if self._task is not None and not self._task.done():
             raise PeerError("Recover came again before it was answered")
+        self._due.settled(RECOVER)
         self._lines.cut(ChannelRole.PREEMPT)
         self._legality.preempt_lost()
         if self._legality.states[Role.SOURCE] is not State.RECOVER:
@@ -103,6 +110,7 @@ class Recovery:
             self._enter(Stage.RECOVER)
             if not self._standing.times.run:
                 self._say(Ready(self._migration), None)
+                self._due.expect(RUN, self._clock.now_ns())
                 return
         self._task = self._spawn(self._tell())
 
@@ -115,6 +123,8 @@ class Recovery:
             self._standing.bitmap_bytes += len(payload)
             self._say(part, payload or None)
             await asyncio.sleep(0)
+        if self._legality.states[Role.SOURCE] is State.RECOVER:
+            self._due.expect(RESUME, self._clock.now_ns())
         if self._legality.states[Role.DESTINATION] is State.RUNNING:
             parts.effects.carry(parts.receiver.recovered(self._clock.now_ns()))
 
@@ -129,6 +139,7 @@ class Recovery:
         """The source knows what is missing."""
         parts, now = self._parts(), self._clock.now_ns()
         self._patience.resumed(now)
+        self._due.settled(RESUME)
         self._enter(Stage.RUN)
         self._say(Resumed(), None)
         parts.effects.carry(parts.receiver.recovered(now))
@@ -137,13 +148,13 @@ class Recovery:
         """The source has sent everything; on the preempt channel something may still be on its way."""
         parts = self._parts()
         parts.effects.carry(parts.receiver.ended(self._clock.now_ns()))
-        if self._patience.missing_ns and not parts.receiver.received.complete:
+        if not parts.receiver.received.complete:
             self._spawn(self._expect_the_rest())
 
     async def _expect_the_rest(self) -> None:
         """A slow piece shows by its bytes, long before it is whole; or by silence, as nothing overtakes it."""
         received, main = self._parts().receiver.received, self._lines.get(ChannelRole.MAIN)
-        patience_ns = max(self._patience.missing_ns, 2 * self._lines.idle_ns)
+        patience_ns = max(self._due.answer_ns, 2 * self._lines.idle_ns)
         before = None
         while not received.complete and self._lines.get(ChannelRole.MAIN) is main:
             come = (received.set_pages, self._standing.landings)

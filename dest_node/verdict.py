@@ -47,6 +47,11 @@ class Verdict:
             self._came[first] = payload
             self._news.set()
 
+    @property
+    def digests_due(self) -> bool:
+        """Whether there are more to come."""
+        return self._due < self._limits.memory_pages
+
     async def reach(self, parts: Parts) -> Complete:
         """Compare every byte, when everything has arrived. What a vCPU died of is raised."""
         await parts.guest.stop()

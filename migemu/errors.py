@@ -5,7 +5,8 @@
     |   |-- ScenarioError              ... with the file, the key, the value and what is accepted
     |   `-- ExtraError                 ... it needs a library that is optional and not installed
     |-- BrokenError             world: connection lost, port in use, no memory, timeout             exit 3
-    |   `-- GaveUpError                ... the other side gave up and said why: it reports the cause itself
+    |   |-- GaveUpError                ... the other side gave up and said why: it reports the cause itself
+    |   `-- OverdueError               ... the other side is there, and does not answer
     |-- PeerError               peer:  bytes or messages that break the protocol                    exit 4
     |   `-- VersionError               ... because it speaks another version of it
     |-- VerificationError       the memory that arrived is not the memory that was sent             exit 5
@@ -57,6 +58,14 @@ class BrokenError(MigemuError):
 
 class GaveUpError(BrokenError):
     """The other side gave up and said why; the cause is its to report."""
+
+
+class OverdueError(BrokenError):
+    """The other side is there, and what it owes has not come; there has been no progress since `since_ns`."""
+
+    def __init__(self, told: str, since_ns: int) -> None:
+        super().__init__(told)
+        self.since_ns = since_ns
 
 
 class PeerError(MigemuError):

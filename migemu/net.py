@@ -23,6 +23,10 @@ class Net:
     idle_timeout: int = fields.time(
         "10s", "how long a peer may stay silent in a migration before it counts as lost", least="10ms"
     )
+    answer_timeout: int = fields.time(
+        "30s", "how long a peer that is there may take for an answer, besides the time that its memory takes",
+        least="10ms",
+    )  # fmt: skip
     rate_min: int = fields.rate(
         "2kbit", "a peer that brings less for idle_timeout, in the middle of a message, counts as lost; 0 never"
     )

@@ -2,7 +2,9 @@
 
 Rules
     1. A node gives up when `recovery.timeout` has passed without progress since a connection was lost. Progress is a
-       base page that has arrived, or a connection that has lasted for as long.
+       base page that has arrived, or a connection that has lasted for as long, and was not lost because the peer owed
+       an answer (`migemu.due`): of such a loss the time counts from when the answer was due, and the next one like it
+       makes no new beginning.
     2. Whoever breaks the protocol, or brings corrupt bytes, gets `recovery.errors_max` more connections between two
        pieces of progress.
     3. Tries come after `recovery.backoff_min`, then twice as long each, up to `recovery.backoff_max`, each shortened by
@@ -16,6 +18,7 @@ from random import Random
 import attrs
 
 from migemu import fields
+from migemu.errors import MigemuError, OverdueError, PeerError
 from migemu.units import format_time
 
 
@@ -72,6 +75,7 @@ class Patience:
         self._paused_at: int | None = None
         self._resumed_at: int | None = None
         self._row = 0
+        self._was_late = False
 
     @property
     def paused(self) -> bool:
@@ -86,13 +90,15 @@ class Patience:
         self._since_ns, self._row = None, 0
         return True
 
-    def lost(self, now: int, broken: bool) -> None:
-        """The main connection was lost; `broken`: because somebody broke the protocol."""
-        if self._resumed_at is not None and now - self._resumed_at >= self._settings.timeout:
+    def lost(self, now: int, error: MigemuError | None = None) -> None:
+        """The main connection was lost, because of `error`."""
+        broken, late = isinstance(error, PeerError), isinstance(error, OverdueError)
+        lasted = self._resumed_at is not None and now - self._resumed_at >= self._settings.timeout
+        if lasted and not (late and self._was_late):
             self._since_ns, self._row = None, 0
-        self._resumed_at = None
+        self._resumed_at, self._was_late = None, late
         if self._since_ns is None:
-            self._since_ns = now
+            self._since_ns = error.since_ns if isinstance(error, OverdueError) else now
         if self._paused_at is None:
             self._paused_at = now
         self.errors += broken
@@ -113,14 +119,6 @@ class Patience:
         """Until when it is worth waiting; only after a loss."""
         assert self._since_ns is not None
         return self._since_ns + self._settings.timeout
-
-    @property
-    def missing_ns(self) -> int:
-        """For how long nothing may come of pieces that were all sent, before they count as lost.
-
-        Half the timeout, so that there is time to ask for them; 0: nobody would send them again.
-        """
-        return self._settings.timeout // 2
 
     def over(self, now: int) -> str:
         """Why it is not worth waiting any longer; empty if it is."""

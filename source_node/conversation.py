@@ -9,7 +9,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError
 from migemu.mm.pages import Geometry, PageBitmap
@@ -33,6 +33,9 @@ from migemu.wire.states import Legality, Role
 from source_node.lines import Lines
 
 MAIN = ChannelRole.MAIN
+#: What the destination owes besides answers: that it takes in what is sent.
+_ROOM: Final = "room for more"
+_BITMAP: Final = "ReceivedBitmap"
 
 
 class Speaker(Protocol):
@@ -61,6 +64,7 @@ class Conversation:
         self._limits = limits
         self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
         self._bitmap: BitmapReader | None = None
+        self._clock = clock
 
     # --- out ---
 
@@ -101,15 +105,25 @@ class Conversation:
         geometry: Geometry = self._limits.geometry
         bitmap = self._bitmap = BitmapReader(geometry, self._limits.memory_pages, sent)
         self.say(Recover())
-        answer = await self.until(Recover)
+        answer = await self.until(Recover, _BITMAP)
         self._bitmap = None
         return None if isinstance(answer, Ready) else bitmap
 
-    async def until(self, kind: type[Message]) -> Message:
-        """Wait for a message of the destination."""
+    async def until(self, kind: type[Message], answer: str = "", work_bytes: int = 0, answers: int = 1) -> Message:
+        """Wait for a message of the destination, as long as that may take; `work_bytes`, `answers`: see `Due`."""
+        answer = answer or kind.__name__
+        self.lines.due.expect(answer, self._clock.now_ns(), work_bytes, answers)
         message = await self._awaits(kind)
+        self.lines.due.settled(answer)
         del self._awaited[kind]
         return message
+
+    async def drain(self, main: Channel) -> None:
+        """Wait until the destination has taken in enough of what was sent. BrokenError when the connection is lost."""
+        if not main.writable:
+            self.lines.due.expect(_ROOM, self._clock.now_ns())
+            await main.drain()
+            self.lines.due.settled(_ROOM)
 
     def forget(self) -> None:
         """The main connection is lost: close the others, and wait for nothing that was to come."""
@@ -139,6 +153,7 @@ class Conversation:
             if self._bitmap is None:
                 raise PeerError("a bitmap came that nobody asked for")
             self._bitmap.take(message, payload)
+            self.lines.due.progressed(_BITMAP, self._clock.now_ns())
             if self._bitmap.complete:
                 self._answered(Recover, message)
         elif isinstance(message, Ready):

@@ -11,6 +11,7 @@ import asyncio
 from typing import Protocol
 
 from migemu.address import Address
+from migemu.due import Due
 from migemu.errors import BrokenError, MigemuError, PeerError
 from migemu.keepalive import keep_alive
 from migemu.ports import Channel, Clock, Network
@@ -66,6 +67,8 @@ class Lines:
 
     def __init__(self, owner: Owner, network: Network, clock: Clock, net: Net, limits: Limits) -> None:
         self.owner = owner
+        #: What the destination owes on the main line.
+        self.due = Due("the destination", net.answer_timeout)
         self._network = network
         self._clock = clock
         self._net = net
@@ -88,8 +91,9 @@ class Lines:
             line.channel.abort()
             raise BrokenError(f"the connection to {line.channel.peer} was lost at once")
         alive = keep_alive(
-            self._clock, line.channel, self._net.idle_timeout, lambda: self._say_alive(line), lambda: self._silent(line)
-        )
+            self._clock, line.channel, self._net.idle_timeout,
+            lambda: self._say_alive(line), lambda: self._silent(line), lambda now: self._is_late(line, now),
+        )  # fmt: skip
         line.watch = asyncio.get_running_loop().create_task(alive)
         return line.channel
 
@@ -120,6 +124,14 @@ class Lines:
                 f"the destination has been silent for {idle} (net.idle_timeout); is it stopped, or the network cut?"
             ))  # fmt: skip
 
+    def _is_late(self, line: Line, now: int) -> bool:
+        """Whether the destination owes something; then the line is lost."""
+        error = self.due.overdue(now) if line.role is ChannelRole.MAIN else None
+        if error is not None and self.has(line):
+            self.cut(line.role)
+            self.owner.lost(line.role, error)
+        return error is not None
+
     def cut(self, role: ChannelRole) -> None:
         """Close the line of `role` now, if there is one; nobody is told."""
         line = self._lines.get(role)
@@ -135,6 +147,8 @@ class Lines:
 
     def _forget(self, line: Line) -> None:
         del self._lines[line.role]
+        if line.role is ChannelRole.MAIN:
+            self.due.settled()
         if line.channel is not None:
             self._sent_bytes += line.channel.statistics().sent_bytes
         if line.watch is not None:

@@ -7,7 +7,6 @@ a request, at once (`urgent`), unless `pull.sender` leaves it to the loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from migemu.errors import BrokenError, MigemuError
@@ -17,8 +16,9 @@ from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
 from migemu.wire.codec import Sized
-from migemu.wire.messages import ChannelRole, Message, Page, Zero
+from migemu.wire.messages import ChannelRole, Page, Zero
 from migemu.wire.seal import sealed
+from source_node.conversation import Conversation
 from source_node.sender import Sender
 
 NODE: Final = "source"
@@ -28,16 +28,13 @@ _RUN_COSTS_BYTES: Final = 40_000
 #: How long after a request another one is likely enough to give the loop a turn after each run (assumed).
 _HOT_NS: Final = 10 * MS
 
-#: Says a message on the channel of a role, with its payload.
-Say = Callable[[Message, ChannelRole, Sized | None], None]
-
 
 class Pusher:
-    """The hands of one sender. `channel` answers with the channel of a role, if there is one."""
+    """The hands of one sender, who speaks in `talk`."""
 
     def __init__(
         self, scenario: Scenario, sender: Sender, memory: SourceMemory, clock: Clock, tracer: Tracer | None,
-        say: Say, channel: Callable[[ChannelRole], Channel | None],
+        talk: Conversation,
     ) -> None:  # fmt: skip
         self.pushing = False
         self._scenario = scenario
@@ -45,8 +42,8 @@ class Pusher:
         self._memory = memory
         self._clock = clock
         self._tracer = tracer
-        self._say = say
-        self._channel = channel
+        self._talk = talk
+        self._say, self._channel = talk.say, talk.lines.get
         self._answers_itself = scenario.pull.sender == "push"
         self._digests = scenario.integrity.digests
         self._requested_ns = -_HOT_NS
@@ -112,7 +109,7 @@ class Pusher:
                     next_ns = max(next_ns, clock.now_ns() - SECOND // 100) + sent_bytes * 8 * SECOND // push.rate
                 turn_bytes += sent_bytes + _RUN_COSTS_BYTES
                 if not main.writable:
-                    await main.drain()
+                    await self._talk.drain(main)
                     turn_bytes = 0
                 elif turn_bytes >= self._scenario.net.read or clock.now_ns() - self._requested_ns < _HOT_NS:
                     await asyncio.sleep(0)  # a request may have come

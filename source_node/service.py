@@ -109,7 +109,7 @@ class Source:
         )  # fmt: skip
         limits = Limits(scenario.limits.frame_bytes_max, geometry=self._geometry, memory_pages=self._pages)
         self._talk = Conversation(self, network, clock, scenario.net, limits)
-        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk.say, self._talk.lines.get)
+        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk)
         self._patience = Patience(scenario.recovery)
         self._backoff = Backoff(scenario.recovery, Random(f"{seed} backoff"))
         self._work: asyncio.Task[Complete] | None = None
@@ -148,7 +148,7 @@ class Source:
         self._downtime_ns = downtime_ns
         self._talk.run_said, self._sent_known = True, False
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
-        self._patience.lost(self._clock.now_ns(), broken=False)
+        self._patience.lost(self._clock.now_ns())
         return await self._see_through(self._recover)
 
     async def _see_through(self, session: Callable[[], Coroutine[Any, Any, Complete]]) -> SourceOutcome:
@@ -202,7 +202,7 @@ class Source:
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
             scenario.pull.preempt, _for_the_record(scenario),
         ))  # fmt: skip
-        ready = await talk.until(Ready)
+        ready = await talk.until(Ready, work_bytes=self._memory.memory_bytes)
         if ready != Ready(self._migration):
             raise PeerError(f"the destination has heard another name than {self._migration[:8]}; is the network sound?")
         if scenario.pull.preempt:
@@ -223,7 +223,7 @@ class Source:
         for offset in range(0, self._scenario.device.state, _CHUNK_BYTES):
             chunk = blob[: min(_CHUNK_BYTES, self._scenario.device.state - offset)]
             talk.say(DeviceState(offset), payload=chunk)
-            await main.drain()
+            await talk.drain(main)
         talk.run_said = True
         talk.say(Run())
         return await self._transfer(Running)
@@ -244,7 +244,7 @@ class Source:
         self._sender.recover(bitmap.received)
         self._heard_of(bitmap)
         talk.say(Resume())
-        await main.drain()
+        await talk.drain(main)
         return await self._transfer(Resumed)
 
     async def _reconnect(self) -> Channel:
@@ -264,7 +264,7 @@ class Source:
                     raise
                 self._loss = error
                 if isinstance(error, PeerError):
-                    self._patience.lost(clock.now_ns(), broken=True)
+                    self._patience.lost(clock.now_ns(), error)
 
     async def _transfer(self, answer: type[Message]) -> Complete:
         """Send all there is to send; the verdict."""
@@ -292,8 +292,9 @@ class Source:
             whole.add(digests)
             if not talk.over:  # the verdict may be there already, after a recovery
                 talk.say(Digests(first, seal_of(first, digests) if self._seals else b""), payload=digests)
-                await main.drain()
-        complete = await talk.until(Complete)
+                await talk.drain(main)
+        # Before its verdict it may have to wait itself, for what was lost, and say so.
+        complete = await talk.until(Complete, work_bytes=self._memory.memory_bytes, answers=2)
         assert isinstance(complete, Complete)
         if complete.verified and complete.digest != whole.hexdigest():
             theirs = complete.digest[:40]
@@ -343,7 +344,7 @@ class Source:
             self._fail(broken)
             return
         self._talk.legality.lost()
-        self._patience.lost(self._clock.now_ns(), broken=isinstance(broken, PeerError))
+        self._patience.lost(self._clock.now_ns(), broken)
         self._loss = broken
         self._interrupted = True
         self._stop_work()

@@ -28,7 +28,8 @@ RINGS: Final[dict[str, int]] = {
     "migemu.mm": 1, "migemu.wire": 1,
     # 2: choices, descriptions, traces
     "migemu.policy": 2, "migemu.guest": 2, "migemu.link.model": 2, "migemu.trace": 2, "migemu.registry": 2,
-    "migemu.fields": 2, "migemu.named": 2, "migemu.patience": 2, "migemu.net": 2, "migemu.scenario": 2,
+    "migemu.fields": 2, "migemu.named": 2, "migemu.patience": 2, "migemu.due": 2, "migemu.net": 2,
+    "migemu.scenario": 2,
     "migemu.link.jitter": 2, "migemu.link.congestion": 2,
     "migemu.link.stream": 2, "migemu.link.wire": 2, "migemu.link.presets": 2,
     # 3: the seams

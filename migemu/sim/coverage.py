@@ -36,8 +36,8 @@ _PARTED: Final = {
     Fault.TRUNCATE: ("header", "payload"),
     Fault.CORRUPT: ("header", "payload"),
 }
-#: They are not about a message: release undoes, fail_recovery cuts.
-_APART: Final = (Fault.RELEASE, Fault.FAIL_RECOVERY)
+#: They are not about a message: release undoes, fail_recovery cuts. What is dark is never healed, and judged otherwise.
+_APART: Final = (Fault.RELEASE, Fault.FAIL_RECOVERY, Fault.DARK)
 
 
 class Said(NamedTuple):

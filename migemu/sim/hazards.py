@@ -3,6 +3,7 @@
     cut main->destination Page 3 byte 5             the connection ends after byte 5 of the third Page
     cut main->source at 5ms byte 0                  ... between two messages, 5 ms after the world began
     truncate main->destination Page 3 byte 100      what follows byte 100 of it is missing; the stream goes on
+    lose main->destination Run 1                    it does not come, and whatever follows it does
     duplicate preempt->destination message 4        the fourth message of any kind comes twice
     corrupt main->destination Zero 1 byte 8         byte 8 of it is another one
     delay main->source Request 2 by 5ms             it comes 5 ms later, and so does whatever follows it
@@ -12,13 +13,16 @@
     half_open main->source Request 1                nothing comes that way any more, and neither end is told
     crash source main->destination Page 9 for 5ms   SIGKILL as that comes; started again after 5 ms
     crash destination at 7ms for 5ms
+    dark main->source Running 1                     nothing comes any more, either way, on any connection, for good
+    dark at 7ms
     fail_recovery 3                                 the next three attempts to recover are cut short
 
 Rules
     1. Messages are counted as they come out of the link, over all connections of a channel in one direction.
-    2. A fault that hits a message (truncate, duplicate, corrupt, delay) and comes due by time or stage hits the next
-       one that way. All others act on the connection at once.
-    3. A hazard strikes once. What stays (hold, slow) stays until it is healed; half_open until the connection is over.
+    2. A fault that hits a message (truncate, lose, duplicate, corrupt, delay) and comes due by time or stage hits the
+       next one that way. All others act on the connection at once.
+    3. A hazard strikes once. What stays (hold, slow) stays until it is healed; half_open until the connection is over;
+       dark for good.
     4. Bytes of a message are counted as they are encoded: 6 of its prefix, its header, its payload.
 """
 
@@ -40,6 +44,7 @@ class Fault(Enum):
 
     CUT = "cut"
     TRUNCATE = "truncate"
+    LOSE = "lose"
     DUPLICATE = "duplicate"
     CORRUPT = "corrupt"
     DELAY = "delay"
@@ -49,13 +54,16 @@ class Fault(Enum):
     HALF_OPEN = "half_open"
     CRASH_SOURCE = "crash source"
     CRASH_DESTINATION = "crash destination"
+    DARK = "dark"
     FAIL_RECOVERY = "fail_recovery"
 
     __hash__ = object.__hash__
 
 
 #: They hit one message; all others act on a connection, or on a node.
-ON_A_MESSAGE: Final = (Fault.TRUNCATE, Fault.DUPLICATE, Fault.CORRUPT, Fault.DELAY)
+ON_A_MESSAGE: Final = (Fault.TRUNCATE, Fault.LOSE, Fault.DUPLICATE, Fault.CORRUPT, Fault.DELAY)
+#: They may come due without any connection.
+ON_NONE: Final = (Fault.CRASH_SOURCE, Fault.CRASH_DESTINATION, Fault.DARK)
 #: Whom it kills.
 CRASHES: Final = {Fault.CRASH_SOURCE: "source", Fault.CRASH_DESTINATION: "destination"}
 NODES: Final = ("source", "destination")
@@ -144,7 +152,7 @@ class Hazard:
             return "say how often, and no more" if self.way or self.when or self.amount < 1 else ""
         if self.when is None:
             return 'say when: a message such as "Page 3", "at 5ms", or "when source run 1"'
-        needs_way = self.fault not in CRASHES or isinstance(self.when, OnMessage)
+        needs_way = self.fault not in ON_NONE or isinstance(self.when, OnMessage)
         if needs_way != (self.way is not None):
             return 'say which way: "main->destination"' if needs_way else "it needs no way"
         if isinstance(self.when, OnMessage | OnStage) and self.when.nth < 1:

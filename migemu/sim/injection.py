@@ -17,7 +17,7 @@ from migemu.errors import PeerError
 from migemu.link.emulated_channel import EmulatedChannel, Parcel, Read
 from migemu.link.wire import Frame
 from migemu.sim.coverage import Coverage, Kind, Said, Seen, part_of
-from migemu.sim.hazards import CRASHES, ON_A_MESSAGE, AtTime, Fault, Hazard, OnMessage, OnStage, Way
+from migemu.sim.hazards import CRASHES, ON_A_MESSAGE, ON_NONE, AtTime, Fault, Hazard, OnMessage, OnStage, Way
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.mangle import corrupted, size_of, torn, up_to
 from migemu.units import SECOND
@@ -58,6 +58,8 @@ class _Path:
     #: What a torn frame becomes when the bytes are there that it lacks.
     torn: Parcel | PeerError | None = None
     lacking_bytes: int = 0
+    #: Of a message that is lost the other parts are too.
+    losing: bool = False
 
 
 class Injection:
@@ -78,6 +80,8 @@ class Injection:
         self._counts: dict[tuple[Way, type[Message] | None], int] = {}
         self._stages: dict[tuple[str, str], int] = {}
         self._legality = Legality()
+        #: Whether nothing comes any more, for good.
+        self.is_dark = False
         self._migrations = 0  # main connections that have said Hello
         for hazard in hazards:
             if isinstance(hazard.when, AtTime):
@@ -92,7 +96,7 @@ class Injection:
             self._loop.call_soon(self._comes_due, hazard, context=self._context)
 
     def heal(self) -> None:
-        """Nothing goes wrong any more: what is held comes, what is slow is not. What is dead stays dead."""
+        """Nothing goes wrong any more: what is held comes, what is slow is not. What is dead, or dark, stays so."""
         self._waiting, self._armed, self._failures = [], [], 0
         for path in list(self._paths.values()):
             path.rate_bps = 0
@@ -104,7 +108,7 @@ class Injection:
             return  # healed meanwhile
         live = [path for path in self._paths.values() if path.way == hazard.way and not path.dead]
         live = [path for path in live if not path.channel.closing]
-        if hazard.fault in CRASHES or hazard.fault is Fault.RELEASE or (live and hazard.fault not in ON_A_MESSAGE):
+        if hazard.fault in (*ON_NONE, Fault.RELEASE) or (live and hazard.fault not in ON_A_MESSAGE):
             self._notes(hazard)
             self._acts(hazard, live[-1] if live else None)
         else:
@@ -134,8 +138,12 @@ class Injection:
         if path is None:
             path = self._paths[channel] = _Path(channel)
         parcel = frame.token if isinstance(frame.token, Parcel) else None
-        if path.dead:
+        if path.dead or self.is_dark:
             return
+        if path.losing and parcel is not None and parcel.begin > 0:
+            self._pass(path, _unseen, frame)
+            return
+        path.losing = False
         if path.torn is not None:
             self._mend(path, path.torn, parcel, frame)
         elif parcel is None or parcel.begin > 0 or channel.closing:
@@ -160,11 +168,13 @@ class Injection:
             arrivals = self._strikes(hazard, path, parcel, arrivals)
         for each in arrivals:
             self._arrives(path, each, frame)
+        if path.losing:
+            self._pass(path, _unseen, frame)
 
     def _strikes(self, hazard: Hazard, path: _Path, parcel: Parcel, arrivals: list[Arrival]) -> list[Arrival]:
         """What arrives instead of `arrivals`."""
         fault, byte = hazard.fault, hazard.amount
-        if not arrivals or path.dead:
+        if not arrivals or path.dead or self.is_dark:
             return []  # of what another hazard has eaten nothing is left
         if fault is Fault.FAIL_RECOVERY:
             return [_End(mid_frame=False)]
@@ -174,18 +184,23 @@ class Injection:
         if fault is Fault.TRUNCATE:
             path.torn, path.lacking_bytes = torn(parcel, byte), size_of(parcel) - byte
             return []
+        if fault is Fault.LOSE:
+            path.losing = True
+            return []
         if fault is Fault.DUPLICATE:
             return arrivals * 2
         if fault is Fault.CORRUPT:
             return [corrupted(parcel, byte)]
         self._acts(hazard, path)
-        return [] if path.dead else arrivals
+        return [] if path.dead or self.is_dark else arrivals
 
     def _acts(self, hazard: Hazard, path: _Path | None) -> None:
         """A fault that is about a connection or a node."""
         fault = hazard.fault
         if fault in CRASHES:
             self._crash(CRASHES[fault], hazard.amount)
+        elif fault is Fault.DARK:
+            self.is_dark = True
         elif fault is Fault.RELEASE:
             for each in [each for each in self._paths.values() if each.way == hazard.way]:
                 self._release(each)
@@ -249,6 +264,8 @@ class Injection:
         self._hand_over(path, read, frame)
 
     def _hand_over(self, path: _Path, read: Read, frame: Frame) -> None:
+        if self.is_dark:
+            return
         if path.holding:
             path.held.append((read, frame))
         else:
@@ -256,7 +273,7 @@ class Injection:
 
     def _release(self, path: _Path) -> None:
         path.holding = False
-        while path.held:
+        while path.held and not self.is_dark:
             path.channel.deliver(*path.held.popleft())
 
     # --- who says what in which state ---
@@ -292,6 +309,10 @@ class Injection:
 
     def __repr__(self) -> str:
         return f"<Injection {len(self.struck)} hazards have struck, {len(self._waiting)} are to come>"
+
+
+def _unseen(_frame: Frame) -> None:
+    """Bytes that the service never sees; the kernel's buffer is free of them all the same."""
 
 
 _SPEAKER: Final = {"destination": Role.SOURCE, "source": Role.DESTINATION}

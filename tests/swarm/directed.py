@@ -21,6 +21,7 @@ _SETTINGS: Final = {
     "guest.vcpus": 2, "guest.workload": "uniform", "guest.rate": 20_000, "guest.tick": 0, "guest.write_share": 0.5,
     "guest.accesses_max": 100, "link.rate": "100Mbit", "link.delay": "200us", "return_link.delay": "200us",
     "net.idle_timeout": "100ms", "net.hello_timeout": "500ms", "net.connect_timeout": "1s",
+    "net.answer_timeout": "1s",
     "recovery.timeout": "20s", "recovery.backoff_min": "1ms", "recovery.backoff_max": "50ms", "recovery.errors_max": 20,
     "integrity.digests": "on",
 }  # fmt: skip

@@ -60,6 +60,7 @@ _STAGES: Final = (
 _WEIGHTS: Final = {
     Fault.CUT: 6, Fault.TRUNCATE: 2, Fault.DUPLICATE: 2, Fault.CORRUPT: 5, Fault.DELAY: 2, Fault.SLOW: 1,
     Fault.HOLD: 2, Fault.HALF_OPEN: 2, Fault.CRASH_SOURCE: 3, Fault.CRASH_DESTINATION: 0.5, Fault.FAIL_RECOVERY: 1,
+    Fault.LOSE: 2,
 }  # fmt: skip
 #: Of a whole small frame; most headers are shorter than 30 bytes, most payloads one or a few pages.
 _BYTES: Final = (0, 1, 5, 6, 7, 8, 9, 12, 16, 20, 30, 60, 200, 4000, 4200, 9000, 20_000, 70_000)
@@ -141,6 +142,7 @@ def _settings(seed: int, rng: Random) -> dict[str, Any]:
         "net.idle_timeout": rng.choice(("100ms", "400ms")),
         "net.hello_timeout": "500ms",
         "net.connect_timeout": "1s",
+        "net.answer_timeout": "2s",
         "net.high_water": rng.choice(("4K", "256K")),
         "recovery.timeout": "30s",
         "recovery.backoff_min": rng.choice(("1ms", "10ms")),

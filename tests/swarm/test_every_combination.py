@@ -33,7 +33,7 @@ def test_the_table_shows_that_nothing_is_missing() -> None:
     for said, kind in combinations():
         coverage.add(_tried(said, kind).coverage)
     assert coverage.missing() == []
-    assert str(coverage) == "426 of 426 combinations of state, message and fault reached"
+    assert str(coverage) == "462 of 462 combinations of state, message and fault reached"
     console = Console(width=160)
     with console.capture() as captured:
         console.print(coverage.table())
@@ -49,9 +49,9 @@ def test_a_cell_that_was_not_reached_shows_it() -> None:
     (said, kind), *_ = combinations()
     coverage = Coverage()
     coverage.hit(said, kind)
-    assert str(coverage).startswith("1 of 426")
-    assert len(coverage.missing()) == 425
+    assert str(coverage).startswith("1 of 462")
+    assert len(coverage.missing()) == 461
     console = Console(width=160)
     with console.capture() as captured:
         console.print(coverage.table())
-    assert captured.get().split().count("-") == 425
+    assert captured.get().split().count("-") == 461

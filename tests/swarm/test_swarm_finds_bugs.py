@@ -20,6 +20,7 @@ from dest_node.receiver import Receiver
 from dest_node.recovery import Recovery
 from dest_node.verdict import Verdict
 from migemu.address import Address
+from migemu.due import Due
 from migemu.mm.pages import PageBitmap
 from migemu.outcome import Stage
 from migemu.patience import Patience
@@ -143,6 +144,7 @@ BUGS: Final = {
     "does not send corrupt pieces again": Bug(Sender, "_send_again", _nothing),
     "does not write down that it switches": Bug(Kept, "switch", _nothing),
     "begins anew after a restart": Bug(Source, "recover", _begins_anew),
+    "takes Alive for an answer": Bug(Due, "overdue", lambda *_: None),
     "never tries again": Bug(Patience, "over", lambda *_: "enough"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
+from dest_node.incoming import PAGES
 from migemu.mm.pages import PageIndex
 from migemu.ports import Stalled, Word
 from migemu.sim.memory import TimedMemory
@@ -52,8 +53,8 @@ class Story:
 
     `needless` was sent although it was known to have arrived; `unasked` came to a vCPU that had waited for it since
     before a recovery began (the event of one that falls asleep later may not have been read by its end), and nobody had
-    asked for it since; `forgotten` tells of pieces that a source which had sent
-    everything has not sent.
+    asked for it since; `forgotten` tells of pieces that a source has not sent which had sent
+    everything, or was asked for them.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Story:
         if event.event is Happening.STATE:
             self._enters(event.node, event.detail or "")
         elif event.event is Happening.LOST:
-            if "has sent everything" in (event.detail or ""):
+            if any(what in (event.detail or "") for what in ("has sent everything", PAGES)):
                 self.forgotten.append(event.detail or "")
         elif event.event is Happening.RECOVERED:
             self._known = set(self._arrived)

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from migemu.errors import PeerError
 from migemu.patience import Backoff, Patience, Recovery
 from migemu.units import MS, SECOND
 
@@ -24,7 +25,7 @@ def test_waits_double_up_to_the_longest_and_are_shortened_by_up_to_a_half() -> N
 
 def test_patience_ends_when_the_time_has_passed_without_progress() -> None:
     patience = Patience(SETTINGS)
-    patience.lost(5 * SECOND, broken=False)
+    patience.lost(5 * SECOND)
     assert patience.deadline_ns == 15 * SECOND
     assert not patience.over(15 * SECOND - 1)
     assert patience.over(15 * SECOND) == "no progress for 10s (recovery.timeout)"
@@ -33,10 +34,10 @@ def test_patience_ends_when_the_time_has_passed_without_progress() -> None:
 def test_losses_without_progress_share_one_deadline() -> None:
     patience = Patience(SETTINGS)
     patience.arrived(7)
-    patience.lost(5 * SECOND, broken=False)
+    patience.lost(5 * SECOND)
     patience.resumed(6 * SECOND)
     assert not patience.arrived(7)
-    patience.lost(14 * SECOND, broken=False)
+    patience.lost(14 * SECOND)
     assert patience.deadline_ns == 15 * SECOND
     assert patience.paused_ns(14 * SECOND + 5) == SECOND + 5
 
@@ -44,16 +45,16 @@ def test_losses_without_progress_share_one_deadline() -> None:
 @pytest.mark.parametrize("progress", ["a page", "a connection that lasted"])
 def test_progress_begins_the_wait_anew(progress: str) -> None:
     patience = Patience(SETTINGS)
-    patience.lost(0, broken=True)
+    patience.lost(0, PeerError("nonsense"))
     patience.resumed(SECOND)
     if progress == "a page":
         assert patience.arrived(1)
-        patience.lost(2 * SECOND, broken=True)
+        patience.lost(2 * SECOND, PeerError("nonsense"))
         assert patience.deadline_ns == 12 * SECOND
     else:
-        patience.lost(11 * SECOND, broken=True)
+        patience.lost(11 * SECOND, PeerError("nonsense"))
         assert patience.deadline_ns == 21 * SECOND
-    patience.lost(11 * SECOND, broken=True)
+    patience.lost(11 * SECOND, PeerError("nonsense"))
     assert not patience.over(11 * SECOND)
     assert (patience.count, patience.errors) == (1, 3)
 
@@ -61,11 +62,11 @@ def test_progress_begins_the_wait_anew(progress: str) -> None:
 def test_errors_in_a_row_end_it_sooner() -> None:
     patience = Patience(SETTINGS)
     for _ in range(2):
-        patience.lost(0, broken=True)
+        patience.lost(0, PeerError("nonsense"))
         assert not patience.over(1)
-    patience.lost(0, broken=False)
+    patience.lost(0)
     assert not patience.over(1)
-    patience.lost(0, broken=True)
+    patience.lost(0, PeerError("nonsense"))
     assert patience.over(1) == "3 connections ended in errors without progress (recovery.errors_max)"
 
 

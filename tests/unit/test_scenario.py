@@ -134,6 +134,7 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "net.listen_timeout": ("1min", 60 * SECOND),
     "net.hello_timeout": ("1001us", 1_001_000),
     "net.idle_timeout": ("10ms", 10 * MS),
+    "net.answer_timeout": ("10ms", 10 * MS),
     "net.rate_min": ("9600bit", 9600),
     "net.read": ("1M", MIB),
     "net.read_hot": ("16K", 16 * KIB),

@@ -8,7 +8,7 @@ from migemu.errors import InputError
 from migemu.sim import hazards
 from migemu.sim.hazards import AtTime, Fault, Hazard, OnMessage, OnStage, Way, in_one_line, parse, parse_all
 from migemu.units import MS
-from migemu.wire.messages import ChannelRole, Page, Request
+from migemu.wire.messages import ChannelRole, Page, Request, Run, Running
 
 THERE = Way(ChannelRole.MAIN, "destination")
 BACK = Way(ChannelRole.MAIN, "source")
@@ -34,6 +34,9 @@ ALL = {
     "crash source when destination run 2 for 1s": Hazard(
         Fault.CRASH_SOURCE, None, OnStage("destination", "run", 2), 1000 * MS
     ),
+    "lose main->destination Run 1": Hazard(Fault.LOSE, THERE, OnMessage(Run, 1)),
+    "dark main->source Running 1": Hazard(Fault.DARK, BACK, OnMessage(Running, 1)),
+    "dark at 7ms": Hazard(Fault.DARK, None, AtTime(7 * MS)),
     "fail_recovery 3": Hazard(Fault.FAIL_RECOVERY, amount=3),
 }  # fmt: skip
 
@@ -85,5 +88,5 @@ def test_the_examples_of_the_module_are_hazards() -> None:
     examples = [
         line.split("   ")[0] for line in lines if line.split(" ")[0] in {each.value.split()[0] for each in Fault}
     ]
-    assert len(examples) == 13
+    assert len(examples) == 16
     assert {parse(example).fault for example in examples} == set(Fault)
