@@ -29,7 +29,7 @@ from migemu.sim.hazards import Fault
 from migemu.sim.world import Nodes, World
 from migemu.simulate import Services
 from migemu.units import SECOND
-from migemu.wire.messages import Message, Page, ReceivedBitmap, Request, Zero
+from migemu.wire.messages import Message, Page, ReceivedBitmap, Recover, Request, Zero
 from tests.swarm.drawing import Case
 from tests.swarm.witness import Story, Witness
 
@@ -40,8 +40,8 @@ BOUND_NS: Final = 150 * SECOND
 _OF_NUMBERS: Final = "received_within_sent"
 #: What may make a piece go missing that nobody has forgotten.
 _FORGETS: Final = (
-    (Fault.LOSE, Page), (Fault.LOSE, Zero), (Fault.LOSE, Request), (Fault.CORRUPT, Request),
-    (Fault.CORRUPT, ReceivedBitmap),
+    (Fault.LOSE, Page), (Fault.LOSE, Zero), (Fault.LOSE, Request), (Fault.CORRUPT, Request), (Fault.LOSE, Recover),
+    (Fault.LOSE, ReceivedBitmap), (Fault.CORRUPT, ReceivedBitmap),
 )  # fmt: skip
 
 
