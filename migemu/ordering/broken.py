@@ -6,12 +6,20 @@ from collections.abc import Sequence
 
 
 class BrokenRuleError(Exception):
-    """A rule does not hold any more. Within this package; whoever searches or runs adds how it came to that."""
+    """A rule does not hold any more. Within this package; whoever searches or runs adds how it came to that.
 
-    def __init__(self, rule: str, reason: str) -> None:
+    What it is about, where that is known: base pages `[first, first + count)`, a vCPU; and the number (from 1 on) of
+    the event that breaks it, if it is not the last one that happened.
+    """
+
+    def __init__(
+        self, rule: str, reason: str, *, first: int | None = None, count: int = 1, vcpu: int | None = None,
+        line: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(f"{rule}: {reason}")
         self.rule = rule
         self.reason = reason
+        self.first, self.count, self.vcpu, self.line = first, count, vcpu, line
 
 
 class OrderingError(AssertionError):

@@ -27,7 +27,9 @@ def check(cores: Cores) -> None:
             raise BrokenRuleError(violation.rule, violation.reason)
     for vcpu, page, _ in cores.asleep.values():
         if vcpu not in cores.unread and cores.receiver.mapped.pages[page]:
-            raise BrokenRuleError("sleepers_woken", f"vCPU {vcpu} sleeps on page {page}, which is mapped")
+            raise BrokenRuleError(
+                "sleepers_woken", f"vCPU {vcpu} sleeps on page {page}, which is mapped", first=page, vcpu=vcpu
+            )
     counts = cores.receiver.statistics()
     per_pmd = cores.geometry.pages(Level.PMD)
     _equal(
@@ -45,7 +47,7 @@ def _compare(cores: Cores) -> None:
     for page, (m, r, s) in enumerate(zip(mapped, received, sent, strict=True)):
         if not m <= r <= s:
             rule = "mapped_within_received" if m > r else "received_within_sent"
-            raise BrokenRuleError(rule, f"page {page}: mapped is {m}, received is {r}, sent is {s}")
+            raise BrokenRuleError(rule, f"page {page}: mapped is {m}, received is {r}, sent is {s}", first=page)
     cores.check_page_table()
     cores.memory.validate()
 

@@ -184,7 +184,9 @@ class Cores:
             for page in range(begin, begin + here):
                 if self.receiver.fresh_until(page, page + 1) > page:
                     if page in self.guest_wrote:
-                        raise BrokenRuleError("writes_kept", f"a late piece lands on page {page}, which was written")
+                        raise BrokenRuleError(
+                            "writes_kept", f"a late piece lands on page {page}, which was written", first=page
+                        )
                     self.bytes[page] = self.source.bytes[page]
             self._landed[role] += here
             if self._landed[role] < size:
@@ -204,7 +206,10 @@ class Cores:
         request = Request(*run)
         pages = self.receiver.received.count(run.first, run.count * self.geometry.pages(run.level))
         if request in self.asked or pages == run.count * self.geometry.pages(run.level):
-            raise BrokenRuleError("asked_in_need", f"{request} for the second time, or for what is here")
+            raise BrokenRuleError(
+                "asked_in_need", f"{request} for the second time, or for what is here", first=run.first,
+                count=run.count * self.geometry.pages(run.level),
+            )  # fmt: skip
         self.asked.add(request)
         self._legality.said(Role.DESTINATION, request)
         self.return_path.append(request)
@@ -255,7 +260,7 @@ class Cores:
             return
         mapped = self.memory.is_mapped(page)
         if self.memory.touch(vcpu, page, write) != mapped:
-            raise BrokenRuleError("mapped_within_received", f"an access to page {page} maps it")
+            raise BrokenRuleError("mapped_within_received", f"an access to page {page} maps it", first=page, vcpu=vcpu)
         if not mapped:
             self.asleep[vcpu] = (vcpu, page, write)
             self.unread.add(vcpu)
@@ -263,7 +268,8 @@ class Cores:
             return
         if self.bytes[page] != self.expected[page]:
             found, due = self.bytes[page], self.expected[page]
-            raise BrokenRuleError("contents_right", f"vCPU {vcpu} finds {found} in page {page} instead of {due}")
+            reason = f"vCPU {vcpu} finds {found} in page {page} instead of {due}"
+            raise BrokenRuleError("contents_right", reason, first=page)
         if write:
             self._stamps += 1
             self.bytes[page] = self.expected[page] = self._stamps
@@ -304,7 +310,9 @@ class Cores:
             for first in range(0, self.total, pages):
                 mapped = level <= view[first] < UNMAPPED
                 if is_leaf(Span(first, level)) != mapped:
-                    raise BrokenRuleError("table_known", f"{level.name} at page {first}: mapped is {mapped}")
+                    raise BrokenRuleError(
+                        "table_known", f"{level.name} at page {first}: mapped is {mapped}", first=first, count=pages
+                    )
 
     def __repr__(self) -> str:
         return f"<Cores after {len(self.events)} events: {self.source!r}, {self.receiver!r}>"

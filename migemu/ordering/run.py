@@ -29,7 +29,7 @@ from migemu import named
 from migemu import scenario as scenarios
 from migemu.errors import ScenarioError
 from migemu.guest.workload import Workload, WorkloadContext, workloads
-from migemu.mm.pages import Level
+from migemu.mm.pages import Level, PageIndex
 from migemu.ordering.broken import BrokenRuleError, OrderingError
 from migemu.ordering.conditions import check, check_end
 from migemu.ordering.cores import Cores, Touch
@@ -37,6 +37,7 @@ from migemu.ordering.policies import PolicyChoice, policy_name
 from migemu.ordering.source_side import MAIN, PREEMPT, Plan
 from migemu.outcome import ReceiverStatistics
 from migemu.scenario import Scenario
+from migemu.trace.checkers import Checks, Violation, with_history
 from migemu.trace.checkers import check as check_trace
 from migemu.trace.events import Event, Happening, event_line
 from migemu.wire.messages import ChannelRole
@@ -96,15 +97,15 @@ def run(
         if refusals == "forbid":
             _forbid_refusals(cores)
     except Exception as error:
-        broken = error if isinstance(error, BrokenRuleError) else None
-        rule, reason = (broken.rule, broken.reason) if broken else ("no_exception", f"{type(error).__name__}: {error}")
+        cause = None if isinstance(error, BrokenRuleError) else error
+        broken = error if isinstance(error, BrokenRuleError) else BrokenRuleError("no_exception", _raised(error))
         said = {key: value for key, value in _differing(settings).items() if key != "scenario.seed"}
         arguments = [repr(said), *([] if policy is None else [f"policy={_said(policy)}"]), f"seed={seed}"]
         if receiver is not Receiver:
             arguments.append(f"receiver={_said(receiver)}")
         raise OrderingError(
-            rule, reason, _last_events(cores, rule), f"migemu.ordering.run({', '.join(arguments)})"
-        ) from (None if broken else error)
+            broken.rule, broken.reason, _led_to(cores, broken), f"migemu.ordering.run({', '.join(arguments)})"
+        ) from cause
     finally:
         cores.close()
     return RunResult(
@@ -214,19 +215,33 @@ class _Schedule:
 
 
 def _forbid_refusals(cores: Cores) -> None:
-    for event in cores.events:
-        if event.event is Happening.REFUSED:
-            level = event.level.name if event.level is not None else ""
-            reason = f"the policy proposed to collapse the {level} at page {event.first}; refused: {event.detail}"
-            raise BrokenRuleError("proposals_sound", reason)
+    for line, event in enumerate(cores.events, 1):
+        if event.event is Happening.REFUSED and event.first is not None and event.level is not None:
+            what = f"the policy proposed to collapse the {event.level.name} at page {event.first}"
+            raise BrokenRuleError(
+                "proposals_sound", f"{what}; refused: {event.detail}",
+                first=event.first, count=cores.geometry.pages(event.level), line=line,
+            )  # fmt: skip
 
 
-def _last_events(cores: Cores, rule: str) -> list[str]:
-    """What led to it: what the checker names, if it is a checker's rule, else the last events."""
-    for violation in check_trace(cores.events, geometry=cores.geometry, pages=cores.total):
-        if violation.rule == rule:
-            witnesses = [*violation.history, (violation.event, violation.line)]
-            return [f"{line:6}  {event_line(event)}" for event, line in witnesses]
+def _raised(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _led_to(cores: Cores, broken: BrokenRuleError) -> list[str]:
+    """What led to it: the events about the same pages or vCPU, up to the one that breaks the rule."""
+    violations = check_trace(cores.events, geometry=cores.geometry, pages=cores.total)
+    found = next((each for each in violations if each.rule == broken.rule), None)
+    if found is None and (broken.first is not None or broken.vcpu is not None):
+        line = broken.line or len(cores.events)
+        made = Violation(
+            broken.rule, cores.events[line - 1], line, broken.reason,
+            first=None if broken.first is None else PageIndex(broken.first), count=broken.count, vcpu=broken.vcpu,
+        )  # fmt: skip
+        (found,) = with_history([made], cores.events, Checks(cores.geometry, cores.total))
+    if found is not None:
+        witnesses = [*found.history, (found.event, found.line)]
+        return [f"{line:6}  {event_line(event)}" for event, line in witnesses]
     shown = cores.events[-_EVENTS_SHOWN:]
     return [f"{len(cores.events) - len(shown) + at:6}  {event_line(event)}" for at, event in enumerate(shown, 1)]
 

@@ -23,7 +23,7 @@ STATES = {
     "batched": 80857,
     "batched:spans=2": 72268,
     "eager": 68200,
-    "budget": 77330,
+    "budget:stall=10ms": 77330,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,40 @@ def test_an_error_shows_the_event_and_those_that_led_to_it() -> None:
     numbers = [int(step.split()[0]) for step in found.value.steps]
     assert len(numbers) > 1
     assert numbers == sorted(numbers)
+
+
+def test_what_is_found_out_at_the_end_is_shown_where_it_happened() -> None:
+    """A refused proposal is judged when all is over; what is shown is the refusal and what had become of its pages."""
+    with pytest.raises(OrderingError) as found:
+        run(policy=wrong.Hasty, seed=1)
+    *before, (line, refused) = shown(found.value)
+    assert refused["event"] == "refused"
+    first = refused["first"]
+    assert f"the PMD at page {first}; refused: not received" in found.value.reason
+    assert before
+    assert all(number < line for number, _ in before)
+    about = [each for _, each in before if "first" in each]
+    assert any(each["event"] == "continued" for each in about), "what was mapped of it"
+    for each in about:
+        pages = range(each["first"], each["first"] + each.get("count", 1))
+        assert {*pages} & {*range(first, first + 4)}, each
+    with pytest.raises(OrderingError) as whole:
+        run(policy=wrong.Hasty, seed=1, receiver=wrong.CollapsesUnasked)
+    assert shown(whole.value)[-1][1]["event"] == "collapsed"
+
+
+def test_what_no_event_tells_is_shown_by_the_events_about_the_same_page() -> None:
+    with pytest.raises(OrderingError) as found:
+        run(policy=Eager, seed=1, receiver=wrong.AsksAgain)
+    request = re.search(r"first=(\d+), count=(\d+)", found.value.reason)
+    assert request is not None
+    wanted = {*range(int(request[1]), int(request[1]) + int(request[2]))}
+    *before, _last = shown(found.value)
+    about = [each for _, each in before if "first" in each]
+    assert about
+    assert all(wanted & {*range(each["first"], each["first"] + each.get("count", 1))} for each in about)
+
+
+def shown(error: OrderingError) -> list[tuple[int, dict[str, Any]]]:
+    """The steps: the number of an event, and the event."""
+    return [(int(number), json.loads(event)) for number, event in (step.split(maxsplit=1) for step in error.steps)]

@@ -42,7 +42,8 @@ class Impatient:
 
 
 POLICIES = (
-    "never", "at_end", "eager", "direct", "batched:spans=2", "batched", "budget", "budget:stall=3ms", Impatient,
+    "never", "at_end", "eager", "direct", "batched:spans=2", "batched", "budget:stall=10ms",
+    "budget:stall=3ms", Impatient,
 )  # fmt: skip
 
 which = st.integers(0, 3 * PER_PUD - 1)

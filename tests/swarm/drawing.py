@@ -65,7 +65,7 @@ _WEIGHTS: Final = {
 #: Of a whole small frame; most headers are shorter than 30 bytes, most payloads one or a few pages.
 _BYTES: Final = (0, 1, 5, 6, 7, 8, 9, 12, 16, 20, 30, 60, 200, 4000, 4200, 9000, 20_000, 70_000)
 #: Of 10 ms in a second a 1G page needs minutes for its 2M.
-_BUDGET: Final = {False: "budget", True: "budget:stall=500ms"}
+_BUDGET: Final = {False: "budget:stall=10ms", True: "budget"}
 
 
 @dataclass(frozen=True)
