@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import click
 from rich.console import Console
 
 from dest_node.checkpoint import opened
-from dest_node.ends import Ends, check_writable
+from dest_node.ends import Ends, Files, missing
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
 from migemu import named
@@ -41,7 +40,7 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
-from migemu.errors import InputError, MigemuError
+from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.guest.recording import Recorded
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
@@ -57,10 +56,11 @@ from migemu.report.status import Status
 from migemu.report.summary import summary
 from migemu.scenario import Scenario
 from migemu.store.allocate import allocate
+from migemu.store.earlier import OF_DESTINATION, set_aside
 from migemu.store.keeper import Keeper
 from migemu.store.mapped import MappedMemory
+from migemu.store.output import named_files
 from migemu.store.recordings import read_ahead
-from migemu.trace.recorder import FileRecorder
 from migemu.units import format_time
 
 _STATUS_S = 0.1
@@ -121,32 +121,39 @@ def main(
         for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", trace)):
             if given and migrations != 1:
                 raise InputError(f"--{option} follows one migration; leave it out, or --migrations")
-        if dump is not None:
-            check_writable(dump)
         if checkpoint is not None and scenario.memory.backing != "anonymous":
             raise InputError(f"memory.backing={scenario.memory.backing}: with --checkpoint memory is a file in its DIR")
+        if dump is not None and checkpoint is not None and dump.parent.resolve() == checkpoint.resolve():
+            raise InputError(f"--dump {dump}: lies in --checkpoint {checkpoint}, which is for its own files alone")
+        inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
+        if out is not None and not supervised:
+            set_aside(out, OF_DESTINATION, inputs, voice.notice)
+        files = Files(out, dump, trace, inputs, voice.notice) if migrations == 1 else None
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    several, lines = migrations != 1, as_json and not supervised
-    result = run_node(
-        voice,
-        lambda: _serve(
-            voice, scenario, credentials, address, out, dump, checkpoint, migrations, trace, quiet, lines, recorded
-        ),
-    )
-    if several:
-        return  # each has been told of when it ended
-    if as_json and not supervised:
-        click.echo(json.dumps(result, indent=2))
-    elif not quiet and not supervised:
-        Console().print(summary(result))
+    with files or contextlib.nullcontext():
+        ends = run_node(
+            voice,
+            lambda: _serve(
+                voice, scenario, credentials, address, out, files, checkpoint, migrations, quiet,
+                as_json and not supervised, recorded,
+            ),
+        )  # fmt: skip
+    if files is None or supervised:
+        pass  # each has been told of when it ended
+    elif as_json:
+        click.echo(json.dumps(ends.result, indent=2))
+    elif not quiet:
+        Console().print(summary(ends.result))
+    if ends.lost:
+        way_back = f". The guest stays in --checkpoint {checkpoint}: the same command writes them" if checkpoint else ""
+        exit_with(voice, BrokenError(missing(ends.lost) + way_back))
 
 
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
-    dump: Path | None, checkpoint: Path | None, migrations: int, trace: bool, quiet: bool, lines: bool,
-    recorded: Recorded,
-) -> dict[str, Any]:  # fmt: skip
+    files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool, recorded: Recorded,
+) -> Ends:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -156,9 +163,6 @@ async def _serve(
             shaper = Shaper(scenario.return_link, clock, rng, scenario.net.high_water)
             stack.callback(voice.notice_unheld, "return_link", shaper)
             stack.callback(shaper.close)
-        tracer = None
-        if trace and out is not None:
-            tracer = stack.enter_context(FileRecorder(out / "trace.dest.jsonl", "measured"))
         progress = stack.enter_context(Progress(voice.console, scenario.scenario.name, quiet or voice.supervised))
 
         def notice(line: str) -> None:
@@ -167,25 +171,27 @@ async def _serve(
                 progress.note(f"migemu-dest: {line}")
 
         async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
+            if files is not None and destination.incoming is not None and destination.incoming.advise is not None:
+                files.arriving(destination.incoming.advise.image_bytes)
             if kept is not None:
                 return await kept.provide(destination.incoming)
             memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
             return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
 
-        ends = Ends(voice, scenario, notice, out, dump, migrations != 1, lines)
+        ends = Ends(voice, scenario, notice, out, files, lines)
 
-        def ended(incoming: Incoming, error: BaseException | None) -> None:
-            if kept is not None and error is None:
-                kept.is_over = True
+        async def ended(incoming: Incoming, error: BaseException | None) -> None:
             _show(destination, voice, progress)
-            ends.of(incoming, error)
+            await ends.of(incoming, error)
+            if kept is not None and error is None and not ends.lost:
+                kept.is_over = True  # all that was asked for is safe
 
         kept = None
         if checkpoint is not None:
             kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
         destination = Destination(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
-            read_text=_read_text, notice=notice, tracer=tracer,
+            read_text=_read_text, notice=notice, tracer=files.tracer if files else None,
             keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
             recorded=recorded,
         )  # fmt: skip
@@ -201,7 +207,7 @@ async def _serve(
             await destination.serve_all()
         finally:
             watch.cancel()
-        return ends.result
+        return ends
 
 
 async def _watch(

@@ -10,7 +10,7 @@ source too many) is told why and shown out; the door stays open and the migratio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from dest_node.incoming import Incoming
@@ -32,10 +32,10 @@ from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
 ENDED_MAX: Final = 256
 
 #: Told of a migration that has ended, and of what: None if all is verified.
-Ended = Callable[[Incoming, BaseException | None], None]
+Ended = Callable[[Incoming, BaseException | None], Awaitable[None]]
 
 
-def _nobody(incoming: Incoming, error: BaseException | None) -> None:
+async def _nobody(incoming: Incoming, error: BaseException | None) -> None:
     """Nobody wants to know."""
 
 
@@ -301,7 +301,7 @@ class Destination:
         except asyncio.CancelledError as caught:
             error = error or caught
         try:
-            self._ended(incoming, error)
+            await self._ended(incoming, error)
         except Exception as caught:
             error = error or caught
         if error is not None:

@@ -31,21 +31,22 @@ from migemu.command import (
     version_option,
 )  # fmt: skip
 from migemu.compare import compare
-from migemu.errors import MigemuError
+from migemu.errors import BrokenError, MigemuError
 from migemu.guest.workload import workloads
 from migemu.link.jitter import jitters
 from migemu.link.shaper import check_link
-from migemu.pair import Pair, PairOutcome, new_directory
+from migemu.pair import Pair, new_directory
 from migemu.policy.collapse import collapse_policies
 from migemu.policy.push import push_orders
 from migemu.registry import Registry
 from migemu.report.progress import Progress
 from migemu.report.summary import summary
 from migemu.reproduce import reproduce
-from migemu.scenario import Scenario, describe
+from migemu.scenario import describe
 from migemu.simulate import sim
 from migemu.status import status
 from migemu.store.image import check_image
+from migemu.store.output import named_files
 from migemu.sweep import sweep
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
@@ -196,7 +197,9 @@ def _run(
         if scenario.memory.image:
             check_image(Path(scenario.memory.image))
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
-            outcome = asyncio.run(_pair(scenario, directory, progress, trace or report or perfetto))
+            inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
+            pair = Pair(scenario, directory, progress, trace or report or perfetto, inputs)
+            outcome = asyncio.run(pair.run())
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = _result(directory)
@@ -205,17 +208,11 @@ def _run(
     elif result and result["time_ns"]["postcopy"] and not quiet:
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
-    if report:
-        reporting.write_report(voice, directory, quiet or as_json)
-    if perfetto:
-        reporting.write_perfetto_beside(voice, directory, quiet or as_json)
+    choices = ((report, reporting.write_report), (perfetto, reporting.write_perfetto_beside))
+    written = [write(voice, directory, quiet or as_json) for wanted, write in choices if wanted]
     if outcome.error:
         voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(outcome.exit_code)
-
-
-async def _pair(scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> PairOutcome:
-    return await Pair(scenario, directory, progress, trace).run()
+    sys.exit(outcome.exit_code or (0 if all(written) else BrokenError.exit_code))
 
 
 def _result(directory: Path) -> dict[str, Any]:

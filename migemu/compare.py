@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from migemu.command import Voice, exit_with, json_option, stderr_console
-from migemu.errors import MigemuError
+from migemu.errors import BrokenError, MigemuError
 from migemu.experiment.bootstrap import LEVEL, Interval
 from migemu.experiment.comparison import Comparison, Row
 from migemu.experiment.comparison import compare as compare_sources
@@ -54,12 +54,13 @@ def compare(
     A limit with a sign is a difference from A; without one it is about B alone. A gate fails when the whole 95 %
     interval is beyond the limit; when the limit lies within the interval it is unsure, which is told and fails with
     --strict only; a single pair has no interval, there its difference decides. Gates look at each cell by itself.
-    Exit codes: 0 no gate failed, 1 one did, 2 bad input or nothing in common.
+    Exit codes: 0 no gate failed, 1 one did, 2 bad input or nothing in common, 3 the page cannot be written.
     """
     voice = Voice(stderr_console())
     try:
         parsed = [parse_gate(gate) for gate in gates]
-        comparison = compare_sources(read_source(base), read_source(new), metrics, parsed)
+        sources = read_source(base), read_source(new)
+        comparison = compare_sources(*sources, metrics, parsed)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     for note in comparison.notes:
@@ -68,8 +69,7 @@ def compare(
         click.echo(json.dumps(_as_json(comparison), indent=2))
     else:
         _show(comparison)
-    if report is not None:
-        write_comparison_report(voice, comparison, base, new, report, as_json)
+    is_written = report is None or write_comparison_report(voice, comparison, *sources, report, as_json)
     failing = {Verdict.FAILS, Verdict.UNSURE} if strict else {Verdict.FAILS}
     failed = [ruling for ruling in comparison.rulings if ruling.verdict in failing]
     unsure = [ruling for ruling in comparison.rulings if ruling.verdict is Verdict.UNSURE]
@@ -78,7 +78,7 @@ def compare(
         voice.notice(f"not settled by these data: {names}; more seeds would narrow the interval")
     if failed:
         voice.notice(f"{len(failed)} of {len(comparison.rulings)} gates failed")
-    sys.exit(GATE_FAILED if failed else 0)
+    sys.exit(GATE_FAILED if failed else 0 if is_written else BrokenError.exit_code)
 
 
 def _show(comparison: Comparison) -> None:

@@ -15,15 +15,20 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from migemu import named
 from migemu.errors import EXIT_INTERRUPTED, BrokenError, MigemuError
+from migemu.report import result as results
 from migemu.report.progress import Progress
 from migemu.report.status import Status
 from migemu.scenario import Scenario
-from migemu.trace.recorder import merge
+from migemu.store.earlier import OF_RUN, set_aside
+from migemu.store.output import PARTIAL, write_text
+from migemu.store.trace_file import merge
 
 _GRACE_S: Final = 5.0
 #: So that its result says that it was interrupted, not that the source was.
@@ -67,19 +72,23 @@ class PairOutcome:
 class Pair:
     """One run of both nodes."""
 
-    def __init__(self, scenario: Scenario, directory: Path, progress: Progress, trace: bool) -> None:
-        """The nodes read their scenario from DIR/scenario.toml, which is written here. BrokenError if it cannot be."""
+    def __init__(
+        self, scenario: Scenario, directory: Path, progress: Progress, trace: bool, inputs: Iterable[Path] = ()
+    ) -> None:  # fmt: skip
+        """The nodes read their scenario from DIR/scenario.toml, which is written here.
+
+        What an earlier run has left in DIR is set aside. `inputs` are files that are read, which none may replace.
+        InputError and BrokenError if it cannot be.
+        """
+        self._scenario = scenario
         self._directory = directory
         self._progress = progress
         self._trace = trace
         self._interrupted = False
         self._served = False  # whether the destination has had a source
         self._nodes: list[Node] = []
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "scenario.toml").write_text(scenario.toml(), encoding="utf-8")
-        except OSError as error:
-            raise BrokenError(f"{directory}: cannot be written: {error.strerror}") from None
+        set_aside(directory, OF_RUN, inputs, progress.note)
+        write_text(directory / "scenario.toml", scenario.toml(), inputs=inputs)
 
     async def run(self) -> PairOutcome:
         """Run both to the end; never raises for what becomes of them."""
@@ -100,9 +109,12 @@ class Pair:
             await self._watch_over(readers)
         finally:
             await self._end_all()
-        if self._trace:
-            self._merge_traces()
-        return self._outcome()
+        outcome = self._outcome()
+        digest = self._merge_traces() if self._trace else ""
+        unwritten = self._settle(outcome, digest)
+        if unwritten and not outcome.exit_code:
+            return PairOutcome(BrokenError.exit_code, unwritten)
+        return outcome
 
     async def _start(self, name: str, module: str, *arguments: str) -> Node:
         trace = ["--trace"] if self._trace else []
@@ -177,16 +189,45 @@ class Pair:
             node.send_signal(signal.SIGKILL)
             await node.process.wait()
 
-    def _merge_traces(self) -> None:
+    def _merge_traces(self) -> str:
+        """DIR/trace.jsonl of what both have left, half written or not; its digest, empty when there is none."""
         parts = [self._directory / f"trace.{name}.jsonl" for name in ("source", "dest")]
-        there = [part for part in parts if part.exists()]
+        there = [each for part in parts for each in (part, part.with_name(part.name + PARTIAL)) if each.exists()]
         try:
             if there:
-                merge(there, self._directory / "trace.jsonl")
+                digest = merge(there, self._directory / "trace.jsonl")
                 for part in there:
                     part.unlink()
-        except MigemuError as error:  # what became of the migration is more important
+                return digest
+        except (MigemuError, OSError) as error:  # what became of the migration is more important
             self._progress.note(f"the nodes' traces stay apart: {error}")
+        return ""
+
+    def _settle(self, outcome: PairOutcome, trace_digest: str) -> str:
+        """The result says what the screen says: the destination's, or one for a destination that left none.
+
+        Why it cannot be written; empty if it can.
+        """
+        path = self._directory / results.NAME
+        try:
+            result = json.loads(named.read_text(path))
+        except (OSError, ValueError):
+            if not outcome.error:
+                return f"{path}: the destination left no result"
+            result = results.empty(self._scenario, "measured")
+        before = dict(result)
+        if trace_digest:
+            result["trace_digest"] = trace_digest
+        if outcome.error:
+            result["error"] = outcome.error
+        if outcome.error and not result["verified"]:
+            result["status"] = "interrupted" if outcome.exit_code == EXIT_INTERRUPTED else "failed"
+        try:
+            if result != before:
+                results.write(result, results.begin(self._directory))
+        except MigemuError as error:
+            return str(error)
+        return ""
 
     def _outcome(self) -> PairOutcome:
         if self._interrupted:

@@ -74,7 +74,7 @@ class Entry(Generic[T]):
     settings: tuple[Setting, ...]
 
 
-def _items(text: str) -> Iterator[tuple[str, str | None]]:
+def items(text: str) -> Iterator[tuple[str, str | None]]:
     """(key, value) of each `key=value` between commas; None where there is no `=`. ValueError: a quote is not right."""
     at = 0
     while at < len(text):
@@ -165,7 +165,7 @@ class Registry(Generic[T]):
             raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(entries))}")
         known = {setting.name: setting for setting in entry.settings}
         settings: dict[str, Any] = {}
-        for key, text in _items(rest):
+        for key, text in items(rest):
             if text is None or key not in known:
                 accepted = ", ".join(f"{s.name}={s.default}" for s in entry.settings) or "none"
                 said = key if text is None else f"{key}={text}"

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
 
 from migemu.command import Voice, exit_with, stderr_console
-from migemu.errors import BrokenError, InputError, MigemuError, ScenarioError
+from migemu.errors import InputError, MigemuError, ScenarioError
 from migemu.experiment.comparison import Comparison
-from migemu.experiment.sources import SWEEP_FILE
+from migemu.experiment.sources import SWEEP_FILE, Source
 from migemu.mm.pages import Geometry
 from migemu.report.directory import RunDirectory
 from migemu.scenario import from_mapping
+from migemu.store.output import writing
 from migemu.trace.events import Event
 from migemu.trace.perfetto import CollapseNs, perfetto_lines
 from migemu.trace.reading import Trace, read_trace
@@ -91,20 +92,24 @@ def write_page(
     directories: Sequence[Path], path: Path, hugepages: Sequence[int] | None = None, console: Console | None = None
 ) -> None:  # fmt: skip
     """Write the page of these runs. InputError when one is none, BrokenError when the file cannot be written."""
-    from migemu.report.page import load, write  # plotly and numpy take a moment, which no other command shall wait
-
     opened = [RunDirectory.open(directory) for directory in directories]
     if hugepages and not any(each.trace for each in opened):
         raise InputError("--hugepage draws the pieces of a trace, and there is none; run with --trace")
+    with writing(path, inputs=[file for each in opened for file in each.files]) as output:
+        output.write(_page(opened, hugepages, console).encode())
+
+
+def _page(opened: Sequence[RunDirectory], hugepages: Sequence[int] | None, console: Console | None) -> str:
+    from migemu.report.page import html, load  # plotly and numpy take a moment, which no other command shall wait
+
     sizes = {each.path: each.trace.stat().st_size for each in opened if each.trace}
     if console is None or not console.is_terminal or sum(sizes.values()) < _PROGRESS_BYTES:
-        write(load(opened, hugepages), path)
-        return
+        return html(load(opened, hugepages))
     columns = ("reading {task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[Path, TaskID] = {each: progress.add_task(str(each), total=size) for each, size in sizes.items()}
         runs = load(opened, hugepages, lambda each, done: progress.update(tasks[each], completed=done))
-    write(runs, path)
+    return html(runs)
 
 
 def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = ()) -> None:
@@ -112,7 +117,8 @@ def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = ()) -> 
     from migemu.report import sweep_page
     from migemu.report.grid import read_grid
 
-    sweep_page.write(read_grid(results, metrics), path)
+    with writing(path, inputs=[results]) as output:
+        output.write(sweep_page.html(read_grid(results, metrics), path).encode())
 
 
 def _sweep_file(path: Path) -> Path | None:
@@ -122,38 +128,43 @@ def _sweep_file(path: Path) -> Path | None:
     return path if path.is_file() and path.suffix == Path(SWEEP_FILE).suffix else None
 
 
-def write_sweep_report(voice: Voice, results: Path, quiet: bool) -> None:
+def write_sweep_report(voice: Voice, results: Path, quiet: bool) -> bool:
     """The page of a sweep, beside its results; as `write_report`."""
-    _written(voice, results.parent / PAGE, quiet, lambda path: write_sweep_page(results, path))
+    return _written(voice, results.parent / PAGE, quiet, lambda path: write_sweep_page(results, path))
 
 
 def write_comparison_report(
-    voice: Voice, comparison: Comparison, base: str, new: str, path: Path, quiet: bool
-) -> None:  # fmt: skip
+    voice: Voice, comparison: Comparison, base: Source, new: Source, path: Path, quiet: bool
+) -> bool:  # fmt: skip
     """The page of a comparison; as `write_report`."""
     from migemu.report import comparison_page
 
-    _written(voice, path, quiet, lambda path: comparison_page.write(comparison, base, new, path))
+    def write(path: Path) -> None:
+        with writing(path, inputs=[base.file, new.file]) as output:
+            output.write(comparison_page.html(comparison, base.text, new.text).encode())
+
+    return _written(voice, path, quiet, write)
 
 
-def write_report(voice: Voice, directory: Path, quiet: bool) -> None:
-    """The page of a run; that it cannot be written is told, and changes nothing of how the run ended."""
-    _written(voice, directory / PAGE, quiet, lambda path: write_page([directory], path, console=voice.console))
+def write_report(voice: Voice, directory: Path, quiet: bool) -> bool:
+    """The page of a run, and whether it is there; that it cannot be written is told."""
+    return _written(voice, directory / PAGE, quiet, lambda path: write_page([directory], path, console=voice.console))
 
 
-def write_perfetto_beside(voice: Voice, directory: Path, quiet: bool) -> None:
+def write_perfetto_beside(voice: Voice, directory: Path, quiet: bool) -> bool:
     """DIR/perfetto.json of a run; as `write_report`."""
-    _written(voice, directory / PERFETTO, quiet, lambda path: write_perfetto(directory, path), "perfetto")
+    return _written(voice, directory / PERFETTO, quiet, lambda path: write_perfetto(directory, path), "perfetto")
 
 
-def _written(voice: Voice, path: Path, quiet: bool, write: Callable[[Path], object], what: str = "report") -> None:
+def _written(voice: Voice, path: Path, quiet: bool, write: Callable[[Path], object], what: str = "report") -> bool:
     try:
         write(path)
     except MigemuError as error:
         voice.notice(str(error))
-    else:
-        if not quiet:
-            click.echo(f"{what}: {path}")
+        return False
+    if not quiet:
+        click.echo(f"{what}: {path}")
+    return True
 
 
 def write_perfetto(directory: Path, path: Path) -> int:
@@ -169,14 +180,12 @@ def write_perfetto(directory: Path, path: Path) -> int:
     with read_trace(found.trace) as trace:
         prices = _collapse_ns(found, trace.geometry) if trace.kind == "modelled" else None
         lines = perfetto_lines(_until(trace, damage), trace.geometry, trace.pages, trace.kind, prices)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w", encoding="utf-8") as file:
-                for line in lines:
-                    file.write(line)
-                    count += 1
-        except OSError as error:
-            raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+        with writing(path, inputs=found.files) as output, output.text() as file:
+            for line in lines:
+                file.write(line)
+                count += 1
+            if not damage:
+                found.check(trace.digest)
     if damage:
         raise InputError(f"{damage[0]} - {path} holds what stands before that")
     return count - 2

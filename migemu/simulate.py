@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -37,7 +37,7 @@ from migemu.pair import new_directory
 from migemu.ports import Clock, Network, SourceMemory, Tracer
 from migemu.report.progress import Progress
 from migemu.report.regained import Regained, pattern_of
-from migemu.report.result import build, write
+from migemu.report.result import begin, build, write
 from migemu.report.status import Status
 from migemu.report.summary import summary
 from migemu.reporting import write_perfetto_beside, write_report
@@ -47,9 +47,11 @@ from migemu.sim.loop import Pace
 from migemu.sim.pace import WallPace
 from migemu.sim.waiting import SimulationError
 from migemu.sim.world import Allocate, Nodes, World
+from migemu.store.earlier import OF_RUN, set_aside
+from migemu.store.output import Output, named_files, write_text
 from migemu.store.recordings import recorded
+from migemu.store.trace_file import FileRecorder
 from migemu.trace.events import event_line
-from migemu.trace.recorder import FileRecorder
 from source_node.service import Source
 
 #: The slowest `--pace`: a virtual microsecond takes a second. Its inverse is the fastest.
@@ -90,10 +92,16 @@ class Simulation:
 
     def __init__(
         self, scenario: Scenario, directory: Path | None = None, *, trace: bool = False, pace: Pace | None = None,
-        progress: Progress | None = None, nodes: Nodes | None = None,
+        progress: Progress | None = None, nodes: Nodes | None = None, inputs: Iterable[Path] = (),
+        notice: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """Files go to `directory`, if there is one. `pace` is called before each move of the clock, and may block."""
+        """Files go to `directory`, if there is one; what an earlier run left there is set aside, `notice` is told.
+
+        `pace` is called before each move of the clock, and may block. `inputs` are files that none of them may replace.
+        """
         self.error: BaseException | None = None
+        self._inputs = (*named_files(scenario.resolved()), *inputs)
+        self._notice = notice
         self._nodes = nodes or Services()
         self.result: dict[str, Any] = {}
         self._scenario = scenario
@@ -113,22 +121,36 @@ class Simulation:
 
     def run(self) -> dict[str, Any]:
         """Play it, write what there is to write; the result. What went wrong is in `error`, and told in the result."""
-        try:
-            with ExitStack() as stack:
-                tracer: Tracer | None = None
-                if self._directory is not None:
-                    _write_scenario(self._scenario, self._directory)
-                if self._trace and self._directory is not None:
-                    tracer = stack.enter_context(FileRecorder(self._directory / "trace.jsonl", "modelled"))
-                self._regained = self._watch_mapping(tracer)
-                self._world = World(self._scenario, self._nodes, self._regained, pace=self._step)
-                self._play(self._world)
-        except (MigemuError, SimulationError, KeyboardInterrupt) as error:
-            self.error = error
-        self.result = self._build()
-        if self._directory is not None and self.result:
-            write(self.result, self._directory)
+        with ExitStack() as stack:
+            output: Output | None = None
+            tracer: FileRecorder | None = None
+            try:
+                with ExitStack() as files:
+                    if self._directory is not None:
+                        output = self._begin(self._directory)
+                        stack.callback(output.discard)
+                    if self._trace and self._directory is not None:
+                        path = self._directory / "trace.jsonl"
+                        tracer = files.enter_context(FileRecorder(path, "modelled", self._notice, self._inputs))
+                    self._regained = self._watch_mapping(tracer)
+                    self._world = World(self._scenario, self._nodes, self._regained, pace=self._step)
+                    self._play(self._world)
+            except (MigemuError, SimulationError, KeyboardInterrupt) as error:
+                self.error = error
+            if tracer is not None and tracer.lost and self.error is None:
+                self.error = BrokenError(f"the run is complete, but not all of it could be kept: {tracer.lost}")
+            self.result = self._build()
+            if self.result and tracer is not None and tracer.lost:
+                self.result["lost"] = [tracer.lost]
+            if self.result and output is not None:
+                write(self.result, output)
         return self.result
+
+    def _begin(self, directory: Path) -> Output:
+        """The directory, made ready; its result.json. InputError and BrokenError when it cannot be."""
+        set_aside(directory, OF_RUN, self._inputs, self._notice)
+        write_text(directory / "scenario.toml", self._scenario.toml(), inputs=self._inputs)
+        return begin(directory, self._inputs)
 
     def interrupt(self) -> None:
         """End the run when the clock next moves, and at once if it is about to: then nothing is half done.
@@ -208,14 +230,6 @@ def run_cell(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
     return result
 
 
-def _write_scenario(scenario: Scenario, directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "scenario.toml").write_text(scenario.toml(), encoding="utf-8")
-    except OSError as error:
-        raise BrokenError(f"{directory}: cannot be written: {error.strerror}") from None
-
-
 @contextmanager
 def _heard(simulation: Simulation) -> Iterator[None]:
     """Ctrl-C and SIGTERM interrupt it meanwhile."""
@@ -275,7 +289,7 @@ def sim(
     with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
         simulation = Simulation(
             scenario, directory, trace=trace or report or perfetto, pace=WallPace(pace) if pace else None,
-            progress=progress,
+            progress=progress, inputs=[scenario_file] if scenario_file else [], notice=progress.note,
         )  # fmt: skip
         try:
             with _heard(simulation):
@@ -287,12 +301,10 @@ def sim(
     elif result and result["time_ns"]["postcopy"] and not quiet:
         Console().print(summary(result))
         click.echo(f"\nresult: {directory}/result.json")
-    if report and result:
-        write_report(voice, directory, quiet or as_json)
-    if perfetto and result:
-        write_perfetto_beside(voice, directory, quiet or as_json)
+    choices = ((report, write_report), (perfetto, write_perfetto_beside))
+    written = [write(voice, directory, quiet or as_json) for wanted, write in choices if wanted and result]
     if isinstance(simulation.error, SimulationError):
         raise simulation.error  # a bug of ours
     if simulation.error is not None:
         exit_with(voice, simulation.error)
-    sys.exit(0)
+    sys.exit(0 if all(written) else BrokenError.exit_code)

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,7 @@ from migemu.experiment.tables import few, sweep_table
 from migemu.experiment.watch import Watch
 from migemu.experiment.world import MEASURED, MODELLED, find_world
 from migemu.reporting import write_sweep_report
+from migemu.store.output import writing
 
 
 class _Sweep(click.Group):
@@ -95,13 +97,13 @@ def run(
         directory = out or Path("runs") / f"sweep-{plan.name}"
         tally = _run(voice, plan, directory, world, chosen, resume, keep, _executor(workers, dask), quiet or as_json)
         _report(voice, plan, directory, chosen, tally, as_json, quiet)
-        if report:
-            write_sweep_report(voice, directory / SWEEP_FILE, quiet or as_json)
+        is_written = not report or write_sweep_report(voice, directory / SWEEP_FILE, quiet or as_json)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     finally:
         signal.signal(signal.SIGTERM, before)
-    sys.exit(BrokenError.exit_code if tally.failed else InputError.exit_code if plan.impossible else 0)
+    broken = tally.failed or not is_written
+    sys.exit(BrokenError.exit_code if broken else InputError.exit_code if plan.impossible else 0)
 
 
 def _interrupted(*_: object) -> NoReturn:
@@ -253,9 +255,12 @@ def export(db: Path, csv: Path | None, parquet: Path | None) -> None:
     try:
         if csv is None and parquet is None:
             raise InputError("give --csv FILE, --parquet FILE or both")
-        with Results.read(db / SWEEP_FILE if db.is_dir() else db) as results:
-            for path, write in ((csv, to_csv), (parquet, to_parquet)):
-                if path is not None:
-                    click.echo(f"{write(results, path):,} runs in {path}")
+        db = db / SWEEP_FILE if db.is_dir() else db
+        with Results.read(db) as results, ExitStack() as stack:
+            wanted = [(path, write) for path, write in ((csv, to_csv), (parquet, to_parquet)) if path is not None]
+            outputs = [stack.enter_context(writing(path, inputs=[db])) for path, _ in wanted]  # all, before the first
+            rows = [write(results, output) for output, (_, write) in zip(outputs, wanted, strict=True)]
+        for (path, _), count in zip(wanted, rows, strict=True):
+            click.echo(f"{count:,} runs in {path}")
     except MigemuError as error:
         exit_with(voice, error)

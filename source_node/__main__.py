@@ -43,9 +43,11 @@ from migemu.link.tcp import TcpNetwork
 from migemu.report.node_status import NodeStatus, answering
 from migemu.report.pauses import Pauses
 from migemu.scenario import Scenario
+from migemu.store.earlier import OF_SOURCE, set_aside
 from migemu.store.image import ImageMemory, open_image, pattern
 from migemu.store.migration import Migration, Record, load
-from migemu.trace.recorder import FileRecorder
+from migemu.store.output import named_files
+from migemu.store.trace_file import FileRecorder
 from migemu.units import format_size, format_time
 from source_node.ending import GO_ON, SourceOutcome
 from source_node.service import Source
@@ -103,11 +105,16 @@ def main(
         record = Record(out, begun) if out is not None else None
         if record is not None:
             record.claim()
+        inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
+        if out is not None and not supervised:
+            set_aside(out, OF_SOURCE if recover is None else OF_SOURCE[1:], inputs, voice.notice)
+        tracer = FileRecorder(out / OF_SOURCE[1], "measured", voice.notice, inputs) if out and trace else None
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
-    outcome = run_node(
-        voice, lambda: _migrate(voice, scenario, credentials, memory, address, out, trace, begun, record)
-    )  # fmt: skip
+    with tracer or contextlib.nullcontext():
+        outcome = run_node(
+            voice, lambda: _migrate(voice, scenario, credentials, memory, address, out, tracer, begun, record)
+        )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
     elif not quiet and not supervised:
@@ -117,6 +124,9 @@ def main(
             f"digest {outcome.digest}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    lost = [each for each in (tracer.lost if tracer else "", record.lost if record else "") if each]
+    if lost:
+        exit_with(voice, BrokenError(f"verified, but not all of it could be kept: {'; '.join(lost)}"))
 
 
 def _memory(scenario: Scenario) -> ImageMemory:
@@ -133,7 +143,7 @@ def _memory(scenario: Scenario) -> ImageMemory:
 
 async def _migrate(
     voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: Address,
-    out: Path | None, trace: bool, migration: Migration, record: Record | None,
+    out: Path | None, tracer: FileRecorder | None, migration: Migration, record: Record | None,
 ) -> SourceOutcome:  # fmt: skip
     """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
     clock = MonotonicClock()
@@ -143,9 +153,6 @@ async def _migrate(
             shaper = Shaper(scenario.link, clock, Random(f"{scenario.scenario.seed} link"), scenario.net.high_water)
             stack.callback(voice.notice_unheld, "link", shaper)
             stack.callback(shaper.close)
-        tracer = None
-        if trace and out is not None:
-            tracer = stack.enter_context(FileRecorder(out / "trace.source.jsonl", "measured"))
         network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
 
         def keep(**changes: Any) -> None:
@@ -156,7 +163,7 @@ async def _migrate(
             """For later; no migration is stopped for it."""
             try:
                 keep(**changes)
-            except BrokenError as error:
+            except MigemuError as error:
                 voice.notice(f"{error}; the migration goes on, and the file is behind")
 
         keep()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from migemu.errors import BrokenError, ExtraError
+from migemu.errors import ExtraError
 from migemu.experiment.figures import figures
 from migemu.experiment.results import Results, Run
+from migemu.store.output import Output
 
 _FIXED = ("seed", "status", "error", "program", "wall_ns")
 
@@ -36,32 +36,26 @@ def _fixed(run: Run) -> dict[str, Any]:
     return {name: getattr(run, name) for name in _FIXED}
 
 
-def to_csv(results: Results, path: Path) -> int:
-    """Write DIR/x.csv; the number of rows. BrokenError when it cannot be written."""
+def to_csv(results: Results, output: Output) -> int:
+    """Write x.csv; the number of rows. OSError when it cannot be written."""
     columns, rows = table(results)
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+    with output.text() as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
     return len(rows)
 
 
-def to_parquet(results: Results, path: Path) -> int:
-    """Write x.parquet; the number of rows. ExtraError without pyarrow, BrokenError when it cannot be written."""
+def to_parquet(results: Results, output: Output) -> int:
+    """Write x.parquet; the number of rows. ExtraError without pyarrow, OSError when it cannot be written."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise ExtraError("--parquet", "pyarrow", "parquet") from None
     columns, rows = table(results)
-    try:
-        arrays = {name: pyarrow.array(list(_column(name, rows))) for name in columns}
-        pyarrow.parquet.write_table(pyarrow.table(arrays), path)
-    except OSError as error:
-        raise BrokenError(f"{path} cannot be written: {error}") from None
+    arrays = {name: pyarrow.array(list(_column(name, rows))) for name in columns}
+    pyarrow.parquet.write_table(pyarrow.table(arrays), output.stream())
     return len(rows)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class Results:
     def create(cls, path: Path, sweep: Sweep, world: str) -> Self:
         """A new file for `sweep`. InputError when something is there already; BrokenError when it cannot be made."""
         lock = _lock(path)
-        if path.exists():
+        if os.path.lexists(path):
             lock.close()
             raise InputError(f"{path} holds results already; go on with them by --resume, or give another --out")
         with _told(path):
@@ -283,7 +284,8 @@ def _lock(path: Path) -> Any:
     """A lock that ends with this process, however it ends. InputError when another sweep holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f"{path.name}.lock").open("a")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(path.with_name(f"{path.name}.lock"), flags, 0o666), "a")
     except OSError as error:
         raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
     try:

@@ -40,7 +40,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was read. `single` is a run by itself; `chosen` are the axes that a selector fixed; `left_out` counts."""
+    """What was read, from `file`. `single` is a run by itself; `chosen` are the axes that a selector fixed.
+
+    `left_out` counts.
+    """
 
     text: str
     samples: tuple[Sample, ...]
@@ -48,6 +51,7 @@ class Source:
     chosen: Mapping[str, str]
     left_out: int
     programs: frozenset[str]
+    file: Path
 
     @property
     def kind(self) -> str:
@@ -97,7 +101,7 @@ def _single(text: str, path: Path, selector: str) -> Source:
     if problem := judge(result):
         raise InputError(f"{file}: the run did not complete: {problem}")
     seed = result["scenario"]["scenario"]["seed"]
-    return Source(text, (Sample({}, seed, result),), True, {}, 0, frozenset())
+    return Source(text, (Sample({}, seed, result),), True, {}, 0, frozenset(), file)
 
 
 def _sweep(text: str, path: Path, selector: str) -> Source:
@@ -115,7 +119,7 @@ def _sweep(text: str, path: Path, selector: str) -> Source:
             programs.add(run.program)
     if chosen and not samples and not left_out:
         raise InputError(f"{text}: no cell is at {selector}")
-    return Source(text, tuple(samples), False, chosen, left_out, frozenset(programs))
+    return Source(text, tuple(samples), False, chosen, left_out, frozenset(programs), path)
 
 
 def _check_version(what: str, result: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from migemu import named
+from migemu.store.output import write_text
 from migemu.trace.events import Event, event_line, header_line
 
 _CONTEXT: Final = 3
@@ -22,8 +23,7 @@ def golden_lines(trace: Iterable[Event]) -> list[str]:
 
 def write_golden(path: Path, trace: Iterable[Event]) -> None:
     """Make or replace a golden file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(line + "\n" for line in golden_lines(trace)), encoding="utf-8")
+    write_text(path, "".join(line + "\n" for line in golden_lines(trace)))
 
 
 def golden_difference(path: Path, trace: Iterable[Event]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 from math import isfinite
-from pathlib import Path
 
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.comparison import Comparison, Row, Ruling
@@ -14,11 +13,6 @@ from migemu.experiment.tables import percent
 from migemu.report import document, tables
 from migemu.report.draw.forest import LOOKS, WORDS, forests, judged
 from migemu.report.draw.style import Section
-
-
-def write(comparison: Comparison, base: str, new: str, path: Path) -> None:
-    """Write the page of `new` against `base`. BrokenError when it cannot be written."""
-    document.write(_page(comparison, base, new), path)
 
 
 def html(comparison: Comparison, base: str, new: str) -> str:

@@ -4,6 +4,8 @@ Rules
     1. A directory is one of a run when it holds result.json, scenario.toml or a trace; else InputError.
     2. A run may have failed, been interrupted or been killed: what it has left is told, and what is missing is named.
     3. A result of another schema version is refused (InputError): its keys may mean something else.
+    4. A result names its trace by digest; one beside the trace of another run is refused (InputError).
+    5. A run that was killed has no result; what it has left of a trace (NAME.partial) is read as far as it goes.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from typing import Any, Final
 from migemu import named
 from migemu.errors import InputError
 from migemu.report.result import SCHEMA_VERSION
+from migemu.store.output import PARTIAL
 from migemu.trace.events import KINDS
 
 _TRACES: Final = ("trace.jsonl", "trace.dest.jsonl")
+_CUT: Final = tuple(name + PARTIAL for name in _TRACES)
 _SECTIONS: Final = (
     "scenario", "pieces", "bytes", "time_ns", "fault", "blocktime_ns", "guest", "page_table", "collapse", "modelled",
 )  # fmt: skip
@@ -35,6 +39,8 @@ class RunDirectory:
     scenario: dict[str, dict[str, Any]]
     trace: Path | None
     missing: tuple[str, ...]
+    #: What of it is read.
+    files: tuple[Path, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -43,8 +49,10 @@ class RunDirectory:
             raise InputError(
                 f"{path}: {'is not a directory' if path.exists() else 'does not exist'}; give the DIR of a run"
             )
-        trace = next((path / name for name in _TRACES if (path / name).is_file()), None)
-        if trace is None and not any((path / name).is_file() for name in ("result.json", "scenario.toml")):
+        has_result = (path / "result.json").is_file()
+        traces = _TRACES if has_result else _TRACES + _CUT
+        trace = next((path / name for name in traces if (path / name).is_file()), None)
+        if trace is None and not has_result and not (path / "scenario.toml").is_file():
             raise InputError(f"{path}: holds no run: no result.json, no scenario.toml, no trace.jsonl")
         missing: list[str] = []
         result = _result(path / "result.json", missing)
@@ -58,10 +66,21 @@ class RunDirectory:
             missing.append(
                 "no trace.jsonl (run with --trace): nothing over time, no causes of faults, no maps of pieces"
             )
+        elif trace.name in _CUT:
+            missing.append(f"{trace.name} ends where its node was killed, or has come so far")
         elif trace.name != _TRACES[0]:
             missing.append(f"the nodes' traces were not merged; {trace.name} tells what the destination saw")
         name = scenario.get("scenario", {}).get("name", "") if scenario else ""
-        return cls(path, str(name) or path.name, result, scenario, trace, tuple(missing))
+        files = tuple(path / name for name in ("result.json", "scenario.toml", *traces))
+        return cls(path, str(name) or path.name, result, scenario, trace, tuple(missing), files)
+
+    def check(self, trace_digest: str) -> None:
+        """InputError when a trace with that digest is not the one of the run that result.json tells of (rule 4)."""
+        if self.result and self.result.get("trace_digest") != trace_digest:
+            raise InputError(
+                f"{self.path}: result.json and {self.trace.name if self.trace else 'the trace'} are of different runs; "
+                "move one of them away, or run it again with --trace"
+            )
 
     def lacking(self, what: str) -> RunDirectory:
         """The same, with one more thing that is missing."""

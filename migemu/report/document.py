@@ -12,13 +12,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
 import migemu
-from migemu.errors import BrokenError
 from migemu.report.draw.style import Panel, Section
 
 _POLICY: Final = (
@@ -83,16 +81,6 @@ def notice(heading: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
     return f'<div class="missing">{heading}<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul></div>'
-
-
-def write(lines: Iterable[str], path: Path) -> None:
-    """Write a page. BrokenError when it cannot be written."""
-    text = "\n".join(lines)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _ours(name: str) -> str:

@@ -26,7 +26,8 @@ def load(
 ) -> list[Run]:  # fmt: skip
     """The runs of these directories, their traces read; what is damaged or missing is told by the run.
 
-    InputError: a hugetlb page that none of them has was asked for.
+    InputError when a directory has the result of one run and the trace of another, or a hugetlb page that none of them
+    has was asked for.
     """
     names = [directory.name for directory in found]
     runs = []
@@ -58,7 +59,9 @@ def _read(
         )  # fmt: skip
     except InputError as error:
         return directory.lacking(f"the trace cannot be used: {error}"), None
-    if told.problem:
+    if not told.problem:
+        directory.check(told.digest)
+    else:
         lost = "the trace is damaged; shown is what stands before that, to about a thousand lines"
         directory = directory.lacking(f"{lost}: {told.problem}")
     total = told.pages // told.geometry.pages(Level.PUD)
@@ -132,11 +135,6 @@ def _by_kind(runs: Sequence[Run]) -> list[Run]:
 def html(runs: Sequence[Run]) -> str:
     """The page."""
     return "\n".join(_page(runs))
-
-
-def write(runs: Sequence[Run], path: Path) -> None:
-    """Write the page. BrokenError when it cannot be written."""
-    document.write(_page(runs), path)
 
 
 def _page(runs: Sequence[Run]) -> Iterator[str]:

@@ -9,19 +9,24 @@ the README; a test compares the two.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from migemu.errors import BrokenError, ScenarioError
+from migemu.errors import ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
-from migemu.outcome import Certificate, Outcome, ReceiverStatistics
+from migemu.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot, Stage, Times
 from migemu.scenario import Scenario, from_mapping
-from migemu.units import SECOND
+from migemu.store.output import Output, told
+from migemu.units import KIB, SECOND
 
 SCHEMA_VERSION: Final = 1
+NAME: Final = "result.json"
+#: Set aside when the run begins, so that a full disk does not cost the result (assumed: 200 vCPUs fit in).
+RESERVED_BYTES: Final = 64 * KIB
 #: Sections, and settings of others, that are the source's to say.
 _OF_SOURCE: Final = {
     "scenario": None, "memory": ("geometry", "size", "image", "zero_share"), "push": None, "device": None, "link": None,
@@ -51,6 +56,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "kind": kind,
         "status": status,
         "error": error,
+        "lost": [],
         "scenario": resolved(scenario, outcome.source_scenario),
         "verified": outcome.verified,
         "digest": outcome.digest,
@@ -105,6 +111,15 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
     }  # fmt: skip
 
 
+def empty(scenario: Scenario, kind: str) -> dict[str, Any]:
+    """The result of a run that nobody can tell anything of: its destination was killed."""
+    snapshot = Snapshot(
+        0, Stage.SETUP, scenario.geometry, scenario.memory.size, 0, 0, None, {}, 0, 0, Times(), ""
+    )  # fmt: skip
+    nothing = Outcome(snapshot, False, "", 0, json.dumps(scenario.resolved()), 0, None, {}, 0, 0, 0)
+    return build(nothing, scenario, kind, "failed", "it left no result")
+
+
 def _counts(receiver: ReceiverStatistics | None, names: dict[str, str]) -> dict[str, int]:
     return {key: getattr(receiver, name) if receiver else 0 for key, name in names.items()}
 
@@ -141,12 +156,13 @@ def resolved(scenario: Scenario, source_scenario: str) -> dict[str, dict[str, An
     return merged
 
 
-def write(result: dict[str, Any], directory: Path) -> Path:
-    """Write DIR/result.json. BrokenError when it cannot be written."""
-    path = directory / "result.json"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+def begin(directory: Path, inputs: Iterable[Path] = ()) -> Output:
+    """DIR/result.json of a run that begins, with room on the disk. What `Output` raises."""
+    return Output(directory / NAME, inputs=inputs, reserve_bytes=RESERVED_BYTES)
+
+
+def write(result: dict[str, Any], output: Output) -> Path:
+    """Write what was begun. InputError and BrokenError when that cannot be done."""
+    with output, told(output.path):
+        output.write((json.dumps(result, indent=2) + "\n").encode())
+    return output.path

@@ -31,11 +31,6 @@ DRAWN: Final = (
 )  # fmt: skip
 
 
-def write(grid: Grid, path: Path) -> None:
-    """Write the page. BrokenError when it cannot be written."""
-    document.write(_page(grid, path), path)
-
-
 def html(grid: Grid, path: Path) -> str:
     """The page, as it would stand at `path`."""
     return "\n".join(_page(grid, path))

@@ -47,7 +47,7 @@ class Told:
         self.geometry = geometry
         self.pages = pages
         self.kind = ""
-        self.problem = ""
+        self.problem = self.digest = ""
         self.events = 0
         self.began: int | None = None
         self.ended = 0
@@ -138,6 +138,7 @@ def read_told(
                 told.take(event)
         except (InputError, ValueError) as error:
             told.problem = str(error)
+        told.digest = trace.digest
     told.close()
     return told
 

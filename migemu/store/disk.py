@@ -26,12 +26,12 @@ class Disk:
     """The real one."""
 
     def create(self, path: Path) -> int:
-        """An empty file of this user's alone; its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        """An empty file of this user's alone; its descriptor. No symbolic link is followed."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def open(self, path: Path) -> int:
         """A file that exists, to read and write; its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def allocate(self, descriptor: int, size: int) -> None:
         """Give a file `size` bytes of zeros, with room on the disk for all of them: a mapping cannot be told ENOSPC.

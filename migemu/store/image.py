@@ -26,6 +26,7 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.store.allocate import anonymous
+from migemu.store.output import hold
 from migemu.units import MIB, format_size
 from migemu.wire.digest import page_digests
 
@@ -129,6 +130,7 @@ def open_image(path: Path, geometry: Geometry) -> ImageMemory:
     size = check_image(path)
     try:
         with named.opened(path, devices=True) as file:
+            hold(file.fileno())  # for as long as it is mapped: the mapping keeps a descriptor of the same open file
             image = mmap.mmap(file.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: cannot be mapped as an image: {getattr(error, 'strerror', None) or error}") from None

@@ -21,9 +21,10 @@ import xxhash
 
 from migemu import named
 from migemu.address import Address, TcpAddress, parse_address
-from migemu.errors import BrokenError, InputError
+from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.scenario import Scenario, from_mapping
 from migemu.store.disk import Disk
+from migemu.store.output import PRIVATE, write_text
 from migemu.units import KIB
 
 NAME: Final = "migration.json"
@@ -84,6 +85,8 @@ class Record:
         self._directory = directory
         self._migration = migration
         self._lock: int | None = None
+        #: Why the file is behind; empty if the last change is in it.
+        self.lost = ""
 
     def claim(self) -> None:
         """Take the directory for as long as this process lives: two sources of one migration would take turns at it.
@@ -102,22 +105,15 @@ class Record:
             )
 
     def save(self, **changes: Any) -> None:
-        """Make `changes` durable. BrokenError when the disk does not take it."""
+        """Make `changes` durable. InputError and BrokenError when that cannot be done."""
         self._migration = replace(self._migration, **changes)
-        disk, path = Disk(), self._directory / NAME
         text = json.dumps({"version": _VERSION, **asdict(self._migration)}, indent=2) + "\n"
         try:
-            new = path.with_suffix(".new")
-            descriptor = disk.create(new)
-            try:
-                disk.write(descriptor, text.encode())
-                disk.sync(descriptor)
-            finally:
-                disk.close(descriptor)
-            disk.replace(new, path)
-            disk.sync_directory(self._directory)
-        except OSError as error:
-            raise BrokenError(f"{path} cannot be written: {error.strerror}") from None
+            write_text(self._directory / NAME, text, mode=PRIVATE)
+        except MigemuError as error:
+            self.lost = str(error)
+            raise
+        self.lost = ""
 
 
 def load(directory: Path) -> Migration:

@@ -20,7 +20,9 @@ Rules
 from __future__ import annotations
 
 import mmap
+import os
 import re
+import stat
 import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -45,6 +47,7 @@ from migemu.store.checkpoint import (
     decode,
 )  # fmt: skip
 from migemu.store.disk import Disk
+from migemu.store.output import others_can_write
 from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, WORD_BYTES, Words, folded, read_log
 from migemu.units import MIB, format_size
 from migemu.wire.digest import DIGEST_BYTES, page_digests
@@ -75,9 +78,20 @@ class Kept(NamedTuple):
 
 
 def claim(disk: Disk, directory: Path) -> int:
-    """Make `directory` if there is none, and take it: the lock's descriptor. InputError when it cannot be had."""
+    """Make `directory` if there is none, and take it: the lock's descriptor. InputError when it cannot be had.
+
+    It holds the memory of a guest: it is the user's own, and others cannot put anything into it.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+        if found.st_uid != os.geteuid():
+            raise InputError(f"--checkpoint {directory}: belongs to another user; give a directory of your own")
+        if others_can_write(found):
+            raise InputError(
+                f"--checkpoint {directory}: can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), and is "
+                f"to hold a guest's memory; chmod go-w {directory}, or give another"
+            )
         lock = disk.lock(directory)
     except OSError as error:
         raise InputError(f"--checkpoint {directory}: cannot be used: {error.strerror}") from None

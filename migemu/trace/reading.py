@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -45,10 +46,16 @@ class Trace:
         self._line = 1
         self._last_t = -(1 << 63)
         self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._hash = sha256()
         self.kind = self._header()
         self._blocks = self._parsed()
         self._ahead: list[Event] = []
         self.geometry, self.pages = self._memory()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the lines of the events that have been read (`trace_digest` in result.json)."""
+        return self._hash.hexdigest()
 
     def events(self) -> Iterator[list[Event]]:
         """Every event from the first on, in blocks. The first one stands in line 2."""
@@ -100,6 +107,7 @@ class Trace:
                 self._last_t = began_t
                 self._find_fault(lines)
             self._line += len(lines)
+            self._hash.update(b"".join(lines))
             self._progress(self._file.tell())
             yield events
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migemu.errors import BrokenError
+from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level
 from migemu.ports import Tracer
+from migemu.store.trace_file import FileRecorder, merge
 from migemu.trace.events import Event, Happening, Wire
-from migemu.trace.recorder import FileRecorder, MemoryRecorder, merge
+from migemu.trace.recorder import MemoryRecorder
+from tests.disks import file_size_max
 
 EVENTS = [
     Event(1, "source", Happening.STATE, detail="running"),
@@ -141,58 +143,60 @@ def test_a_file_says_which_world_it_is_from(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_file_is_whole_after_every_flush(tmp_path: Path) -> None:
-    path = tmp_path / "trace"
-    with FileRecorder(path, "measured") as recorder:
+    """A node that is killed leaves that."""
+    path = tmp_path / "trace.partial"
+    with FileRecorder(tmp_path / "trace", "measured") as recorder:
         assert read_trace(path)[1] == []
         for number, event in enumerate(EVENTS, 1):
             recorder.emit(event)
             recorder.flush()
             assert read_trace(path)[1] == EVENTS[:number]
+    assert read_trace(tmp_path / "trace")[1] == EVENTS
+    assert not path.exists()
 
 
-@pytest.mark.parametrize("place", ["folder", "file/trace"])
-def test_a_place_that_cannot_be_written_is_the_worlds_fault(place: str, tmp_path: Path) -> None:
+def test_a_file_is_known_by_its_digest(tmp_path: Path) -> None:
+    with FileRecorder(tmp_path / "trace", "measured") as recorder:
+        for event in EVENTS:
+            recorder.emit(event)
+    lines = (tmp_path / "trace").read_bytes().partition(b"\n")[2]
+    assert recorder.digest == hashlib.sha256(lines).hexdigest() == merge([tmp_path / "trace"], tmp_path / "merged")
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(BrokenError, match="the trace cannot be written"):
-        FileRecorder(tmp_path / place, "measured")
+    with pytest.raises(InputError, match="folder: cannot be written: it is a directory"):
+        FileRecorder(tmp_path / "folder", "measured")
+    with pytest.raises(BrokenError, match="trace cannot be written: Not a directory"):
+        FileRecorder(tmp_path / "file" / "trace", "measured")
 
 
-FULL = Path("/dev/full")
-needs_a_full_disk = pytest.mark.skipif(not FULL.is_char_device(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_from_the_start_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BrokenError, match="trace cannot be written: File too large"), file_size_max(10):
+        FileRecorder(tmp_path / "trace", "measured")
+    assert list(tmp_path.iterdir()) == []
 
 
-@needs_a_full_disk
-def test_a_disk_that_is_full_from_the_start_is_the_worlds_fault() -> None:
-    with pytest.raises(BrokenError, match="the trace cannot be written: No space left on device"):
-        FileRecorder(FULL, "measured")
-
-
-@needs_a_full_disk
 def test_a_disk_that_is_full_when_traces_are_merged_is_the_worlds_fault(tmp_path: Path) -> None:
     with FileRecorder(tmp_path / "trace", "measured") as recorder:
-        recorder.emit(EVENTS[0])
-    with pytest.raises(BrokenError, match="the trace cannot be written: No space left on device"):
-        merge([tmp_path / "trace"], FULL)
+        for event in EVENTS:
+            recorder.emit(event)
+    with pytest.raises(BrokenError, match="both cannot be written: File too large"), file_size_max(100):
+        merge([tmp_path / "trace"], tmp_path / "both")
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
 
 
-def test_a_disk_that_fills_up_on_the_way_is_the_worlds_fault_and_what_was_written_stays(tmp_path: Path) -> None:
-    """Here the limit is the process's own."""
-    path = tmp_path / "trace"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill() -> None:
-        with FileRecorder(path, "measured") as recorder:
-            for t in range(10_000):
-                recorder.emit(Event(t, "source", Happening.SENT, t))
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(BrokenError, match="the trace cannot be written: File too large"):
-            fill()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.stat().st_size == 100_000
+def test_a_disk_that_fills_up_on_the_way_costs_the_trace_and_nothing_else(tmp_path: Path) -> None:
+    """It is told once, and the room is given back."""
+    told: list[str] = []
+    with file_size_max(100_000), FileRecorder(tmp_path / "trace", "measured", told.append) as recorder:
+        for t in range(30_000):
+            recorder.emit(Event(t, "source", Happening.SENT, t))
+    assert told == [f"{recorder.lost}; the migration goes on without the trace"]
+    assert recorder.lost == f"{tmp_path}/trace cannot be written: File too large"
+    assert recorder.digest == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- merging ---

@@ -120,9 +120,10 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 
 def test_dump_and_trace_say_beforehand_what_they_need(tmp_path: Path) -> None:
-    with destination("--dump", str(tmp_path / "no" / "dump")) as dest:
-        assert dest.wait() == 2
-        assert "--dump" in dest.error
+    (tmp_path / "file").touch()
+    with destination("--dump", str(tmp_path / "file" / "dump")) as dest:
+        assert dest.wait() == 3
+        assert "file/dump cannot be written: Not a directory" in dest.error
     with destination("--trace") as dest:
         assert dest.wait() == 2
         assert "--out" in dest.error

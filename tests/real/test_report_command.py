@@ -80,9 +80,13 @@ def test_a_hugetlb_page_that_one_run_of_several_has_is_drawn_and_told_of_the_oth
         (["empty"], 2, "migemu: empty: holds no run: no result.json, no scenario.toml, no trace.jsonl"),
         (["whole", "empty"], 2, "migemu: empty: holds no run"),
         (["whole/trace.jsonl"], 2, "migemu: whole/trace.jsonl: is not a directory"),
-        (["whole", "--out", "empty"], 3, "migemu: empty cannot be written: Is a directory"),
+        (["whole", "--out", "empty"], 2, "migemu: empty: cannot be written: it is a directory"),
         (["bare", "--perfetto", "p.json"], 2, "migemu: bare: holds no trace; run it with --trace"),
-        (["whole", "--perfetto", "empty"], 3, "migemu: empty cannot be written: Is a directory"),
+        (["whole", "--perfetto", "empty"], 2, "migemu: empty: cannot be written: it is a directory"),
+        (["whole", "--perfetto", "whole/trace.jsonl"], 2, "migemu: whole/trace.jsonl: is what is read"),
+        (["whole", "--out", "whole/result.json"], 2, "migemu: whole/result.json: is what is read"),
+        (["mixed"], 2, "migemu: mixed: result.json and trace.jsonl are of different runs; move one of them away"),
+        (["mixed", "--perfetto", "p.json"], 2, "migemu: mixed: result.json and trace.jsonl are of different runs"),
         (["whole", "bare", "--perfetto", "p.json"], 2, "migemu: --perfetto takes one DIR"),
         (["whole", "--out", "a.html", "--perfetto", "p.json"], 2, "migemu: --perfetto takes one DIR"),
         (["old"], 2, "migemu: old/result.json: is a result of version 0; this migemu reads version 1"),
@@ -96,6 +100,8 @@ def test_what_cannot_be_reported_is_said_in_one_line(
     (tmp_path / "empty").mkdir()
     write_run(Path("whole"), whole())
     write_run(Path("bare"))
+    write_run(Path("mixed"), whole())
+    write_run(Path("mixed"))
     write_run(Path("old"), said=result() | {"schema_version": 0})
     trace = write_run(Path("damaged"), whole()) / "trace.jsonl"
     lines = trace.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -130,7 +130,7 @@ def test_at_a_pace_it_is_the_same_run() -> None:
         (["--pace", "nan"], 2, "--pace nan: give"),
         (["--pace", "1e-300"], 2, "--pace 1e-300: give"),
         (["nowhere.toml"], 2, "nowhere.toml: cannot be read"),
-        (["--out", "file/below"], 3, "file/below: cannot be written"),
+        (["--out", "file/below"], 3, "file/below/scenario.toml cannot be written: Not a directory"),
         (["--set", "limits.memory_max=64K"], 2, "limits.memory_max of this destination is 64K"),
         (["--set", "link.outages=0-60s"], 3, "nobody answers"),
     ],

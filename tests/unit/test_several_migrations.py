@@ -170,8 +170,8 @@ def test_what_is_written_down_at_an_end_may_fail_and_is_that_ones_error() -> Non
     town = Town(settings(), 2)
     ended = town.destination._ended
 
-    def full(incoming: Any, error: BaseException | None) -> None:
-        ended(incoming, error)
+    async def full(incoming: Any, error: BaseException | None) -> None:
+        await ended(incoming, error)
         if incoming.migration == named(1):
             raise OSError("No space left on device")
 

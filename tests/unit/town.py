@@ -100,7 +100,7 @@ class Town:
         self._news.set()
         return memory
 
-    def _ended(self, incoming: Incoming, error: BaseException | None) -> None:
+    async def _ended(self, incoming: Incoming, error: BaseException | None) -> None:
         name = incoming.migration
         self.ends[name] = error
         self.outcomes[name] = incoming.outcome()

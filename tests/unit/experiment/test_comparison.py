@@ -15,7 +15,7 @@ from migemu.errors import InputError
 from migemu.experiment.comparison import compare
 from migemu.experiment.gate import Verdict, parse_gate
 from migemu.experiment.sources import read_source
-from migemu.report.result import write
+from migemu.report.result import begin, write
 from migemu.scenario import Scenario, replace
 from tests.unit.experiment.sweeps import PIECES, run, sweep_of
 from tests.unit.experiment.worlds import plain
@@ -35,7 +35,7 @@ def single(folder: Path, name: str, **changes: Any) -> str:
     scenario = replace(Scenario(), **settings)
     scenario = attrs.evolve(scenario, scenario=attrs.evolve(scenario.scenario, seed=changes.get("seed", 1)))
     result = plain(scenario, None) | {key.lower(): value for key, value in changes.items() if key.isupper()}
-    write(result, folder / name)
+    write(result, begin(folder / name))
     return str(folder / name)
 
 

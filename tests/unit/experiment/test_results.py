@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from migemu.cli import main
 from migemu.errors import BrokenError, InputError
 from migemu.experiment import schema
 from migemu.experiment.campaign import Campaign
@@ -16,6 +18,7 @@ from migemu.experiment.executor import InProcess
 from migemu.experiment.export import table, to_csv, to_parquet
 from migemu.experiment.results import Results
 from migemu.experiment.sweep import Sweep
+from migemu.store.output import writing
 from tests.unit.experiment.sweeps import PIECES, Notes, run, sweep_of
 from tests.unit.experiment.worlds import PLAIN
 
@@ -173,8 +176,8 @@ def test_the_schema_that_is_documented_is_the_one_that_is_made(done: tuple[Sweep
 
 def test_csv_has_a_row_for_each_run(done: tuple[Sweep, Path], tmp_path: Path) -> None:
     _, path = done
-    with Results.read(path) as results:
-        assert to_csv(results, tmp_path / "x.csv") == 12
+    with Results.read(path) as results, writing(tmp_path / "x.csv") as output:
+        assert to_csv(results, output) == 12
         columns, rows = table(results)
     lines = (tmp_path / "x.csv").read_text().splitlines()
     assert lines[0].startswith("cell,axis.piece,axis.policy,seed,status,error,program,wall_ns,")
@@ -185,8 +188,8 @@ def test_csv_has_a_row_for_each_run(done: tuple[Sweep, Path], tmp_path: Path) ->
 def test_parquet_has_the_same_table(done: tuple[Sweep, Path], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="the optional extra is not installed")
     _, path = done
-    with Results.read(path) as results:
-        assert to_parquet(results, tmp_path / "x.parquet") == 12
+    with Results.read(path) as results, writing(tmp_path / "x.parquet") as output:
+        assert to_parquet(results, output) == 12
         _, rows = table(results)
     back = parquet.read_table(tmp_path / "x.parquet").to_pylist()
     assert [row["fault.p99_ns"] for row in back] == [row["fault.p99_ns"] for row in rows]
@@ -194,5 +197,27 @@ def test_parquet_has_the_same_table(done: tuple[Sweep, Path], tmp_path: Path) ->
 
 def test_an_export_that_cannot_be_written_is_told(done: tuple[Sweep, Path], tmp_path: Path) -> None:
     _, path = done
-    with Results.read(path) as results, pytest.raises(BrokenError, match="cannot be written"):
-        to_csv(results, tmp_path / "none" / "x.csv")
+    (tmp_path / "file").touch()
+    told = CliRunner().invoke(main, ["sweep", "export", str(path), "--csv", str(tmp_path / "file" / "x.csv")])
+    assert told.exit_code == 3
+    assert "x.csv cannot be written: Not a directory" in " ".join(told.output.split())
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_export_does_not_replace_what_it_reads(link: bool, done: tuple[Sweep, Path], tmp_path: Path) -> None:
+    _, path = done
+    target = path
+    if link:
+        target = tmp_path / "link.csv"
+        target.hardlink_to(path)
+    before = path.read_bytes()
+    for option in ("--csv", "--parquet"):
+        told = CliRunner().invoke(main, ["sweep", "export", str(path), option, str(target)])
+        assert told.exit_code == 2
+        assert "is what is read" in " ".join(told.output.split())
+    assert path.read_bytes() == before
+    same = str(tmp_path / "x")
+    told = CliRunner().invoke(main, ["sweep", "export", str(path), "--csv", same, "--parquet", same])
+    assert told.exit_code == 2
+    assert "is being written by another run" in " ".join(told.output.split())
+    assert not (tmp_path / "x").exists()

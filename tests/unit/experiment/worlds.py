@@ -16,7 +16,7 @@ from typing import Any, Final
 from migemu.errors import BrokenError
 from migemu.mm.pages import X86_64
 from migemu.outcome import Outcome, Snapshot, Stage, Times
-from migemu.report.result import build, write
+from migemu.report.result import begin, build, write
 from migemu.scenario import Scenario
 
 STAGE: Final = "MIGEMU_TEST_STAGE"
@@ -41,7 +41,7 @@ def plain(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
     at_1g_ns = None if scenario.collapse.policy == "never" else 2 * median_ns
     result["mapping"] |= {"to_1G_ns": at_1g_ns, "access_mean_ns": 8.953}
     if directory is not None:
-        write(result, directory)
+        write(result, begin(directory))
     return result
 
 

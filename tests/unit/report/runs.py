@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,9 +45,11 @@ def write_run(
 ) -> Path:
     """A directory with a result and, if there are events, a trace."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "result.json").write_text(json.dumps(said if said is not None else result(kind)))
+    said = dict(said) if said is not None else result(kind)
     if events is not None:
-        write_lines(directory / "trace.jsonl", events, kind)
+        trace = write_lines(directory / "trace.jsonl", events, kind)
+        said["trace_digest"] = sha256(trace.read_bytes().partition(b"\n")[2]).hexdigest()
+    (directory / "result.json").write_text(json.dumps(said))
     return directory
 
 

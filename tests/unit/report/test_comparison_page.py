@@ -69,6 +69,18 @@ def test_compare_writes_it_whatever_the_gates_say(sides: tuple[str, str], tmp_pa
 
 def test_a_page_that_cannot_be_written_is_told_and_changes_no_verdict(sides: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = migemu(*sides, "--report", tmp_path / "file" / "page.html")
-    assert done.exit_code == 0
-    assert "cannot be written" in done.output
+    for gates, code in (((), 3), (("--fail-if", "fault.p50_ns > +5%"), 1)):
+        done = migemu(*sides, "--report", tmp_path / "file" / "page.html", *gates)
+        assert done.exit_code == code
+        assert "cannot be written" in done.output
+
+
+def test_a_page_does_not_replace_what_it_is_made_of(sides: tuple[str, str]) -> None:
+    for side in sides:
+        path = Path(side.partition(":")[0])
+        path = path / "sweep.sqlite" if path.is_dir() else path
+        before = path.read_bytes()
+        done = migemu(*sides, "--report", path)
+        assert done.exit_code == 3
+        assert "is what is read" in " ".join(done.output.split())
+        assert path.read_bytes() == before

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import pytest
-
-from migemu.errors import BrokenError
 from migemu.report import document
 from migemu.report.draw.style import Panel, Section
 from tests.unit.report.test_page import Words
@@ -34,10 +30,3 @@ def test_data_is_told_as_it_is_and_ends_no_script() -> None:
 
 def test_what_has_nothing_to_say_makes_no_box() -> None:
     assert document.notice("heading", []) == ""
-
-
-def test_a_page_makes_its_directory_or_says_why_it_cannot(tmp_path: Path) -> None:
-    document.write(["one", "two"], tmp_path / "new" / "page.html")
-    assert (tmp_path / "new" / "page.html").read_text() == "one\ntwo"
-    with pytest.raises(BrokenError, match=r"page\.html/x\.html cannot be written: (File exists|Not a directory)"):
-        document.write(["one"], tmp_path / "new" / "page.html" / "x.html")

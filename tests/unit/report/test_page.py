@@ -200,9 +200,19 @@ def test_a_damaged_trace_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_trace_of_another_kind_than_the_result_is_not_drawn(tmp_path: Path) -> None:
-    (run,) = loaded(write_run(tmp_path, whole(), result("modelled"), "measured"))
+    """Where it is damaged; a whole one is held to its digest."""
+    trace = write_run(tmp_path, migration(faults=5), result("modelled"), "measured") / "trace.jsonl"
+    trace.write_bytes(trace.read_bytes()[:-1])
+    (run,) = loaded(tmp_path)
     assert run.told is None
     assert "the trace is of another run: it is measured, the result modelled" in run.directory.missing
+
+
+def test_the_figures_of_one_run_are_not_drawn_over_the_trace_of_another(tmp_path: Path) -> None:
+    write_run(tmp_path, whole())
+    (tmp_path / "result.json").write_text(json.dumps(result()))  # of a run without --trace, for one
+    with pytest.raises(InputError, match=r"result\.json and trace\.jsonl are of different runs; move one of them away"):
+        loaded(tmp_path)
 
 
 def test_a_hugetlb_page_that_no_run_has_is_refused(directories: dict[str, Path]) -> None:

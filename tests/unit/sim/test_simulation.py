@@ -12,6 +12,7 @@ from migemu.policy.collapse import collapse_policies
 from migemu.sim.waiting import CrashError
 from migemu.sim.world import START_NS
 from migemu.simulate import Services, Simulation, run_cell
+from migemu.store.output import Output
 from migemu.trace.verdict import judge_file
 from migemu.units import MS
 from tests.plugin import wrong
@@ -155,14 +156,14 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     simulation = Simulation(scenario(BARE), tmp_path / "file" / "below")
     assert simulation.run() == {}
-    assert "file/below: cannot be written" in str(simulation.error)
+    assert "file/below/scenario.toml cannot be written: Not a directory" in str(simulation.error)
 
 
 def test_a_trace_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path) -> None:
-    (tmp_path / "trace.jsonl").mkdir()
-    simulation = Simulation(scenario(BARE), tmp_path, trace=True)
-    assert simulation.run() == {}
-    assert "the trace cannot be written: Is a directory" in str(simulation.error)
+    with Output(tmp_path / "trace.jsonl"):
+        simulation = Simulation(scenario(BARE), tmp_path, trace=True)
+        assert simulation.run() == {}
+    assert "another run writes trace.jsonl.partial there at this moment" in str(simulation.error)
 
 
 # --- alive ---

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level
+from migemu.store.trace_file import FileRecorder, merge
 from migemu.trace.events import Event, Happening, Wire, event_line, header_line
-from migemu.trace.recorder import FileRecorder, MemoryRecorder, merge
+from migemu.trace.recorder import MemoryRecorder
 
 events = st.builds(
     Event,
@@ -94,19 +95,22 @@ def test_a_file_recorder_writes_in_blocks_and_all_of_it_in_the_end(tmp_path: Pat
     with FileRecorder(path, "measured") as recorder:
         for event in recorded:
             recorder.emit(event)
-        written = path.read_text(encoding="utf-8").count("\n")
+        partial = path.with_name("trace.partial")
+        assert not path.exists()
+        written = partial.read_text(encoding="utf-8").count("\n")
         assert 1 < written < 10_001, "something was written on the way, and not event by event"
         recorder.flush()
         recorder.flush()
-        assert path.read_text(encoding="utf-8").count("\n") == 10_001
+        assert partial.read_text(encoding="utf-8").count("\n") == 10_001
     assert path.read_text(encoding="utf-8").split("\n") == [header_line("measured"), *map(event_line, recorded), ""]
 
 
 def test_a_trace_that_cannot_be_written_is_the_worlds_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "file" / "trace"):
-        with pytest.raises(BrokenError, match="the trace cannot be written"):
-            FileRecorder(path, "measured")
+    with pytest.raises(InputError, match="cannot be written: it is a directory"):
+        FileRecorder(tmp_path, "measured")
+    with pytest.raises(BrokenError, match="trace cannot be written: Not a directory"):
+        FileRecorder(tmp_path / "file" / "trace", "measured")
 
 
 def test_traces_are_merged_by_time_and_each_keeps_its_order(tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_files_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: the trace cannot be read: No such file or directory"):
         merge([good, tmp_path / "none"], tmp_path / "into")
     assert not (tmp_path / "into").exists()
-    with pytest.raises(BrokenError, match="the trace cannot be written: Is a directory"):
+    with pytest.raises(InputError, match="cannot be written: it is a directory"):
         merge([good], tmp_path)
 
 
