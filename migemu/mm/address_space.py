@@ -28,7 +28,7 @@ from typing import Final, get_args
 from migemu.mm.collapse import HgmVersion
 from migemu.mm.contiguous import WITH_CONT
 from migemu.mm.entries import LEAF, WP, Entry, Table, is_wp
-from migemu.mm.faults import USERFAULTS, FaultOutcome, Handling, hugetlb_fault
+from migemu.mm.faults import USERFAULTS, FaultOutcome, Handling, handle_userfault, hugetlb_fault
 from migemu.mm.fork import dup_mmap
 from migemu.mm.gather import OnGather
 from migemu.mm.hugetlb_file import UNCHECKED, HugetlbFile
@@ -47,10 +47,10 @@ from migemu.mm.madvise import (
     madvise_split,
 )
 from migemu.mm.mapcount import MAPCOUNT_OF, MapcountScheme, page_mapcount
-from migemu.mm.messages import UffdEvent
+from migemu.mm.messages import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.page_table import PMD, PTE, PUD, PageTable
 from migemu.mm.pages import Geometry, Level
-from migemu.mm.userfaultfd import OnWake, UffdFeature, Userfaultfd
+from migemu.mm.userfaultfd import Userfaultfd
 from migemu.mm.vma import Mapping, Vma, VmaTree
 from migemu.mm.zap import unmap_region
 
@@ -146,7 +146,7 @@ class AddressSpace:
             vma = self.vmas.find(edge)
             if vma is not None and edge % vma.hugepage_bytes:
                 raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {edge:#x}, inside a hugepage")
-        told = []
+        told: list[UffdContext] = []
         for vma in list(self.vmas.overlapping(addr, end)):
             part = self.vmas.carve(vma, max(addr, vma.start), min(end, vma.end))
             unmap_region(part, part.start, part.end, self.on_gather)
@@ -258,8 +258,7 @@ class AddressSpace:
         handling = hugetlb_fault(vma, addr, write)
         if handling not in USERFAULTS:
             return _OUTCOMES[handling]
-        assert vma.uffd is not None  # only a registered VMA hands a fault to userspace
-        return vma.uffd.handle_userfault(vcpu, vma, addr, write, handling)
+        return handle_userfault(vma, vcpu, addr, write, handling)
 
     # ---------------------------------------------------------------------------------------------- looking at
 

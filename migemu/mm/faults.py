@@ -107,7 +107,18 @@ def _no_page(vma: Vma, addr: int) -> Handling:
     return Handling.DONE
 
 
-def pagefault(handling: Handling, vma: Vma, addr: int, write: bool, exact: bool, ptid: int) -> UffdMsg:
+def handle_userfault(vma: Vma, vcpu: int, addr: int, write: bool, handling: Handling) -> FaultOutcome:
+    """Put `vcpu` asleep with a message queued, or SIGBUS if the feature of that name was asked for (SEMANTICS 1.4)."""
+    uffd = vma.uffd
+    assert uffd is not None  # only a registered VMA hands a fault to userspace
+    if uffd.sigbus:
+        return FaultOutcome.SIGBUS
+    msg = _pagefault(handling, vma, addr, write, uffd.exact_address, vcpu if uffd.thread_id else 0)
+    uffd.waiters.sleep(vcpu, addr, msg)
+    return FaultOutcome.WAITING
+
+
+def _pagefault(handling: Handling, vma: Vma, addr: int, write: bool, exact: bool, ptid: int) -> UffdMsg:
     """The message of a fault at `addr`, with the address as the kernel reports it (SEMANTICS 1.1)."""
     if not exact:
         geometry = vma.mapping.file.geometry

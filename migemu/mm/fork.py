@@ -22,9 +22,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from migemu.mm.hugepage_entries import copy_entries
-from migemu.mm.messages import UffdEvent
+from migemu.mm.messages import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.page_table import PageTable
-from migemu.mm.userfaultfd import OnWake, UffdFeature, Userfaultfd
+from migemu.mm.userfaultfd import Userfaultfd
 from migemu.mm.vma import Mapping, Vma, VmaTree
 
 
@@ -35,7 +35,7 @@ def dup_mmap(parent: Iterable[Vma], child: VmaTree, on_wake: OnWake | None) -> l
     """
     mappings: dict[int, Mapping] = {}
     uffds: dict[int, Userfaultfd] = {}
-    told: list[tuple[Userfaultfd, Userfaultfd]] = []
+    told: list[tuple[UffdContext, UffdContext]] = []
     for vma in parent:
         if id(vma.mapping) not in mappings:
             mappings[id(vma.mapping)] = _empty(vma.mapping)
@@ -45,7 +45,7 @@ def dup_mmap(parent: Iterable[Vma], child: VmaTree, on_wake: OnWake | None) -> l
         if vma.uffd is not None and vma.uffd.features & UffdFeature.EVENT_FORK:
             uffd = uffds.get(id(vma.uffd))
             if uffd is None:
-                uffd = uffds[id(vma.uffd)] = Userfaultfd(vma.uffd.geometry, child, vma.uffd.features, on_wake)
+                uffd = uffds[id(vma.uffd)] = Userfaultfd(mapping.file.geometry, child, vma.uffd.features, on_wake)
                 told.append((vma.uffd, uffd))
             copy.watch(uffd, vma.missing, vma.minor, vma.wp)
         child.insert(copy)

@@ -22,14 +22,12 @@ Simplified
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from migemu.mm.entries import MIGRATED, MIGRATING, POISONED
 from migemu.mm.hugepage_entries import rewrite_entries
+from migemu.mm.page_table import PageTable
 from migemu.mm.pages import Geometry, Level, PageIndex
-
-if TYPE_CHECKING:
-    from migemu.mm.vma import Vma
 
 #: Bits of `folios`: in the page cache; hwpoisoned (SEMANTICS 3.4); isolated for migration (SEMANTICS 2.1 step 3); its
 #: leaves are migration entries now.
@@ -46,6 +44,25 @@ REFS_MAX: Final = 2**31 - 1
 UNCHECKED: Final = 2**63 - 1
 
 
+class MapsFile(Protocol):
+    """What the reverse map of a file knows of a VMA (`vma.Vma` is one)."""
+
+    start: int
+    end: int
+    hgm: bool
+
+    @property
+    def table(self) -> PageTable:
+        """The page table that has the entries."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the mapping is shared."""
+
+    def hugepage(self, addr: int) -> int:
+        """The index of the hugepage at `addr`."""
+
+
 class HugetlbFile:
     """A file of `hugepages` hugepages of `hstate` size. `folios[i]` is 0 while hugepage i is not in the page cache."""
 
@@ -59,7 +76,7 @@ class HugetlbFile:
         self.refs = [0] * hugepages
         self.refs_max = REFS_MAX
         self.bad: dict[int, set[PageIndex]] = {}  # by hugepage: its bad base pages, if it is not bad as a whole
-        self.i_mmap: list[Vma] = []  # every VMA that maps this file, in every address space: the reverse map
+        self.i_mmap: list[MapsFile] = []  # every VMA that maps this file, in every address space: the reverse map
 
     def populate(self, first: int, end: int) -> None:
         """Hugepages `[first, end)` are in the page cache from now on."""
@@ -120,7 +137,7 @@ class HugetlbFile:
             return 0
         return min((bad - page for bad in self.bad[hugepage] if page <= bad < page + count), default=count)
 
-    def mapped_by(self, index: int) -> Iterator[Vma]:
+    def mapped_by(self, index: int) -> Iterator[MapsFile]:
         """The VMAs that hold hugepage `index`."""
         for vma in self.i_mmap:
             if vma.hugepage(vma.start) <= index < vma.hugepage(vma.end):
@@ -135,7 +152,7 @@ class HugetlbFile:
     def _rewrite(self, index: int, mapping: bytes) -> None:
         """Rewrite the entries of one hugepage in every mapping."""
         for vma in self.mapped_by(index):
-            rewrite_entries(vma.mapping.table, index, mapping)
+            rewrite_entries(vma.table, index, mapping)
 
     def __repr__(self) -> str:
         cached = self.hugepages - self.folios.count(0)

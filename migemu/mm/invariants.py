@@ -12,22 +12,19 @@ Numbering
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from migemu.mm.contiguous import torn_group
 from migemu.mm.entries import CONT, ENTRIES, LEAF, MIGRATION, POISON, TABLE, WP, Table, is_wp, kind_of
 from migemu.mm.errnos import ValidationError
 from migemu.mm.hugetlb_file import CACHED, HWPOISON, ISOLATED, UNMAPPED, HugetlbFile
+from migemu.mm.messages import UffdContext
 from migemu.mm.page_table import CONT_PMD, CONT_PTE, PUD, PageTable
 from migemu.mm.vma import Vma, VmaTree
-
-if TYPE_CHECKING:
-    from migemu.mm.userfaultfd import Userfaultfd
 
 _MAPS = bytes(entry if entry >= LEAF else 0 for entry in range(256))
 
 
-def check_space(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
+def check_space(vmas: VmaTree, uffds: Iterable[UffdContext]) -> None:
     """ValidationError naming the first invariant that does not hold."""
     previous = None
     tables: dict[int, PageTable] = {}
@@ -58,7 +55,7 @@ def _check_file(file: HugetlbFile) -> None:
     leaves = [0] * file.hugepages
     for vma in file.i_mmap:
         for hugepage in range(vma.hugepage(vma.start), vma.hugepage(vma.end)):
-            leaves[hugepage] += vma.mapping.table.leaves_of(hugepage)
+            leaves[hugepage] += vma.table.leaves_of(hugepage)
     for hugepage, folio in enumerate(file.folios):
         count = leaves[hugepage]
         if count != file.refs[hugepage]:
@@ -170,7 +167,7 @@ def _entries_below(table: PageTable, hugepage: int) -> set[int]:
     return entries.union(*table.ptes[pmd:until]) - {TABLE}
 
 
-def _check_waiters(vmas: VmaTree, uffds: Iterable[Userfaultfd]) -> None:
+def _check_waiters(vmas: VmaTree, uffds: Iterable[UffdContext]) -> None:
     seen: set[int] = set()
     for uffd in uffds:
         for waiter in uffd.waiters:

@@ -32,7 +32,7 @@ def page_mapcount(file: HugetlbFile, page: PageIndex, scheme: MapcountScheme) ->
     hugepage = page // file.geometry.pages(file.hstate)
     if scheme == "head_only":
         return file.refs[hugepage]
-    tables = [vma.mapping.table for vma in file.mapped_by(hugepage)]
+    tables = [vma.table for vma in file.mapped_by(hugepage)]
     if scheme == "hstate":
         entries = [table.hugepage_entry(hugepage) for table in tables]
         return sum(entry == TABLE or entry >= LEAF for entry in entries)

@@ -43,11 +43,11 @@ def memory_failure(file: HugetlbFile, page: PageIndex) -> None:
     file.folios[hugepage] |= HWPOISON
     file.bad.setdefault(hugepage, set()).add(page)
     for vma in file.mapped_by(hugepage):
-        if vma.mapping.shared:
+        if vma.shared:
             vma.hgm = True
-            _unmap_page(vma.mapping.table, file, page)
+            _unmap_page(vma.table, file, page)
         else:
-            rewrite_entries(vma.mapping.table, hugepage, POISONED)
+            rewrite_entries(vma.table, hugepage, POISONED)
 
 
 def _unmap_page(table: PageTable, file: HugetlbFile, page: PageIndex) -> None:

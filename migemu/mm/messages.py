@@ -1,7 +1,8 @@
-"""What a userfaultfd tells its reader, and the vCPUs that sleep until it has answered.
+"""What a userfaultfd tells its reader, the vCPUs that sleep until it has answered, and what of it a VMA knows.
 
 What this models
-    struct uffd_msg, the queue of page faults (not read yet, and read but not woken) and the queue of events.
+    struct uffd_msg, the queue of page faults (not read yet, and read but not woken) and the queue of events; and struct
+    userfaultfd_ctx, which holds them: it is what a VMA points to. The ioctls are in `userfaultfd`.
 
 Rules
     1. Every fault queues a message of its own, also when another thread waits at the same address (SEMANTICS 1.4).
@@ -25,12 +26,33 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from migemu.mm.userfaultfd import Userfaultfd
+#: Called for every waiter woken: (vcpu, the exact address it faulted at). It may fault again at once.
+OnWake = Callable[[int, int], None]
+
+
+class UffdFeature(IntFlag):
+    """UFFD_FEATURE_* of `<linux/userfaultfd.h>`. Those not named in this package are accepted and change nothing."""
+
+    PAGEFAULT_FLAG_WP = 1 << 0
+    EVENT_FORK = 1 << 1
+    EVENT_REMAP = 1 << 2
+    EVENT_REMOVE = 1 << 3
+    MISSING_HUGETLBFS = 1 << 4
+    MISSING_SHMEM = 1 << 5
+    EVENT_UNMAP = 1 << 6
+    SIGBUS = 1 << 7
+    THREAD_ID = 1 << 8
+    MINOR_HUGETLBFS = 1 << 9
+    MINOR_SHMEM = 1 << 10
+    EXACT_ADDRESS = 1 << 11
+    WP_HUGETLBFS_SHMEM = 1 << 12
+    WP_UNPOPULATED = 1 << 13
+    POISON = 1 << 14
+    WP_ASYNC = 1 << 15
 
 
 class UffdEvent(IntEnum):
@@ -62,7 +84,7 @@ class UffdMsg(NamedTuple):
     ptid: int
     event: UffdEvent = UffdEvent.PAGEFAULT
     end: int = 0
-    uffd: Userfaultfd | None = None
+    uffd: UffdContext | None = None
 
 
 class Waiter(NamedTuple):
@@ -99,7 +121,7 @@ class WaitQueue:
         else:
             here.append(waiter)
 
-    def tell(self, event: UffdEvent, start: int = 0, end: int = 0, uffd: Userfaultfd | None = None) -> None:
+    def tell(self, event: UffdEvent, start: int = 0, end: int = 0, uffd: UffdContext | None = None) -> None:
         """Queue an event about bytes `[start, end)`, or about a child's userfaultfd."""
         self.events.append(UffdMsg(start, UffdPagefault.NONE, 0, event, end, uffd))
 
@@ -137,3 +159,29 @@ class WaitQueue:
 
     def __repr__(self) -> str:
         return f"<WaitQueue of {len(self._asleep)}, {len(self._unread)} not read, {len(self.events)} events>"
+
+
+class UffdContext:
+    """A userfaultfd as the VMAs see it that it watches: its features, and who waits for it."""
+
+    __slots__ = ("exact_address", "features", "on_wake", "sigbus", "thread_id", "waiters", "wp_async")
+
+    def __init__(self, features: UffdFeature, on_wake: OnWake | None) -> None:
+        self.features = features
+        self.on_wake = on_wake
+        self.waiters = WaitQueue()
+        self.exact_address = bool(features & UffdFeature.EXACT_ADDRESS)
+        self.sigbus = bool(features & UffdFeature.SIGBUS)
+        self.thread_id = bool(features & UffdFeature.THREAD_ID)
+        self.wp_async = bool(features & UffdFeature.WP_ASYNC)
+
+    def wake_range(self, start: int, end: int) -> None:
+        """Wake all whose message reports an address in bytes `[start, end)`."""
+        self.wake_at(self.waiters.addresses(start, end))
+
+    def wake_at(self, addresses: list[int]) -> None:
+        """Wake all whose message reports one of `addresses`."""
+        woken: list[Waiter] = self.waiters.take(addresses)  # all off the queue first: on_wake may fault again
+        if self.on_wake is not None:
+            for waiter in woken:
+                self.on_wake(waiter.vcpu, waiter.addr)

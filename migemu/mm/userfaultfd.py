@@ -19,67 +19,32 @@ Simplified
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from enum import IntFlag
 from typing import Final
 
 from migemu.mm.entries import LEAF, NONE, WP_MARKER
 from migemu.mm.errnos import PartialError
-from migemu.mm.faults import FaultOutcome, Handling, pagefault
 from migemu.mm.hugetlb_file import CACHED, MAPPABLE
-from migemu.mm.messages import UffdMsg, Waiter, WaitQueue
+from migemu.mm.messages import OnWake, UffdContext, UffdFeature, UffdMsg
 from migemu.mm.mfill import continue_ptes, mfill_continue, mfill_copy, mfill_poison
 from migemu.mm.page_table import PTE
 from migemu.mm.pages import Geometry, Level
 from migemu.mm.protection import change_protection, mwriteprotect_range
 from migemu.mm.vma import Vma, VmaTree
 
-#: Called for every waiter woken: (vcpu, the exact address it faulted at). It may fault again at once.
-OnWake = Callable[[int, int], None]
-
 #: End of user addresses on x86_64 and on arm64 with 48 bits, 4-level tables.
 TASK_SIZE: Final = 1 << 47
 
 
-class UffdFeature(IntFlag):
-    """UFFD_FEATURE_* of `<linux/userfaultfd.h>`. Those not named in this package are accepted and change nothing."""
-
-    PAGEFAULT_FLAG_WP = 1 << 0
-    EVENT_FORK = 1 << 1
-    EVENT_REMAP = 1 << 2
-    EVENT_REMOVE = 1 << 3
-    MISSING_HUGETLBFS = 1 << 4
-    MISSING_SHMEM = 1 << 5
-    EVENT_UNMAP = 1 << 6
-    SIGBUS = 1 << 7
-    THREAD_ID = 1 << 8
-    MINOR_HUGETLBFS = 1 << 9
-    MINOR_SHMEM = 1 << 10
-    EXACT_ADDRESS = 1 << 11
-    WP_HUGETLBFS_SHMEM = 1 << 12
-    WP_UNPOPULATED = 1 << 13
-    POISON = 1 << 14
-    WP_ASYNC = 1 << 15
-
-
-class Userfaultfd:
+class Userfaultfd(UffdContext):
     """One userfaultfd of an address space; made by `AddressSpace.userfaultfd`, or by its fork."""
 
-    __slots__ = (
-        "_page_bytes", "_page_mask", "_page_shift", "exact_address", "features", "geometry", "on_wake", "sigbus",
-        "thread_id", "vmas", "waiters", "wp_async",
-    )  # fmt: skip
+    __slots__ = ("_page_bytes", "_page_mask", "_page_shift", "geometry", "vmas")
 
     def __init__(self, geometry: Geometry, vmas: VmaTree, features: int, on_wake: OnWake | None) -> None:
         if features & ~sum(UffdFeature):
             raise OSError(errno.EINVAL, f"UFFDIO_API: unknown feature bits in {features:#x}")
-        self.features = UffdFeature(features)
-        self.geometry, self.vmas, self.on_wake = geometry, vmas, on_wake
-        self.waiters = WaitQueue()
-        self.exact_address = bool(features & UffdFeature.EXACT_ADDRESS)
-        self.sigbus = bool(features & UffdFeature.SIGBUS)
-        self.thread_id = bool(features & UffdFeature.THREAD_ID)
-        self.wp_async = bool(features & UffdFeature.WP_ASYNC)
+        super().__init__(UffdFeature(features), on_wake)
+        self.geometry, self.vmas = geometry, vmas
         self._page_bytes = geometry.page_bytes
         self._page_mask = geometry.page_bytes - 1
         self._page_shift = geometry.shifts[PTE]
@@ -117,7 +82,7 @@ class Userfaultfd:
                 watcher = vma.uffd
                 change_protection(part, part.start, part.end, on=False)
                 part.watch(None)
-                watcher._wake_range(part.start, part.end)
+                watcher.wake_range(part.start, part.end)
 
     def _whole_hugepages(self, start: int, end: int) -> list[Vma]:
         """The VMAs of a range whose ends are hugepage boundaries. OSError EINVAL otherwise, or when there are none."""
@@ -134,14 +99,6 @@ class Userfaultfd:
         """The next message, or None (EAGAIN of a non-blocking descriptor): page faults first, then events."""
         return self.waiters.read()
 
-    def handle_userfault(self, vcpu: int, vma: Vma, addr: int, write: bool, handling: Handling) -> FaultOutcome:
-        """Put `vcpu` asleep with a message queued, or SIGBUS if the feature of that name was asked for."""
-        if self.sigbus:
-            return FaultOutcome.SIGBUS
-        msg = pagefault(handling, vma, addr, write, self.exact_address, vcpu if self.thread_id else 0)
-        self.waiters.sleep(vcpu, addr, msg)
-        return FaultOutcome.WAITING
-
     # ----------------------------------------------------------------------------------------------- filling
 
     def continue_(self, addr: int, length: int, dontwake: bool = False, wp: bool = False) -> int:
@@ -154,7 +111,7 @@ class Userfaultfd:
         """
         if length == self._page_bytes and not wp and self._continue_page(addr):
             if self.waiters and not dontwake:
-                self._wake_range(addr, addr + length)
+                self.wake_range(addr, addr + length)
             return length
         vma = self._dst_vma(addr, addr + length, wp)
         if not vma.hgm:
@@ -182,7 +139,7 @@ class Userfaultfd:
         try:
             return continue_ptes(vma, addr, end)
         finally:
-            self._wake([address for address in holes if table.walk_end(vma.page(address))[1] >= LEAF])
+            self.wake_at([address for address in holes if table.walk_end(vma.page(address))[1] >= LEAF])
 
     def copy(self, dst: int, length: int, dontwake: bool = False, wp: bool = False) -> int:
         """UFFDIO_COPY: put bytes into the page cache and map them, whole hugepages, with `wp` protected; `length`.
@@ -215,7 +172,7 @@ class Userfaultfd:
             raise OSError(errno.EINVAL, "UFFDIO_WRITEPROTECT wakes nobody when it protects")
         mwriteprotect_range(self.vmas, addr, addr + length, on)
         if not on and not dontwake:
-            self._wake_range(addr, addr + length)
+            self.wake_range(addr, addr + length)
 
     def _continue_page(self, addr: int) -> bool:
         """The hot case, a base page that can be continued; False leaves every other case to the general path."""
@@ -264,7 +221,7 @@ class Userfaultfd:
     def _done(self, addr: int, dontwake: bool, done: int, failure: OSError | None) -> int:
         """Wake for what was done and answer: the bytes done, or the errno (SEMANTICS 1.3)."""
         if done and self.waiters and not dontwake:
-            self._wake_range(addr, addr + done)
+            self.wake_range(addr, addr + done)
         if failure is None:
             return done
         raise PartialError(done, failure) if done else failure
@@ -274,16 +231,7 @@ class Userfaultfd:
     def wake(self, addr: int, length: int) -> None:
         """UFFDIO_WAKE: wake all whose message reports an address in the range; they fault again. OSError EINVAL."""
         self._validate_range(addr, length)
-        self._wake_range(addr, addr + length)
-
-    def _wake_range(self, start: int, end: int) -> None:
-        self._wake(self.waiters.addresses(start, end))
-
-    def _wake(self, addresses: list[int]) -> None:
-        woken: list[Waiter] = self.waiters.take(addresses)  # all off the queue first: on_wake may fault again
-        if self.on_wake is not None:
-            for waiter in woken:
-                self.on_wake(waiter.vcpu, waiter.addr)
+        self.wake_range(addr, addr + length)
 
     def _mappings_are_steady(self) -> None:
         """OSError EAGAIN while an event is not read (mmap_changing)."""

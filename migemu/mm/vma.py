@@ -20,14 +20,11 @@ import errno
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from migemu.mm.hugetlb_file import HugetlbFile
+from migemu.mm.messages import UffdContext
 from migemu.mm.page_table import PageTable
 from migemu.mm.pages import Level, PageIndex
-
-if TYPE_CHECKING:
-    from migemu.mm.userfaultfd import Userfaultfd
 
 
 @dataclass(slots=True, eq=False)
@@ -49,16 +46,26 @@ class Vma:
     end: int
     mapping: Mapping
     hgm: bool = False
-    uffd: Userfaultfd | None = None
+    uffd: UffdContext | None = None
     missing: bool = False
     minor: bool = False
     wp: bool = False
     wp_async: bool = False  # UFFD_FEATURE_WP_ASYNC of the userfaultfd that watches for write-protect
 
-    def watch(self, uffd: Userfaultfd | None, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
+    def watch(self, uffd: UffdContext | None, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
         """Let `uffd` answer faults of these modes, in place of who did; None for nobody."""
         self.uffd, self.missing, self.minor, self.wp = uffd, missing, minor, wp
         self.wp_async = wp and uffd is not None and uffd.wp_async
+
+    @property
+    def table(self) -> PageTable:
+        """The page table that this VMA looks through."""
+        return self.mapping.table
+
+    @property
+    def shared(self) -> bool:
+        """Whether writes reach the file."""
+        return self.mapping.shared
 
     @property
     def hstate(self) -> Level:

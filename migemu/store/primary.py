@@ -1,9 +1,8 @@
-"""The guest's mapping of its memory at the destination: the model of `migemu.mm`, and the vCPUs that wait for it.
+"""The guest's mapping of its memory at the destination, and the vCPUs that wait for it.
 
-The primary mapping of hugetlb pages, split by MADV_SPLIT, registered for minor faults, its file populated before the
-migration begins, as QEMU's doublemap series does: every fault is a minor one. Whether a vCPU may touch a page is
-decided errno by errno as the kernel would. What the page holds is the business of the two stores built upon this one:
-`mapped` (real bytes) and `model` (who wrote what, no bytes).
+Whether a vCPU may touch a page is decided by the model (`mm.guest_mapping`), errno by errno as the kernel would. What
+the page holds is the business of the two stores built upon this one: `mapped` (real bytes) and `model` (who wrote what,
+no bytes).
 """
 
 from __future__ import annotations
@@ -12,15 +11,11 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Sequence
 
-from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, AddressSpace, FaultOutcome, UffdFeature, UffdPagefault
-from migemu.mm.collapse import EHWPOISON
-from migemu.mm.gather import GatherStep
+from migemu.mm import FaultOutcome
+from migemu.mm.guest_mapping import GuestMapping
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.ports import Collapsed, Continued, OnFault, Stalled
 from migemu.units import format_size
-
-#: What MADV_COLLAPSE may answer to a call that is right (SEMANTICS 2.2): try again later, or live with it.
-_MAY_FAIL = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM, EHWPOISON)
 
 
 def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
@@ -35,47 +30,29 @@ class Primary:
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
-        self._space = AddressSpace(geometry, on_wake=self._woken, on_gather=self._gathered)
-        self._start = self._space.mmap_hugetlb(memory_bytes, Level.PUD, shared=True)
-        self._space.populate(self._start, memory_bytes)
-        if hgm:
-            self._space.madvise(self._start, memory_bytes, MADV_SPLIT)
-        self._uffd = self._space.userfaultfd(UffdFeature.MINOR_HUGETLBFS | UffdFeature.THREAD_ID)
-        self._uffd.register(self._start, memory_bytes, minor=True)
-        self._reachable = self._space.is_mapped
-        self._steps: list[GatherStep] = []
+        self._mapping = GuestMapping(geometry, memory_bytes, self._woken, hgm=hgm)
+        self._start = self._mapping.start
+        self._reachable = self._mapping.space.is_mapped
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._slept: OnFault = _nobody
         self._read: OnFault = _nobody
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """One UFFDIO_CONTINUE per piece."""
-        return Continued(*self._uffd.continue_run(self._start + run.first * self._page_bytes, run.level, run.count))
+        return Continued(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE."""
-        self._uffd.wake(self._start + first * self._page_bytes, count * self._page_bytes)
+        self._mapping.wake(first, count)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """MADV_COLLAPSE of one span, or process_madvise of several; the first that fails ends it."""
-        ranges = [(self._start + first * self._page_bytes, self.geometry.size(level)) for first, level in spans]
-        failure = done = 0
-        try:
-            left = self._space.process_madvise(ranges, MADV_COLLAPSE)
-            while left > 0:
-                left -= ranges[done][1]
-                done += 1
-        except OSError as error:
-            if error.errno not in _MAY_FAIL:
-                raise
-            failure = error.errno
-        steps, self._steps = tuple(self._steps), []
-        return Collapsed(done, failure, steps)
+        """One process_madvise; the first span that fails ends it."""
+        return Collapsed(*self._mapping.collapse(spans))
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
         """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
-        if not self._reachable(address := self._start + page * self._page_bytes):
-            outcome = self._space.fault(vcpu, address, stamp is not None)
+        if not self._reachable(self._start + page * self._page_bytes):
+            outcome = self._mapping.fault(vcpu, page, stamp is not None)
             if outcome is FaultOutcome.WAITING:
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting[vcpu] = waiter
@@ -99,32 +76,28 @@ class Primary:
         self._read_events()
 
     def _read_events(self) -> None:
-        while (event := self._uffd.read()) is not None:
-            page = (event.address - self._start) // self._page_bytes
-            self._read(event.ptid, page, bool(event.flags & UffdPagefault.WRITE))
+        while (fault := self._mapping.read()) is not None:
+            self._read(*fault)
 
-    def _woken(self, vcpu: int, _address: int) -> None:
+    def _woken(self, vcpu: int, _page: PageIndex) -> None:
         waiter = self._waiting.pop(vcpu, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _gathered(self, step: GatherStep) -> None:
-        self._steps.append(step._replace(start=step.start - self._start, end=step.end - self._start))
-
     def leaves(self) -> dict[Level, int]:
         """How many entries of each level map memory now."""
-        return self._space.leaves(self._start)
+        return self._mapping.leaves()
 
     def table_bytes(self) -> int:
         """Bytes of page tables below the hugetlb page's own level."""
-        return self._space.page_table_bytes(self._start)
+        return self._mapping.table_bytes()
 
     def release(self) -> None:
         """There are no bytes to give back."""
 
     def validate(self) -> None:
         """Check the page table's invariants; an error is a bug of ours."""
-        self._space.validate()
+        self._mapping.validate()
 
     def __repr__(self) -> str:
         leaves = ", ".join(f"{count} {level.name}" for level, count in self.leaves().items() if count)

@@ -18,13 +18,12 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from migemu.mm import MADV_COLLAPSE, MADV_SPLIT, TINY, AddressSpace, EntryKind, FaultOutcome, Level
-from migemu.mm.pages import PageIndex
+from migemu.mm import TINY, EntryKind, FaultOutcome, Level, PageIndex, PieceRun, Span
+from migemu.mm.guest_mapping import GuestMapping
 from migemu.trace.events import Event, Happening
 
 PAGES: Final = TINY.pages(Level.PUD)
 _STEP_NS: Final = 1_000
-_PAGE: Final = TINY.page_bytes
 
 
 class Stage:
@@ -35,13 +34,7 @@ class Stage:
         self.events: list[Event] = []
         self._writes: dict[int, bool] = {}
         self._woken_now: list[tuple[int, PageIndex]] = []
-        self._space = AddressSpace(TINY, on_wake=self._woken)
-        length = PAGES * _PAGE
-        self._addr = self._space.mmap_hugetlb(length)
-        self._space.madvise(self._addr, length, MADV_SPLIT)
-        self._space.populate(self._addr, length)
-        self._uffd = self._space.userfaultfd()
-        self._uffd.register(self._addr, length, minor=True)
+        self._mapping = GuestMapping(TINY, PAGES * TINY.page_bytes, self._woken)
         self.tell("memory", count=PAGES, detail=TINY.name, node="source")
         self.tell("memory", count=PAGES, detail=TINY.name)
         self.tell("state", detail="run")
@@ -85,12 +78,7 @@ class Stage:
 
     def continue_(self, first: PageIndex, count: int = 1) -> int:
         """UFFDIO_CONTINUE one by one; how many pages found something there (EEXIST), as a late one does."""
-        existing = 0
-        for page in range(first, first + count):
-            try:
-                self._uffd.continue_(self._at(page), _PAGE)
-            except FileExistsError:
-                existing += 1
+        _, existing = self._mapping.continue_run(PieceRun(first, count, Level.PTE))
         self.tell("continued", first, count, Level.PTE)
         self._wake_told()
         return existing
@@ -98,31 +86,29 @@ class Stage:
     def continue_errno(self, first: PageIndex) -> int:
         """UFFDIO_CONTINUE of one page, as the ioctl answers it to C: bytes, or minus the errno."""
         try:
-            return self._uffd.continue_(self._at(first), _PAGE)
+            return self._mapping.continue_one(first, Level.PTE)
         except OSError as error:
             return -(error.errno or 0)
 
     def wake(self, first: PageIndex, count: int = 1) -> None:
         """UFFDIO_WAKE."""
         self.tell("wake", first, count)
-        self._uffd.wake(self._at(first), count * _PAGE)
+        self._mapping.wake(first, count)
         self._wake_told()
 
     def collapse(self, first: PageIndex, level: Level) -> None:
         """MADV_COLLAPSE of one span; on the record is what became of it."""
-        try:
-            self._space.madvise(self._at(first), TINY.size(level), MADV_COLLAPSE)
-        except OSError as error:
-            self.tell("failed", first, level=level, detail=errno.errorcode[error.errno or 0])
-            return
-        if self._space.walk(self._at(first)) == (level, EntryKind.LEAF):
+        _, failure, _ = self._mapping.collapse([Span(first, level)])
+        if failure:
+            self.tell("failed", first, level=level, detail=errno.errorcode[failure])
+        elif self._mapping.walk(first) == (level, EntryKind.LEAF):
             self.tell("collapsed", first, level=level)
 
     # --- the guest ---
 
     def access(self, vcpu: int, page: PageIndex, *, write: bool = False) -> None:
         """A vCPU reads or writes: it can, or it sleeps on a fault."""
-        outcome = self._space.fault(vcpu, self._at(page), write)
+        outcome = self._mapping.fault(vcpu, page, write)
         if outcome is FaultOutcome.WAITING:
             self._writes[vcpu] = write
             self.tell("faulted", page, vcpu=vcpu, write=write)
@@ -130,8 +116,8 @@ class Stage:
             assert outcome is FaultOutcome.MAPPED, outcome
             self.tell("written" if write else "read", page, vcpu=vcpu)
 
-    def _woken(self, vcpu: int, addr: int) -> None:
-        self._woken_now.append((vcpu, (addr - self._addr) // _PAGE))
+    def _woken(self, vcpu: int, page: PageIndex) -> None:
+        self._woken_now.append((vcpu, page))
 
     def _wake_told(self) -> None:
         """Whoever the last call woke runs, and tries again."""
@@ -139,9 +125,6 @@ class Stage:
         for vcpu, page in woken:
             self.tell("woken", page, vcpu=vcpu)
             self.access(vcpu, page, write=self._writes.pop(vcpu))
-
-    def _at(self, page: PageIndex) -> int:
-        return self._addr + page * _PAGE
 
     def __repr__(self) -> str:
         return f"<Stage after {len(self.events)} events>"

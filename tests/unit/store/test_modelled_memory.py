@@ -71,7 +71,7 @@ class Both:
                 self.modelled.clear(page, 1)
 
     def mapped(self, page: PageIndex) -> bool:
-        return self.real._space.is_mapped(self.real._start + page * PAGE)
+        return self.real._mapping.is_mapped(page)
 
     async def verdicts(self) -> list[str]:
         real = Verification(self.real, self.ledgers[0])
