@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from migemu.errors import EXIT_INTERRUPTED
 from tests.chaos.drawing import Plan, draw
 from tests.chaos.harm import in_one_line, parse_all
 from tests.chaos.round import Round, Trial, slowness
@@ -157,8 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("{task.fields[told]}"))  # fmt: skip
+    interrupted = False
     with Progress(*columns, console=console, transient=True) as progress:
-        asyncio.run(campaign(plans, root, given.jobs, given.slowness, tally, progress))
+        try:
+            asyncio.run(campaign(plans, root, given.jobs, given.slowness, tally, progress))
+        except KeyboardInterrupt:
+            interrupted = True
         if given.shrink and tally.failed:
             kind = next(iter(tally.failures))
             smallest = asyncio.run(shrunk(plans[0], kind, root, given.slowness or slowness()))
@@ -166,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(tally.table())
     console.print(tally.sentences(), markup=False, highlight=False, soft_wrap=True)
     console.print(tally, highlight=False, soft_wrap=True)
-    return min(1, tally.failed)
+    return EXIT_INTERRUPTED if interrupted else min(1, tally.failed)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ _STAGES: Final = (
 )  # fmt: skip
 _WEIGHTS: Final = {
     "cut": 5, "reset": 5, "truncate": 2, "drop": 3, "duplicate": 2, "flip": 4, "half_open": 3, "stall": 3,
-    "stall_both": 2, "dark": 2, "refuse": 2, "kill": 9, "stop": 4, "term": 3, "hup": 2, "int": 2,
+    "stall_both": 2, "dark": 2, "refuse": 2, "strangers": 2, "kill": 9, "stop": 4, "term": 3, "hup": 2, "int": 2,
 }  # fmt: skip
 #: After all of a message.
 _ALL: Final = 1 << 30

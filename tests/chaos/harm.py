@@ -11,6 +11,7 @@
     stall_both main->source Complete 1           ... either way, for as long as the connection is there
     dark main->destination Run 1 for 2s          nothing comes through any connection, nor is one made
     refuse at 300ms for 500ms                    all connections hear RST, new ones too
+    strangers at 300ms                           three come to the destination: one is silent, one talks, one lies
     kill destination main->source Running 1      SIGKILL; also stop (and continue, in the end), term, hup, int
     stop source at 200ms for 1500ms
 
@@ -35,6 +36,8 @@ from migemu.wire.messages import TAGS
 CHANGES: Final = ("truncate", "drop", "duplicate", "flip")
 #: They end, or hold, connections.
 LOSSES: Final = ("cut", "reset", "half_open", "stall", "stall_both", "dark", "refuse")
+#: They come past the network.
+VISITS: Final = ("strangers",)
 #: They are done to a node.
 SIGNALS: Final = {
     "kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM, "hup": signal.SIGHUP, "int": signal.SIGINT,
@@ -42,7 +45,7 @@ SIGNALS: Final = {
 #: They may last.
 LASTING: Final = ("stall", "stall_both", "dark", "refuse", "stop")
 #: They need no connection, and may come at a time.
-AT_A_TIME: Final = ("cut", "reset", "stall_both", "dark", "refuse", *SIGNALS)
+AT_A_TIME: Final = ("cut", "reset", "stall_both", "dark", "refuse", *VISITS, *SIGNALS)
 KINDS: Final = frozenset(kind.__name__ for kind in TAGS)
 
 _TEXT: Final = re.compile(
@@ -80,7 +83,7 @@ def parse(text: str) -> Harm:
         raise ValueError(f"{text!r} is no harm: see tests/chaos/harm.py")
     given = found.groupdict()
     act, node, kind = given["act"], given["node"] or "", given["kind"] or ""
-    if act not in (*CHANGES, *LOSSES, *SIGNALS) or (act in SIGNALS) != bool(node) or kind not in ("", *KINDS):
+    if act not in (*CHANGES, *LOSSES, *VISITS, *SIGNALS) or (act in SIGNALS) != bool(node) or kind not in ("", *KINDS):
         raise ValueError(f"{text!r} is no harm: see tests/chaos/harm.py")
     if given["at_ms"] is not None and act not in AT_A_TIME:
         raise ValueError(f"{text!r}: {act} needs a message that it happens to")

@@ -67,7 +67,7 @@ _FINAL: Final = {
 }  # fmt: skip
 #: Exit codes that the documentation knows; a signal that ends a process is judged by who sent it.
 _CODES: Final = (0, 2, 3, 4, 5, 130)
-_DIED_OF: Final = {"kill": -9, "term": -15, "hup": -1, "int": -2}
+_DIED_OF: Final = {"kill": -9, "term early": -15, "hup early": -1, "int early": -2}
 #: What a process that does not hold its peer to blame exits with.
 _PEER_BROKE: Final = 4
 

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _LISTENING: Final = "0A"  # TCP_LISTEN, as proc(5) shows it
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+#: They ask a node to end, in order.
+_IN_ORDER: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RUNNING: dict[int, None] = {}
 #: How many of the last lines of a process are shown where it has to be explained.
 _LINES_MAX: Final = 6
@@ -45,7 +48,7 @@ class Life:
         self.role = role
         self.words = tuple(words)
         self.name = f"{role} {number}"
-        #: Signals that it was sent, by the names of harms.
+        #: Signals that it was sent, by the names of harms; "early" if it had no handler for them yet.
         self.signals: list[str] = []
         self.code: int | None = None
         #: By the loop's clock.
@@ -90,12 +93,21 @@ class Life:
             os.killpg(self.pid, signal.SIGKILL)
         await self.end()
 
-    def signal(self, name: str, number: signal.Signals) -> None:
+    def send(self, name: str, number: signal.Signals) -> None:
         """Send it a signal, if it is still there."""
         if self.code is None and self._descriptor >= 0:
-            self.signals.append(name)
+            early = number in _IN_ORDER and not self._catches(signal.SIGTERM)
+            self.signals.append(f"{name} early" if early else name)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
+
+    def _catches(self, number: signal.Signals) -> bool:
+        """Whether it has a handler of its own for a signal; one that has only just begun has none yet."""
+        try:
+            caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{self.pid}/status").read_text())
+        except OSError:
+            return True  # it has ended
+        return caught is None or bool(int(caught[1], 16) >> (number - 1) & 1)
 
     @property
     def said(self) -> str:

@@ -13,10 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from migemu.wire.codec import encode, preamble
+from migemu.wire.messages import ChannelRole, Hello, Recover
 from tests.chaos.frames import Frames, Unit
 from tests.chaos.harm import Harm
 from tests.proxy import Connection, Proxy, Way, reset
 
+#: What strangers say: nothing, another protocol's words, and who they are not.
+_STRANGERS: Final = (
+    b"", b"GET / HTTP/1.1\r\n\r\n",
+    preamble() + b"".join(encode(Hello(ChannelRole.MAIN, "0" * 32, True)) + encode(Recover())),
+)  # fmt: skip
+_VISIT_BYTES: Final = 4096
 #: For ever, as far as a connection is concerned.
 _FOR_EVER_S: Final = 3600.0
 
@@ -183,6 +191,23 @@ class Network(Proxy):
             for connection in list(self.connections):
                 connection.reset()
             self._after(harm, lambda: self._timers.append(asyncio.ensure_future(self._reopen())))
+        elif harm.act == "strangers":
+            self._timers += [asyncio.ensure_future(self._visit(said)) for said in _STRANGERS]
+
+    async def _visit(self, said: bytes) -> None:
+        """Somebody comes to the target who is no node, says something, and stays until he is shown out."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            return
+        try:
+            writer.write(said)
+            while await reader.read(_VISIT_BYTES):
+                pass
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
 
     def _after(self, harm: Harm, then: Callable[[], object]) -> None:
         async def later() -> None:

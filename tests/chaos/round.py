@@ -281,12 +281,12 @@ class Round:
         if not lives:
             return
         life = lives[-1]
-        life.signal(harm.act, SIGNALS[harm.act])
+        life.send(harm.act, SIGNALS[harm.act])
         if harm.act == "stop":
 
             async def later() -> None:
                 await asyncio.sleep(harm.for_ms / 1000)
-                life.signal("continue", signal.SIGCONT)
+                life.send("continue", signal.SIGCONT)
 
             self._others.append(asyncio.ensure_future(later()))
 

@@ -16,7 +16,7 @@ from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import Advise, ChannelRole, End, Hello, Message, Page
 from tests.chaos.drawing import draw
 from tests.chaos.frames import Frames, Unit
-from tests.chaos.harm import CHANGES, LOSSES, SIGNALS, Harm, in_one_line, parse, parse_all
+from tests.chaos.harm import CHANGES, LOSSES, SIGNALS, VISITS, Harm, in_one_line, parse, parse_all
 from tests.chaos.judging import Claim, Said, Story, contradictions, ending, is_over, wrong_ends
 from tests.chaos.network import Network
 from tests.chaos.round import Round, slowness
@@ -35,7 +35,7 @@ def test_a_plan_is_drawn_again_and_its_harms_are_read_as_they_are_written() -> N
 def test_everything_is_drawn() -> None:
     plans = [draw(seed) for seed in range(600)]
     harms = [harm for plan in plans for harm in plan.harms]
-    assert {harm.act for harm in harms} == {*CHANGES, *LOSSES, *SIGNALS}
+    assert {harm.act for harm in harms} == {*CHANGES, *LOSSES, *VISITS, *SIGNALS}
     assert {(harm.act, harm.node) for harm in harms if harm.node} == {
         (act, node) for act in SIGNALS for node in ("source", "destination")
     }
@@ -257,6 +257,13 @@ async def test_bytes_are_counted_where_messages_cannot_be() -> None:
         assert [at for at, byte in enumerate(came) if byte] == [0, 1003]
 
 
+async def test_strangers_come_past_the_network() -> None:
+    async with standing("strangers at 0ms") as (ends, network):
+        await ends.connect(network)
+        assert b"GET /" in await ends.until(60)
+        assert len(ends.writers) == 5  # three of them, and both ends of the one that went through
+
+
 # --- the judgement ---
 
 AT_SOURCE = Said("source 0", 3, "migemu: it broke. The guest runs on at the source, whose image is unchanged")
@@ -339,11 +346,13 @@ def test_claims_meet_while_both_stand() -> None:
         (Said("source 0", 1, "Traceback (most recent call last):\n  ...\nKeyError: 3"), "TRACEBACK"),
         (Said("source 0", -6, "migemu: paused", ("kill",)), "CRASHED"),
         (Said("source 0", -1, ""), "CRASHED"),
+        (Said("source 0", -1, "", ("hup",)), "CRASHED"),
         (Said("source 0", 1, "migemu: a rule is broken"), "CRASHED"),
     ],
 )
 def test_ends_that_nobody_wants(said: Said, kind: str) -> None:
     assert wrong_ends([said])[0].startswith(kind)
+    assert wrong_ends([Said("source 0", -1, "", ("hup early",))]) == [], "it had only just begun"
     assert wrong_ends([KILLED, DEAD, VERIFIED, DOUBT, DIFFERS]) == []
 
 
