@@ -252,6 +252,7 @@ def test_all_that_can_be_is_missing_at_first_and_adds_up() -> None:
     assert {kind.fault for kinds in rows.values() for kind in kinds} == set(Fault) - {
         Fault.RELEASE,
         Fault.FAIL_RECOVERY,
+        Fault.DARK,
     }
     assert {said.kind for said in rows} >= {Advise, Ready, Page, Alive}
 

@@ -9,6 +9,7 @@ import pytest
 
 from dest_node.arrivals import Arrivals
 from dest_node.recovery import Recovery
+from migemu.due import Due
 from migemu.mm.pages import TINY, Level, PageBitmap
 from migemu.patience import Patience
 from migemu.patience import Recovery as Settings
@@ -36,8 +37,8 @@ def _lost(events: list[Event]) -> list[tuple[int, str]]:
     return [(event.t, event.detail or "") for event in events if event.event is Happening.LOST]
 
 
-def test_what_was_lost_on_the_way_is_sent_again_after_half_the_timeout() -> None:
-    outcome, events, _ = play(scenario(ZEROS, recovery__timeout="4s", net__idle_timeout="500ms"), MISPLACED)
+def test_what_was_lost_on_the_way_is_sent_again_when_nothing_comes_any_more() -> None:
+    outcome, events, _ = play(scenario(ZEROS, net__answer_timeout="2s", net__idle_timeout="500ms"), MISPLACED)
     whole(outcome, events)
     at, reason = _lost(events)[0]
     assert reason == "main: the source has sent everything, and 1 base pages have not come"
@@ -90,8 +91,8 @@ def test_bytes_that_land_are_waited_on(
 
     async def main() -> None:
         recovery = Recovery(
-            "", VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")), enter=lambda _: None,
-            say=lambda *_: None, spawn=loop.create_task, done=lambda: None,
+            "", VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")),
+            Due("the source", 2 * SECOND), enter=lambda _: None, say=lambda *_: None, spawn=loop.create_task, done=lambda: None,
             lost=lambda role, _: lost_at.append(loop.now_ns),
         )  # fmt: skip
         for at in landings_ms:
