@@ -62,7 +62,8 @@ class GuestMapping:
 
     def continue_run(self, run: PieceRun) -> tuple[int, int]:
         """One UFFDIO_CONTINUE per piece: (mapped, existing) pieces. OSError but for EEXIST, which is counted."""
-        return self._uffd.continue_run(self.at(run.first), run.level, run.count)
+        first, count, level = run
+        return self._uffd.continue_run(self.start + first * self._page_bytes, level, count)
 
     def continue_one(self, first: PageIndex, level: Level) -> int:
         """One UFFDIO_CONTINUE of one piece; its bytes. OSError as the kernel's."""
