@@ -31,6 +31,7 @@ from migemu.command import (
     json_option,
     load_credentials,
     load_scenario,
+    paired_option,
     quiet_option,
     run_node,
     scenario_argument,
@@ -91,10 +92,12 @@ _STATUS_S = 0.1
 @json_option
 @quiet_option
 @supervised_option
+@paired_option
 @version_option
 def main(
     scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
     checkpoint: Path | None, migrations: int, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
+    paired: bool,
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -109,7 +112,7 @@ def main(
     With --migrations each one ends by itself, and its result goes to DIR/<first 8 digits of its name>/; the exit code
     is the highest there was.
     """
-    voice = Voice(stderr_console(), supervised)
+    voice = Voice(stderr_console(), supervised, paired)
     scenario = load_scenario(voice, scenario_file, assignments)
     try:
         address = address_from_here(listen)
@@ -216,19 +219,19 @@ async def _watch(
     pauses: dict[str, Pauses] = {}
     while True:
         snapshots = _show(destination, voice, progress)
-        pauses = {name: pauses.get(name) or Pauses(_advice(destination)) for name in snapshots}
+        pauses = {name: pauses.get(name) or Pauses(_advice(destination, voice.paired)) for name in snapshots}
         for name, seen in snapshots.items():
             if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error):
                 notice(line if destination.is_for_one else f"migration {name[:8]}: {line}")
         await asyncio.sleep(_STATUS_S)
 
 
-def _advice(destination: Destination) -> str:
-    return (
+def _advice(destination: Destination, paired: bool) -> str:
+    waits = (
         "vCPUs run on where their pages are here, and the source is waited for, for "
-        f"{format_time(destination.scenario.recovery.timeout)} (recovery.timeout); if it was killed, start it again: "
-        "migemu-source --recover DIR, its --out"
+        f"{format_time(destination.scenario.recovery.timeout)} (recovery.timeout)"
     )
+    return waits if paired else f"{waits}; if it was killed, start it again: migemu-source --recover DIR, its --out"
 
 
 def _show(destination: Destination, voice: Voice, progress: Progress) -> dict[str, Snapshot]:

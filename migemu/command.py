@@ -55,6 +55,7 @@ insecure_option = click.option(
     "--insecure", is_flag=True, help="Talk beyond this machine without TLS or a pre-shared key, to whoever answers."
 )
 supervised_option = click.option("--supervised", is_flag=True, hidden=True)
+paired_option = click.option("--paired", is_flag=True, hidden=True)
 version_option = click.version_option(migemu.__version__, prog_name="migemu")
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -66,6 +67,8 @@ class Voice:
 
     console: Console
     supervised: bool = False
+    #: Whoever started this node starts the other one too: there is nothing to type to go on after a kill.
+    paired: bool = False
     out: TextIO = sys.stdout
 
     def tell(self, **what: Any) -> None:

@@ -120,7 +120,7 @@ class Pair:
         trace = ["--trace"] if self._trace else []
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, str(self._directory / "scenario.toml"), *arguments,
-            "--supervised", "--out", str(self._directory), *trace,
+            "--supervised", "--paired", "--out", str(self._directory), *trace,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES_MAX,
             start_new_session=True,  # so that Ctrl-C reaches them through us, once
         )  # fmt: skip
@@ -244,7 +244,9 @@ class Pair:
             code = node.process.returncode or 0
             if code < 0:
                 return PairOutcome(
-                    BrokenError.exit_code, f"the {node.name} process was killed by {signal.Signals(-code).name}"
+                    BrokenError.exit_code,
+                    f"the {node.name} process was killed by {signal.Signals(-code).name}, and the other one was "
+                    "ended; run it again",
                 )
         cause = next((node for node in failed if node.error and not node.relayed), failed[0])
         reason = cause.error or f"it ended with exit code {cause.process.returncode} without a reason (see above)"

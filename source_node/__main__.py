@@ -26,6 +26,7 @@ from migemu.command import (
     json_option,
     load_credentials,
     load_scenario,
+    paired_option,
     quiet_option,
     run_node,
     scenario_argument,
@@ -76,10 +77,12 @@ _LOOK_S = 0.1
 @json_option
 @quiet_option
 @supervised_option
+@paired_option
 @version_option
 def main(
     scenario_file: Path | None, connect: str | None, image: str, assignments: tuple[str, ...], out: Path | None,
     recover: Path | None, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
+    paired: bool,
 ) -> None:  # fmt: skip
     """Migrate a memory image to a destination that listens (migemu-dest), post-copy.
 
@@ -87,7 +90,7 @@ def main(
     The image is only read. Exit codes: 0 verified, 2 bad input, 3 something broke (connection, memory), 4 the peer
     broke the protocol, 5 the memory differs, 130 interrupted.
     """
-    voice = Voice(stderr_console(), supervised)
+    voice = Voice(stderr_console(), supervised, paired)
     scenario = load_scenario(voice, scenario_file, assignments, image)
     migration: Migration | None = None
     try:
@@ -187,11 +190,11 @@ async def _migrate(
                 else:
                     outcome = await source.run(address)
         except MigemuError as error:
-            error.args = (str(error).replace(GO_ON, _way_back(out)),)
+            error.args = (str(error).replace(GO_ON, _way_back(out, voice.paired)),)
             raise
         except asyncio.CancelledError:
-            if source.run_said and out is not None:
-                voice.notice(f"the guest had left; as long as the destination has it, {_way_back(out)}")
+            if source.run_said and out is not None and not voice.paired:
+                voice.notice(f"the guest had left; as long as the destination has it, {_way_back(out, False)}")
             raise
         finally:
             watch.cancel()
@@ -203,10 +206,12 @@ async def _migrate(
 
 async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
     """Tell of pauses, until cancelled."""
-    pauses = Pauses(
+    tried = (
         f"The guest is at the destination, which is tried for {format_time(scenario.recovery.timeout)} "
-        "(recovery.timeout); if it was killed, start it again with the same --checkpoint DIR"
+        "(recovery.timeout)"
     )
+    again = "; if it was killed, start it again with the same --checkpoint DIR"
+    pauses = Pauses(tried if voice.paired else tried + again)
     while True:
         standing = source.standing()
         if line := pauses.see(standing.stage, standing.recoveries, standing.last_error):
@@ -214,8 +219,10 @@ async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-def _way_back(out: Path | None) -> str:
+def _way_back(out: Path | None, paired: bool) -> str:
     """What to type when this source has failed, and the guest has left."""
+    if paired:
+        return "run it again"
     if out is None:
         return "without --out it kept nothing to go on with"
     return GO_ON.replace("DIR", shlex.quote(str(out)))
