@@ -50,6 +50,7 @@ from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry
 from migemu.outcome import Snapshot
 from migemu.ports import GuestMemory
+from migemu.report import result as results
 from migemu.report.node_status import NodeStatus, answering
 from migemu.report.pauses import Pauses
 from migemu.report.progress import Progress
@@ -74,10 +75,16 @@ _STATUS_S = 0.1
     help="Where to wait for the source, HOST:PORT or unix:PATH; port 0 takes a free one.",
 )  # fmt: skip
 @set_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/result.json.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write DIR/result.json; what an earlier run left goes to DIR/previous-<time>.",
+)
 @click.option(
     "--dump", type=click.Path(path_type=Path), metavar="FILE",
-    help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was.",
+    help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was, with "
+    "holes for zeros. What FILE was stays until all of it is there.",
 )  # fmt: skip
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), metavar="DIR",
@@ -132,6 +139,8 @@ def main(
         if out is not None and not supervised:
             set_aside(out, OF_DESTINATION, inputs, voice.notice)
         files = Files(out, dump, trace, inputs, voice.notice) if migrations == 1 else None
+        if out is not None and files is None:
+            results.begin(out, inputs).discard()  # those of each come later: can they?
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     with files or contextlib.nullcontext():
@@ -149,7 +158,11 @@ def main(
     elif not quiet:
         Console().print(summary(ends.result))
     if ends.lost:
-        way_back = f". The guest stays in --checkpoint {checkpoint}: the same command writes them" if checkpoint else ""
+        way_back = (
+            f". The guest stays in --checkpoint {checkpoint}; the same command writes dump and result"
+            if checkpoint
+            else ""
+        )
         exit_with(voice, BrokenError(missing(ends.lost) + way_back))
 
 

@@ -137,11 +137,11 @@ class Ends:
                 self._voice.tell(result=str(path))
         except MigemuError as unwritten:
             lost.append(str(unwritten))
-        if error is not None:
-            for each in lost:
-                self._notice(each)  # what it failed of comes first
-        else:
+        if error is None:
             self.lost += lost
+        if error is not None or self._files is None:  # else the last line tells
+            for each in lost:
+                self._notice(each)
 
     async def _finish(self, files: Files, incoming: Incoming, is_verified: bool, lost: list[str]) -> str:
         """Trace and dump, which take as long as the disk takes; the digest of the trace."""

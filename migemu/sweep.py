@@ -31,7 +31,7 @@ from migemu.experiment.tables import few, sweep_table
 from migemu.experiment.watch import Watch
 from migemu.experiment.world import MEASURED, MODELLED, find_world
 from migemu.reporting import write_sweep_report
-from migemu.store.output import writing
+from migemu.store.output import risk, writing
 
 
 class _Sweep(click.Group):
@@ -140,6 +140,8 @@ def _run(
         voice.notice(f"{cell.name} is impossible: {cell.problem}")
     if len(plan.impossible) == len(plan.cells):
         raise InputError(f"{plan.name}: none of its {len(plan.cells)} cells is possible")
+    if reason := risk(directory):
+        voice.notice(f"--out {directory}: {reason}: what is written there may be replaced by somebody else")
     path = directory / SWEEP_FILE
     results = Results.resume(path, world) if resume and path.exists() else Results.create(path, plan, world)
     with results, Watch(voice.console, plan.name, quiet) as watch:

@@ -9,6 +9,7 @@ An error ends the protection (see checkpoint.py): it is told once, and the migra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -140,7 +141,8 @@ class Keeper:
                     self.memory.checkpoint.discard()
                 except OSError as error:
                     self._notice(f"--checkpoint {self._directory}: cannot be removed: {error.strerror}")
-            self.memory.checkpoint.close()
+            with contextlib.suppress(OSError):  # nothing is written any more: what counts has been synced
+                self.memory.checkpoint.close()
         if self._lock is not None:
             self._disk.close(self._lock)
             self._lock = None

@@ -153,7 +153,10 @@ def test_a_dump_that_does_not_fit_keeps_the_checkpoint_from_which_it_is_written_
             assert ends(dest, sender) == (0, 3)
             assert "1M will come, and 512K are free: it fits only if the rest is zeros" in dest.wait_for_notice()
         lost = f"{small}/dump cannot be written: No space left on device"
-        assert f"{lost}. The guest stays in --checkpoint {tmp_path / 'kept'}: the same command writes" in dest.error
+        assert (
+            f"{lost}. The guest stays in --checkpoint {tmp_path / 'kept'}; the same command writes dump and result"
+            in dest.error
+        )
         result = result_of(tmp_path / "out")
         assert result["verified"]
         assert result["lost"] == [lost]
@@ -177,6 +180,24 @@ def test_a_directory_that_goes_away_costs_the_result_and_nothing_else(tmp_path: 
     assert "result.json cannot be written: No such file or directory" in dest.error
     assert dest.error.startswith("verified, but not all of it could be kept: ")
     assert (kept / "verified").exists()
+
+
+def test_results_of_several_that_are_lost_cost_none_of_the_migrations(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with destination("--migrations", "2", "--out", str(tmp_path / "file" / "out")) as dest:
+        assert dest.wait() == 3
+        assert "file/out/result.json cannot be written: Not a directory" in dest.error
+    with destination("--migrations", "2", "--out", str(tmp_path / "out")) as dest:
+        assert dest.port
+        shutil.rmtree(tmp_path / "out")
+        (tmp_path / "out").touch()
+        for _ in range(2):
+            with source(dest.port) as sender:
+                assert sender.wait() == 0, sender.error
+        assert dest.wait() == 3
+        told = [said["notice"] for said in dest.said if "result.json cannot be written" in said.get("notice", "")]
+    assert dest.error.startswith("verified, but not all of it could be kept: ")
+    assert len(told) == 2, "as it happened"
 
 
 def test_a_record_that_cannot_be_written_is_told_by_the_source(tmp_path: Path) -> None:
