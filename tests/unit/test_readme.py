@@ -1,4 +1,4 @@
-"""The README promises nothing that the program does not keep."""
+"""The README promises nothing that the program does not keep; its samples are in real/test_readme_samples.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from migemu import policy
 from migemu.mm.pages import X86_64
 from migemu.outcome import Outcome, Snapshot, Stage, Times
-from migemu.policy.collapse import collapse_policies
 from migemu.report.result import build
-from migemu.scenario import Scenario, from_mapping
-from migemu.wire.states import diagram
+from migemu.scenario import Scenario
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 
@@ -46,26 +43,6 @@ def test_every_key_of_the_result_is_documented_and_every_documented_key_is_there
         nested = isinstance(value, dict) and name != "scenario"
         keys |= {f"{name}.{inner}" for inner in value} if nested and isinstance(value, dict) else {name}
     assert documented_keys() == keys
-
-
-def test_the_diagram_is_the_one_that_the_tables_draw() -> None:
-    assert diagram() in README
-
-
-def test_the_scenario_of_the_readme_is_one() -> None:
-    import tomllib
-
-    text = README.split("```toml\n")[1].split("```")[0]
-    assert from_mapping(tomllib.loads(text), "README.md").guest.vcpus == 8
-
-
-def test_the_policy_of_the_readme_can_be_registered_and_made() -> None:
-    code = README.split("```python\n")[1].split("```")[0]
-    exec(compile(code, "README.md", "exec"), {"__name__": policy.__name__})
-    try:
-        assert collapse_policies.create("impatient:share=50", X86_64).needed == 256  # type: ignore[attr-defined]
-    finally:
-        del collapse_policies._entries["impatient"]
 
 
 def test_the_tour_of_the_memory_model_says_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:

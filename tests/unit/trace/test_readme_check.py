@@ -6,9 +6,6 @@ import itertools
 import re
 from pathlib import Path
 
-from click.testing import CliRunner
-
-from migemu.cli import main
 from migemu.trace.events import SCHEMA_VERSION, Happening
 from migemu.trace.wrong import SCENARIOS
 
@@ -32,19 +29,3 @@ def test_the_vocabulary_is_the_programs() -> None:
 def test_the_bugs_are_those_that_are_there_and_are_caught_as_told() -> None:
     told = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in table("wrong on purpose")}
     assert told == {scenario.name: (scenario.happened, scenario.rule) for scenario in SCENARIOS.values()}
-
-
-def test_the_violation_is_shown_as_the_command_shows_it() -> None:
-    arguments = ["check", "--wrong", "no_wake_after_collapse", "--rule", "sleepers_woken"]
-    shown = CliRunner().invoke(main, arguments).stdout
-    assert "\n".join(line.rstrip() for line in shown.rstrip().splitlines()) in SECTION
-
-
-def test_the_commands_can_be_typed() -> None:
-    """Those that need no run before them are run, the options of the others exist."""
-    commands = re.findall(r"^migemu (check .*?) *(?:#.*)?$", SECTION, re.MULTILINE)
-    assert len(commands) == 4
-    for command in commands:
-        result = CliRunner().invoke(main, command.split())
-        assert "No such option" not in result.output
-        assert result.exit_code == (2 if "runs/a/" in command else 1 if "--wrong" in command else 0)

@@ -1,0 +1,98 @@
+"""The READMEs, taken apart into their blocks: what is typed, what is a file, what is shown.
+
+A block is fenced (with a language, or none) or indented. A comment of HTML above it says what it is, where that cannot
+be told from its language:
+
+    <!-- shown by: NAME -->          it is what the program shows; NAME is a sample in real/test_readme_samples.py
+    <!-- not run: REASON -->         its commands are parsed, and not run
+    <!-- not compared: REASON -->    a drawing, or something that takes too long to be made anew
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+READMES: Final = tuple(
+    sorted(path for path in ROOT.rglob("README.md") if not {*path.parts} & {".venv", "runs", "build"})
+)
+_REMARK: Final = re.compile(r"<!-- (shown by|not run|not compared): (.+) -->")
+#: Programs of this project: their command lines are parsed by themselves.
+OURS: Final = ("migemu", "migemu-source", "migemu-dest")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of them. `remark` is (what, words) of the comment above it, or ("", "")."""
+
+    path: Path
+    line: int
+    language: str
+    text: str
+    remark: tuple[str, str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+    def commands(self) -> Iterator[str]:
+        """What is typed: a line each, without its prompt and its comment; `\\` at the end goes on in the next line."""
+        text = self.text.replace("\\\n", " ")
+        shown = "\n$ " in f"\n{text}"  # a terminal: what has no prompt is an answer
+        for line in text.splitlines():
+            if shown and not line.startswith("$ "):
+                continue
+            command = re.sub(r"(^|\s+)# .*", "", line.removeprefix("$ ")).strip()
+            if command:
+                yield command
+
+    def is_typed(self) -> bool:
+        """Whether it holds commands."""
+        first = next(self.commands(), "").split(maxsplit=1)[:1]
+        return self.language == "sh" or (not self.language and first in (["make"], [".venv/bin/python"], ["migemu"]))
+
+
+def ours(command: str) -> Iterator[list[str]]:
+    """The command lines of this project's programs in a line of a shell."""
+    words: list[str] = []
+    for word in [*shlex.split(command.replace(";", " ; ")), ";"]:
+        if word in ("&&", ";", "|"):
+            if words and words[0] in OURS:
+                yield words
+            words = []
+        else:
+            words.append(word)
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """The blocks of a README, in order."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    at = 0
+    while at < len(lines):
+        begin, line = at, lines[at]
+        if line.startswith("```"):
+            body = [*takewhile(lambda each: not each.startswith("```"), lines[at + 1 :])]
+            at += len(body) + 2
+            yield Block(path, begin + 1, line[3:].strip(), "\n".join(body), _remark(lines, begin))
+        elif line.startswith("    ") and (
+            begin == 0 or not lines[begin - 1].strip() or lines[begin - 1].endswith("-->")
+        ):
+            body = [*takewhile(lambda each: each.startswith("    ") or not each.strip(), lines[at:])]
+            at += len(body)
+            text = "\n".join(each.removeprefix("    ") for each in body).rstrip()
+            yield Block(path, begin + 1, "", text, _remark(lines, begin))
+        else:
+            at += 1
+
+
+def _remark(lines: list[str], begin: int) -> tuple[str, str]:
+    """The comment above, with or without an empty line between."""
+    above = [line for line in lines[max(0, begin - 2) : begin] if line.strip()]
+    found = _REMARK.fullmatch(above[-1].strip()) if above else None
+    return (found[1], found[2]) if found is not None else ("", "")
