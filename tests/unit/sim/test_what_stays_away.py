@@ -92,8 +92,8 @@ def test_bytes_that_land_are_waited_on(
     async def main() -> None:
         recovery = Recovery(
             "", VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")),
-            Due("the source", 2 * SECOND), enter=lambda _: None, say=lambda *_: None, spawn=loop.create_task, done=lambda: None,
-            lost=lambda role, _: lost_at.append(loop.now_ns),
+            Due("the source", 2 * SECOND), enter=lambda _: None, say=lambda *_: None, spawn=loop.create_task,
+            done=lambda: None, lost=lambda role, _: lost_at.append(loop.now_ns),
         )  # fmt: skip
         for at in landings_ms:
             loop.call_at_ns(at * MS, lambda: setattr(standing, "landings", standing.landings + 1))
