@@ -19,6 +19,7 @@ from rich.console import Console
 from dest_node.checkpoint import opened
 from dest_node.ends import Ends, Files, missing
 from dest_node.incoming import Incoming
+from dest_node.left import may_go
 from dest_node.service import Destination
 from migemu import named
 from migemu.address import Address
@@ -198,9 +199,11 @@ async def _serve(
 
         async def ended(incoming: Incoming, error: BaseException | None) -> None:
             _show(destination, voice, progress)
+            if line := _last_word(incoming, error, checkpoint):
+                notice(line)
             await ends.of(incoming, error)
-            if kept is not None and error is None and not ends.lost:
-                kept.is_over = True  # all that was asked for is safe
+            if kept is not None and not ends.lost:  # else what was asked for is not safe
+                kept.is_over = may_go(incoming.whereabouts, incoming.countersigned)
 
         kept = None
         if checkpoint is not None:
@@ -224,6 +227,14 @@ async def _serve(
         finally:
             watch.cancel()
         return ends
+
+
+def _last_word(incoming: Incoming, error: BaseException | None, checkpoint: Path | None) -> str:
+    """Where the guest is, if the line that tells of the end does not say it."""
+    if error is None and not incoming.countersigned:
+        kept = f"; --checkpoint {checkpoint} is kept, and the same command answers it: remove it when that is done"
+        return f"verified; the source may not have heard it, and may come again (--recover){kept if checkpoint else ''}"
+    return "" if error is None or isinstance(error, MigemuError) else incoming.waiting
 
 
 async def _watch(
@@ -278,7 +289,7 @@ def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
         received_bytes=receiver.pages_received * page_bytes if receiver else 0,
         mapped_bytes=receiver.pages_mapped * page_bytes if receiver else 0,
         faults_waiting=snapshot.pages_waited_for, vcpus_waiting=receiver.faults_open if receiver else 0,
-        checkpoint=keeper.protection() if keeper else None,
+        whereabouts=incoming.whereabouts.value, checkpoint=keeper.protection() if keeper else None,
     )  # fmt: skip
 
 

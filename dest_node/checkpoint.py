@@ -3,8 +3,8 @@
 Rules
     1. A directory that holds a checkpoint is gone on with; another one is for the migration that comes.
     2. The guest that comes back is started with the settings that it had: they are part of what it does.
-    3. It is over, and the files go, when the migration is complete, or has failed before the guest ran here. In every
-       other end they stay for another destination.
+    3. It is over, and the files go, when the source has said so: that it has the guest, or has heard the verdict
+       (`left.may_go`). In every other end they stay for another destination.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dest_node.incoming import Incoming
 from dest_node.left import Left
-from migemu.errors import InputError, MigemuError
+from migemu.errors import InputError
 from migemu.ports import Clock, GuestMemory
 from migemu.scenario import Scenario
 from migemu.store.checkpoint import Identity
@@ -28,18 +28,16 @@ from migemu.wire.messages import Advise
 
 
 class KeptMigration:
-    """One directory in use. `left` is what was found in it; `is_over` is for whoever sees the end."""
+    """One directory in use. `left` is what was found in it; `is_over` is for whoever sees the end: see `may_go`."""
 
     def __init__(self, keeper: Keeper, scenario: Scenario, left: Left | None) -> None:
         self.keeper = keeper
         self.left = left
         self.is_over = False
         self._scenario = scenario
-        self._incoming: Incoming | None = None
 
     async def provide(self, incoming: Incoming | None) -> GuestMemory:
         """The memory of `incoming`. InputError and BrokenError when it cannot be kept in the directory."""
-        self._incoming = incoming
         if self.keeper.memory is not None:
             return self.keeper.memory
         assert incoming is not None
@@ -48,11 +46,6 @@ class KeptMigration:
         identity = _identity(incoming.migration, incoming.advise, guest_of(scenario))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, self.keeper.begin, identity, scenario.memory.hgm)
-
-    @property
-    def has_run(self) -> bool:
-        """Whether the guest has begun to run here."""
-        return self._incoming is not None and self._incoming.snapshot().times.run > 0
 
     def __repr__(self) -> str:
         return f"<KeptMigration {self.keeper!r}>"
@@ -77,13 +70,6 @@ async def opened(
     run = loop.create_task(keeper.run())
     try:
         yield kept
-    except MigemuError:
-        kept.is_over = kept.is_over or not (kept.has_run or left)
-        raise
-    except asyncio.CancelledError:
-        if (kept.has_run or left) and not keeper.lost:
-            notice(f"--checkpoint {directory}: the guest is in it; the same command goes on with it")
-        raise
     finally:
         run.cancel()
         await keeper.stop(discard=kept.is_over)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 from dest_node.announced import Announced
 from dest_node.arrivals import Arrivals
@@ -29,7 +29,7 @@ from migemu.due import Due
 from migemu.errors import BrokenError, GaveUpError, MigemuError, OverdueError, PeerError, VerificationError
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Level, PageIndex
-from migemu.outcome import Outcome, Snapshot, Stage
+from migemu.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
 from migemu.patience import Patience
 from migemu.ports import Channel, Clock, Landing, Tracer
 from migemu.scenario import Scenario
@@ -60,6 +60,8 @@ from migemu.wire.messages import (
 from migemu.wire.states import Legality, Role, State
 
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+#: A source that says in these states that it gives up has not said Run, or knows that it was not heard.
+_NOT_SAID: Final = (State.NONE, State.SETUP, State.ADVISE, State.LISTEN)
 #: What a source can owe.
 ADVISE, DIGESTS, AGREED, PAGES = "Advise", "the next Digests", "Agreed", "what faults wait for"
 
@@ -137,6 +139,8 @@ class Incoming:
 
     def announced(self, channel: Channel, message: Message) -> None:
         """A message begins: may the source say it now?"""
+        if type(message) is Failed:
+            self._standing.source_has_it = self.legality.states[Role.SOURCE] in _NOT_SAID
         self.legality.said(Role.SOURCE, message, PREEMPT if channel is self._lines.preempt else MAIN)
         if (type(message) is Page or type(message) is Zero) and message.digests:
             check_seal(message)
@@ -148,6 +152,8 @@ class Incoming:
 
     def received(self, message: Message, payload: bytes) -> None:
         """A message of the source, judged already. PeerError: it ends the connection, not the migration."""
+        if self.finished.done():
+            return  # what this side says of the guest now stays true
         arguments = (message, payload) if payload else (message,)
         try:
             self._received[type(message)](*arguments)
@@ -318,8 +324,9 @@ class Incoming:
         self._due.expect(DIGESTS, self._clock.now_ns(), self.limits.geometry.size(Level.PUD))
 
     def _failed(self, failed: Failed) -> None:
+        self._standing.source_has_it &= failed.over
         if failed.over or not self._recoverable:
-            raise GaveUpError(f"the source gave up: {failed.reason}. {self._standing.waiting}")
+            raise GaveUpError(with_whereabouts(f"the source gave up: {failed.reason}", self._standing.waiting))
         self.legality.lost()
         self._recovery.pause(PeerError(f"the source refused: {failed.reason}"))
 
@@ -365,6 +372,7 @@ class Incoming:
 
     async def stop(self) -> None:
         """Stop whatever still runs; from here on a closed connection is no surprise. Safe to call twice."""
+        self._standing.is_over = True
         if not self.finished.done():
             self.finished.cancel()
         self._lines.stop_watching()
@@ -394,6 +402,21 @@ class Incoming:
     def advise(self) -> Advise | None:
         """What the source has announced."""
         return self._announced.advise if self._announced else None
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where the guest is, as far as is known here."""
+        return self._standing.whereabouts
+
+    @property
+    def countersigned(self) -> bool:
+        """Whether the source has heard the verdict, as far as is known here."""
+        return self._standing.agreed is not None
+
+    @property
+    def waiting(self) -> str:
+        """The same in a sentence, for an end that is none of the migration's."""
+        return self._standing.waiting
 
     def snapshot(self) -> Snapshot:
         """The migration as it stands."""

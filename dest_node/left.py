@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from dest_node.parts import Parts
 from migemu.mm.pages import Level, PageIndex, PieceRun
+from migemu.outcome import Whereabouts
 from migemu.ports import Word
 from migemu.wire.messages import Advise, Complete
 
@@ -41,6 +42,14 @@ class Left(NamedTuple):
     def verdict(self) -> Complete | None:
         """The verdict, where there was one; the source may not have heard it."""
         return Complete(True, self.digest, "") if self.digest else None
+
+
+def may_go(where: Whereabouts, countersigned: bool) -> bool:
+    """Whether nobody will come back for what a destination has kept that ends now.
+
+    The source has said that it has the guest, or that it has heard the verdict. In doubt everything stays.
+    """
+    return where is Whereabouts.SOURCE or (where is Whereabouts.VERIFIED and countersigned)
 
 
 class Keeping(Protocol):

@@ -237,8 +237,9 @@ class Destination:
             over = f"migration {name} has ended here: {self._ends[hello.migration]}"
         elif hello.again:
             over = (
-                f"this destination knows nothing of migration {name}; it was started anew, without the checkpoint of "
-                "the one that did: its memory, and with it the guest, is lost"
+                f"this destination knows nothing of migration {name}: it was started anew, without what the one that "
+                "did has left. If that kept a checkpoint, start it with that; if its result.json says verified, all is "
+                "well; if its guest had run, and nothing was kept, the guest is lost"
             )
         if over:
             channel.send(Failed(over, True))

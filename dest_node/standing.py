@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from dest_node.announced import Announced
 from dest_node.left import Keeping, Left
 from dest_node.lines import Lines
 from dest_node.parts import Parts
-from migemu.outcome import Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times
+from migemu.outcome import DOUBT, Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times, Whereabouts
 from migemu.patience import Patience
 from migemu.ports import Clock
 from migemu.wire.codec import Limits
 from migemu.wire.messages import Agreed, End
 
 _MAP_CELLS = 512
+_IN_DOUBT_KEPT: Final = (
+    "the guest has not run here, and its source may have let it go; what has come is kept: start this destination "
+    "again by the same command, and at the source migemu-source --recover DIR, which makes the switch again"
+)
+_IN_DOUBT_GONE: Final = (
+    "the guest has not run here, and cannot any more; its source may have let it go, where it is whole: there "
+    "migemu-source --recover DIR --take-back"
+)
 
 
 class Standing:
@@ -34,6 +42,8 @@ class Standing:
         #: How often bytes of pieces have come; who waits for some sees by it whether there is any use.
         self.landings = 0
         self.last_error = ""
+        #: Whether a source has given up that had not said Run; whether this destination has ended.
+        self.source_has_it = self.is_over = False
         self._first_piece_ns = self._last_piece_ns = self._ended_ns = 0
         self._clock = clock
         self._lines = lines
@@ -75,10 +85,29 @@ class Standing:
         return f"{received.set_pages} of {received.total} base pages received"
 
     @property
+    def is_kept(self) -> bool:
+        """Whether another destination could go on from here."""
+        return self._keeping is not None and not self._keeping.lost
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where the guest is, as far as is known here."""
+        here = self.parts is not None and self.parts.receiver.received.complete
+        return Whereabouts.of_destination(
+            ready=self.times.ready > 0, told=self.source_has_it, ran=self.times.run > 0,
+            lost=self.is_over and not self.is_kept and not here,
+            verified=self.complete.verified if self.complete is not None else None,
+        )  # fmt: skip
+
+    @property
     def waiting(self) -> str:
         """Where the guest is when the source is no more, in a sentence."""
-        if self.parts is None or not self.times.run:
+        where = self.whereabouts
+        if where is Whereabouts.SOURCE:
             return "The guest has not run here: it is at the source"
+        if where is Whereabouts.IN_DOUBT:
+            return f"{DOUBT}{_IN_DOUBT_KEPT if self.is_kept else _IN_DOUBT_GONE}"
+        assert self.parts is not None
         receiver = self.parts.receiver
         if receiver.received.complete:
             return "All of the guest's memory is here"
@@ -86,7 +115,7 @@ class Standing:
             f"{receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
             f"that have not arrived ({self.progress})"
         )
-        if self._keeping is not None and not self._keeping.lost:
+        if self.is_kept:
             return f"The guest is in its checkpoint, to go on from with the same command: {waiting}"
         return f"The guest is lost: {waiting}"
 
@@ -139,6 +168,7 @@ class Standing:
             unchecked=ledger.unrecorded if parts else 0,
             recovery=self._recovery(),
             certificate=self._certificate(),
+            whereabouts=self.whereabouts,
             **seen,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.guest.stall import StallStatistics
@@ -22,6 +22,64 @@ class Stage(Enum):
     RECOVER = "recover"
     END = "end"
     COMPLETED = "completed"
+
+
+class Whereabouts(Enum):
+    """Where the guest is, as one side knows it at some moment; both texts and decisions are made of it.
+
+    The destination has the guest from the moment in which it has heard Run (durable in its checkpoint before it
+    answers). Until the source has heard that (Running, or anything else that only a guest which runs brings about) it
+    is in doubt: it keeps everything and may not run the guest. So is a destination that has said Ready and has not
+    heard Run: the guest has not run there, and never will unless the same source says it.
+    """
+
+    #: Run was not said, or is known not to have been heard: the guest is the source's.
+    SOURCE = "source"
+    IN_DOUBT = "in doubt"
+    #: The guest has run there, and is there, or in what is kept there.
+    DESTINATION = "destination"
+    #: Everything was sent, and the source has not heard the verdict.
+    UNHEARD = "verdict in doubt"
+    VERIFIED = "verified"
+    #: The memory differs.
+    DAMAGED = "damaged"
+    #: The guest ran at a destination that ended, and kept nothing.
+    LOST = "lost"
+
+    @classmethod
+    def of_source(cls, *, said: bool, heard: bool, all_sent: bool, verified: bool | None) -> Whereabouts:
+        """What a source knows that has `said` Run, and `heard` that it was heard; `verified`: None without verdict."""
+        if verified is not None:
+            return cls.VERIFIED if verified else cls.DAMAGED
+        if not said:
+            return cls.SOURCE
+        if not heard:
+            return cls.IN_DOUBT
+        return cls.UNHEARD if all_sent else cls.DESTINATION
+
+    @classmethod
+    def of_destination(
+        cls, *, ready: bool, told: bool, ran: bool, lost: bool, verified: bool | None
+    ) -> Whereabouts:  # fmt: skip
+        """What a destination knows that has said `ready`.
+
+        `told`: a source that had not said Run has given up; `ran`: Run was heard; `lost`: it has ended, and nothing
+        is kept.
+        """
+        if verified is not None:
+            return cls.VERIFIED if verified else cls.DAMAGED
+        if not ran:
+            return cls.IN_DOUBT if ready and not told else cls.SOURCE
+        return cls.LOST if lost else cls.DESTINATION
+
+
+#: How every text about a doubt begins, on both sides.
+DOUBT: Final = "in doubt: "
+
+
+def with_whereabouts(told: str, where: str) -> str:
+    """A line that tells of an end, and then where the guest is."""
+    return f"{told}; {where}" if where.startswith(DOUBT) else f"{told}. {where}"
 
 
 class Times(NamedTuple):
@@ -135,3 +193,4 @@ class Outcome:
     recovery: RecoveryStatistics = field(default_factory=RecoveryStatistics)
     corrupt: int = 0
     certificate: Certificate | None = None
+    whereabouts: Whereabouts = Whereabouts.SOURCE

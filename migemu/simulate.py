@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from dest_node.left import Keeping
 from dest_node.receiver import Receiver
 from dest_node.service import Destination
 from migemu import named
@@ -68,12 +69,13 @@ class Services:
         self._make_receiver = make_receiver
 
     def destination(
-        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None
-    ) -> Destination:
-        """The destination's service."""
+        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None,
+        keeping: Keeping | None = None,
+    ) -> Destination:  # fmt: skip
+        """The destination's service; `keeping` as there."""
         return Destination(
             scenario, network, clock, allocate, read_text=named.read_text,
-            notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver,
+            notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver, keeping=keeping,
             recorded=recorded,
         )  # fmt: skip
 
@@ -82,9 +84,7 @@ class Services:
         tracer: Tracer | None, kept: Kept,
     ) -> Source:  # fmt: skip
         """The source's service."""
-        return Source(
-            scenario, network, clock, memory, migration, tracer, switching=kept.switch, switched=kept.switched
-        )
+        return Source(scenario, network, clock, memory, migration, tracer, switching=kept.switch, learned=kept.learned)
 
 
 class Simulation:

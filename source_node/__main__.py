@@ -41,6 +41,7 @@ from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
+from migemu.outcome import Whereabouts
 from migemu.report.node_status import NodeStatus, answering
 from migemu.report.pauses import Pauses
 from migemu.scenario import Scenario
@@ -50,7 +51,7 @@ from migemu.store.migration import Migration, Record, load
 from migemu.store.output import named_files
 from migemu.store.trace_file import FileRecorder
 from migemu.units import format_size, format_time
-from source_node.ending import GO_ON, SourceOutcome
+from source_node.ending import GO_ON, TAKE_BACK, SourceOutcome, told
 from source_node.service import Source
 
 _LOOK_S = 0.1
@@ -72,6 +73,10 @@ _LOOK_S = 0.1
     "--recover", type=click.Path(path_type=Path), metavar="DIR",
     help="Go on with the migration whose source was killed: DIR was its --out. All but --connect is taken from there.",
 )  # fmt: skip
+@click.option(
+    "--take-back", is_flag=True,
+    help="With --recover: have the guest again that left and never ran at the destination, which has to be gone.",
+)  # fmt: skip
 @trace_option
 @insecure_option
 @json_option
@@ -81,7 +86,7 @@ _LOOK_S = 0.1
 @version_option
 def main(
     scenario_file: Path | None, connect: str | None, image: str, assignments: tuple[str, ...], out: Path | None,
-    recover: Path | None, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
+    recover: Path | None, take_back: bool, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
     paired: bool,
 ) -> None:  # fmt: skip
     """Migrate a memory image to a destination that listens (migemu-dest), post-copy.
@@ -94,6 +99,9 @@ def main(
     scenario = load_scenario(voice, scenario_file, assignments, image)
     migration: Migration | None = None
     try:
+        if take_back:
+            _take_back(voice, recover)
+            return
         if recover is not None:
             migration, out = load(recover), recover
             scenario = migration.resumable()
@@ -130,6 +138,23 @@ def main(
     lost = [each for each in (tracer.lost if tracer else "", record.lost if record else "") if each]
     if lost:
         exit_with(voice, BrokenError(f"verified, but not all of it could be kept: {'; '.join(lost)}"))
+
+
+def _take_back(voice: Voice, directory: Path | None) -> None:
+    """The switch was not made after all. InputError when the guest is known to have run at the destination."""
+    if directory is None:
+        raise InputError("--take-back needs --recover DIR: the --out of the source whose guest it is")
+    migration = load(directory)
+    record = Record(directory, migration)
+    record.claim()
+    migration.check_take_back()
+    record.save(switched=False, taken_back=True)
+    voice.console.print(
+        f"migemu-source: the guest of migration {migration.migration[:8]} is the source's again, and its image is "
+        "unchanged. Do not start its destination again with the --checkpoint of that migration: it waits for a guest "
+        "that does not come",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _memory(scenario: Scenario) -> ImageMemory:
@@ -172,7 +197,7 @@ async def _migrate(
         keep()
         source = Source(
             scenario, network, clock, memory, migration.migration, tracer,
-            switching=lambda: keep(switched=True), switched=lambda downtime_ns: note(downtime_ns=downtime_ns),
+            switching=lambda: keep(switched=True), learned=note,
         )  # fmt: skip
 
         def status() -> list[NodeStatus]:
@@ -180,26 +205,34 @@ async def _migrate(
             return [NodeStatus(
                 "source", os.getpid(), migration.migration, standing.stage, memory.memory_bytes, standing.recoveries,
                 standing.last_error, sent_bytes=standing.pages_sent * memory.geometry.page_bytes,
+                whereabouts=standing.whereabouts.value,
             )]  # fmt: skip
 
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
             async with answering("source", out, status, voice.notice):
                 if migration.switched:
-                    outcome = await source.recover(address, migration.downtime_ns)
+                    outcome = await source.recover(address, migration.downtime_ns, migration.ran, migration.all_sent)
                 else:
                     outcome = await source.run(address)
         except MigemuError as error:
-            error.args = (str(error).replace(GO_ON, _way_back(out, voice.paired)),)
+            error.args = (_in(out, voice.paired, str(error)),)
             raise
         except asyncio.CancelledError:
-            if source.run_said and out is not None and not voice.paired:
-                voice.notice(f"the guest had left; as long as the destination has it, {_way_back(out, False)}")
+            if source.whereabouts is Whereabouts.SOURCE or voice.paired:
+                pass
+            elif source.whereabouts is Whereabouts.DESTINATION:
+                going_on = _in(out, False, GO_ON)
+                voice.notice(f"the guest had left; as long as the destination has it, {going_on}")
+            else:
+                voice.notice(_in(out, False, told(source.whereabouts)))
             raise
         finally:
             watch.cancel()
-            if not source.run_said:
+            if source.whereabouts is Whereabouts.SOURCE:
                 note(switched=False)
+            elif source.whereabouts is not Whereabouts.IN_DOUBT:
+                note(ran=True)
         note(completed=True)
         return outcome
 
@@ -207,7 +240,7 @@ async def _migrate(
 async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
     """Tell of pauses, until cancelled."""
     tried = (
-        f"The guest is at the destination, which is tried for {format_time(scenario.recovery.timeout)} "
+        f"The guest has left for the destination, which is tried for {format_time(scenario.recovery.timeout)} "
         "(recovery.timeout)"
     )
     again = "; if it was killed, start it again with the same --checkpoint DIR"
@@ -219,13 +252,12 @@ async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-def _way_back(out: Path | None, paired: bool) -> str:
-    """What to type when this source has failed, and the guest has left."""
-    if paired:
-        return "run it again"
-    if out is None:
-        return "without --out it kept nothing to go on with"
-    return GO_ON.replace("DIR", shlex.quote(str(out)))
+def _in(out: Path | None, paired: bool, line: str) -> str:
+    """`line` with what to type here when this source has failed, and the guest has left."""
+    for way, without in {GO_ON: "without --out it kept nothing to go on with", TAKE_BACK: "start it here"}.items():
+        here = "run it again" if paired else without if out is None else way.replace("DIR", shlex.quote(str(out)))
+        line = line.replace(way, here)
+    return line
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ class Conversation:
         self.over = False
         #: Whether Run has been said: from then on a connection that is refused may be followed by another.
         self.run_said = False
+        #: Whether it may have been heard (`doubtful`), and whether it was: something was said that only follows it.
+        self.doubtful = self.run_heard = False
         self._speaker = speaker
         self._limits = limits
         self._awaited: dict[type[Message], asyncio.Future[Message]] = {}
@@ -107,6 +109,8 @@ class Conversation:
         self.say(Recover())
         answer = await self.until(Recover, _BITMAP)
         self._bitmap = None
+        if isinstance(answer, Ready):
+            self.doubtful = False  # nor will it be any more: other connections than this one are cut there
         return None if isinstance(answer, Ready) else bitmap
 
     async def until(self, kind: type[Message], answer: str = "", work_bytes: int = 0, answers: int = 1) -> Message:
@@ -141,6 +145,8 @@ class Conversation:
         """A message of the destination, judged already."""
         if self.over:
             return
+        if isinstance(message, Running | Resumed | ReceivedBitmap | Request | Complete):
+            self.run_heard = True
         if isinstance(message, Request):
             self._speaker.requested(message)
         elif isinstance(message, Failed):

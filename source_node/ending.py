@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from migemu.errors import GaveUpError, MigemuError
+from migemu.outcome import DOUBT, Whereabouts, with_whereabouts
 from source_node.sender import SenderStatistics
 
 #: How a source that was started again goes on; DIR is for whoever knows it.
 GO_ON: Final = "go on with migemu-source --recover DIR"
+#: How it has the guest again that never ran at the destination.
+TAKE_BACK: Final = "take it back with migemu-source --recover DIR --take-back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class SourceOutcome:
     wire_bytes: int
     sender: SenderStatistics
     recoveries: int = 0
+    whereabouts: str = Whereabouts.VERIFIED.value
 
 
 class SourceStanding(NamedTuple):
@@ -31,23 +35,42 @@ class SourceStanding(NamedTuple):
     pages_sent: int
     recoveries: int
     last_error: str
+    whereabouts: Whereabouts
 
 
-def explained(error: BaseException, run_said: bool, missing: int, pages: int) -> BaseException:
+def explained(error: BaseException, where: Whereabouts, missing: int, pages: int) -> BaseException:
     """The error, if it is one that is told, with where the guest is.
 
     `missing` of `pages` base pages are not known to have arrived.
     """
     if isinstance(error, MigemuError):
-        error.args = (f"{error}. {_whereabouts(error, run_said, missing, pages)}",)
+        error.args = (with_whereabouts(str(error), _sentence(error, where, missing, pages)),)
     return error
 
 
-def _whereabouts(error: MigemuError, run_said: bool, missing: int, pages: int) -> str:
-    if not run_said:
-        return "The guest runs on at the source, whose image is unchanged"
-    if isinstance(error, GaveUpError):
+def _sentence(error: MigemuError, where: Whereabouts, missing: int, pages: int) -> str:
+    if where is Whereabouts.DESTINATION and isinstance(error, GaveUpError):
         return "The guest was at the destination; the source's image is unchanged"
+    return told(where, missing, pages)
+
+
+def told(where: Whereabouts, missing: int = 0, pages: int = 0) -> str:
+    """Where the guest is, in a sentence, and what to do."""
+    if where is Whereabouts.SOURCE:
+        return "The guest runs on at the source, whose image is unchanged"
+    if where is Whereabouts.IN_DOUBT:
+        return (
+            f"{DOUBT}the guest has left, and it was not heard whether it runs at the destination; it is whole here, "
+            f"and so is the image: {GO_ON}. If the destination says that the guest has not run there, and cannot any "
+            f"more: {TAKE_BACK}"
+        )
+    if where is Whereabouts.UNHEARD:
+        return (
+            f"{DOUBT}everything was sent, and the verdict was not heard: {GO_ON} to hear it; the destination's "
+            '--out says it too (result.json, "verified")'
+        )
+    if where is Whereabouts.DAMAGED:
+        return "The guest is at the destination, damaged; the source's image is unchanged"
     return (
         f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; the "
         f"source's image is unchanged: {GO_ON}"

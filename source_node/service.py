@@ -30,6 +30,7 @@ from typing import Any
 from migemu.address import Address
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, VersionError, one_line
 from migemu.mm.pages import Level, PageBitmap
+from migemu.outcome import Whereabouts
 from migemu.patience import Backoff, Patience
 from migemu.policy.push import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
@@ -82,12 +83,13 @@ class Source:
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
         tracer: Tracer | None = None, *, switching: Callable[[], None] = lambda: None,
-        switched: Callable[[int], None] = lambda _: None,
+        learned: Callable[..., None] = lambda **_: None,
     ) -> None:  # fmt: skip
         """`migration` names the migration: 32 hexadecimal digits, unlike any other.
 
-        `switching` is called before the guest stops here: from then on it may run at the destination (`run_said`).
-        `switched` is called with the downtime in ns, as soon as that is known. What they raise ends the migration.
+        `switching` is called before the guest stops here: from then on it may run at the destination. `learned` is
+        called with what a successor should know, as soon as it is known: `ran=True` (Run was heard), `downtime_ns`,
+        `all_sent=True`. What they raise ends the migration.
         """
         self.stage = "setup"
         self._scenario = scenario
@@ -95,7 +97,7 @@ class Source:
         self._memory = memory
         self._migration = migration
         self._tracer = tracer
-        self._switching, self._switched = switching, switched
+        self._switching, self._learned = switching, learned
         self._geometry = memory.geometry
         self._pages = memory.memory_bytes // self._geometry.page_bytes
         seed = scenario.scenario.seed
@@ -123,30 +125,43 @@ class Source:
         self._sent_known = True
         self._stopped_ns: int | None = None
         self._downtime_ns = self._known_pages = 0
+        self._all_sent = self._is_known_to_run = False
+        self._verdict: Complete | None = None
         self._address: Address | None = None
 
     @property
-    def run_said(self) -> bool:
-        """Whether the guest may run at the destination."""
-        return self._talk.run_said
+    def whereabouts(self) -> Whereabouts:
+        """Where the guest is, as far as is known here."""
+        talk, verdict = self._talk, self._verdict
+        return Whereabouts.of_source(
+            said=talk.doubtful or talk.run_heard, heard=talk.run_heard, all_sent=self._all_sent,
+            verified=verdict.verified if verdict is not None else None,
+        )  # fmt: skip
 
     def standing(self) -> SourceStanding:
         """How it stands now."""
         patience = self._patience
         loss = one_line(self._loss) if patience.count or patience.paused else ""
-        return SourceStanding(self.stage, self._sender.sent.set_pages, patience.count, loss)
+        return SourceStanding(self.stage, self._sender.sent.set_pages, patience.count, loss, self.whereabouts)
 
     async def run(self, address: Address) -> SourceOutcome:
         """Migrate to the destination at `address`. Any MigemuError; VerificationError when memory differs."""
         self._address = address
         return await self._see_through(self._migrate)
 
-    async def recover(self, address: Address, downtime_ns: int) -> SourceOutcome:
-        """Go on with a migration whose source is gone after the switch. `downtime_ns`: 0 if it was not known then."""
+    async def recover(
+        self, address: Address, downtime_ns: int, ran: bool = False, all_sent: bool = False
+    ) -> SourceOutcome:
+        """Go on with a migration whose source is gone after the switch; what it had `learned`.
+
+        `downtime_ns`: 0 if it was not known then.
+        """
         self._address = address
-        self._talk.legality = Legality.resumed(running=downtime_ns > 0)
-        self._downtime_ns = downtime_ns
-        self._talk.run_said, self._sent_known = True, False
+        ran = ran or downtime_ns > 0
+        self._talk.legality = Legality.resumed(running=ran)
+        self._downtime_ns, self._all_sent, self._is_known_to_run = downtime_ns, all_sent, ran
+        self._talk.run_said = self._talk.doubtful = True
+        self._talk.run_heard, self._sent_known = ran, False
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
         self._patience.lost(self._clock.now_ns())
         return await self._see_through(self._recover)
@@ -170,16 +185,15 @@ class Source:
         except (MigemuError, asyncio.CancelledError) as error:
             self._talk.give_up(one_line(error) or "the source was interrupted")
             missing = self._pages - self._known_pages
-            raise explained(self._error or error, self._talk.run_said, missing, self._pages) from None
+            raise explained(self._error or error, self.whereabouts, missing, self._pages) from None
         finally:
             self._talk.over = True
             await self._end_beside()
             await self._talk.lines.close()
+        self._verdict = complete
         if not complete.verified:
-            raise VerificationError(
-                f"the destination does not hold the source's memory: {complete.reason}. The guest is at the "
-                "destination, damaged; the source's image is unchanged"
-            )
+            differs = VerificationError(f"the destination does not hold the source's memory: {complete.reason}")
+            raise explained(differs, self.whereabouts, 0, self._pages)
         return SourceOutcome(
             True, complete.digest, self._downtime_ns, self._talk.lines.sent_bytes, self._sender.statistics(),
             self._patience.count,
@@ -224,7 +238,7 @@ class Source:
             chunk = blob[: min(_CHUNK_BYTES, self._scenario.device.state - offset)]
             talk.say(DeviceState(offset), payload=chunk)
             await talk.drain(main)
-        talk.run_said = True
+        talk.run_said = talk.doubtful = True
         talk.say(Run())
         return await self._transfer(Running)
 
@@ -243,6 +257,8 @@ class Source:
             return await self._switch()
         self._sender.recover(bitmap.received)
         self._heard_of(bitmap)
+        if not self._is_known_to_run:
+            self._knows_that_it_runs()
         talk.say(Resume())
         await talk.drain(main)
         return await self._transfer(Resumed)
@@ -278,13 +294,16 @@ class Source:
             now = self._clock.now_ns()
             if not self._downtime_ns and self._stopped_ns is not None:
                 self._downtime_ns = now - self._stopped_ns
-                self._switched(self._downtime_ns)
+                self._knows_that_it_runs(downtime_ns=self._downtime_ns)
             if answer is Resumed:
                 self._patience.resumed(now)
             await push
         finally:
             push.cancel()
         self._stage("end")
+        if not self._all_sent:
+            self._all_sent = True
+            self._learned(all_sent=True)
         talk.say(End(self._pages, talk.lines.sent_bytes, self._downtime_ns))
         whole = MemoryDigest()
         for first in range(0, self._pages, self._geometry.pages(Level.PUD)):
@@ -302,6 +321,10 @@ class Source:
         if complete.verified and talk.lines.get(MAIN) is main:
             talk.say(Agreed(self._pages, whole.hexdigest(), self._sender.statistics().pages_lost))
         return complete
+
+    def _knows_that_it_runs(self, **more: int) -> None:
+        self._is_known_to_run = True
+        self._learned(ran=True, **more)
 
     async def _digests(self, first: int) -> bytes:
         """The digests of one hugetlb page, in slices, so that the loop is never held for long."""

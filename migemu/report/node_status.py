@@ -40,6 +40,7 @@ _PATIENCE_S: Final = 2.0
 class NodeStatus:
     """How a node stands. `sent_bytes` are a source's, `received_bytes` and what follows a destination's.
 
+    `whereabouts` of its guest, as it knows them (migemu.outcome.Whereabouts); empty: none has come.
     Bytes are of memory; `faults_waiting` are base pages that are waited for, `vcpus_waiting` who sleeps on them.
     """
 
@@ -55,6 +56,7 @@ class NodeStatus:
     mapped_bytes: int = 0
     faults_waiting: int = 0
     vcpus_waiting: int = 0
+    whereabouts: str = ""
     checkpoint: Protection | None = None
 
     def line(self) -> str:

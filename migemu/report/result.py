@@ -58,6 +58,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
         "error": error,
         "lost": [],
         "scenario": resolved(scenario, outcome.source_scenario),
+        "whereabouts": outcome.whereabouts.value,
         "verified": outcome.verified,
         "digest": outcome.digest,
         "trace_digest": outcome.trace_digest,

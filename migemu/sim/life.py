@@ -22,14 +22,17 @@ class Kept:
 
     switching: bool = False
     downtime_ns: int = 0
+    ran: bool = False
+    all_sent: bool = False
 
     def switch(self) -> None:
         """From now on the guest may run at the destination."""
         self.switching = True
 
-    def switched(self, downtime_ns: int) -> None:
-        """It does."""
-        self.downtime_ns = downtime_ns
+    def learned(self, **what: Any) -> None:
+        """More of it is known."""
+        for name, value in what.items():
+            setattr(self, name, value)
 
 
 class Life:

@@ -70,7 +70,7 @@ class Sending(Protocol):
     async def run(self, address: Address) -> Any:
         """Migrate."""
 
-    async def recover(self, address: Address, downtime_ns: int) -> Any:
+    async def recover(self, address: Address, downtime_ns: int, ran: bool = False, all_sent: bool = False) -> Any:
         """Go on with a migration whose source is gone."""
 
 
@@ -145,6 +145,8 @@ class World:
         #: How each node that failed did, in that order.
         self.failed: dict[str, BaseException] = {}
         self.destination: Listening | None = None
+        #: The service of each node, in its last life.
+        self.services: dict[str, Listening | Sending] = {}
 
     @staticmethod
     def _context(processor: Processor) -> Context:
@@ -178,6 +180,7 @@ class World:
         destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
         if self.destination is None:
             self.destination = destination
+        self.services[life.name] = destination
         await destination.listen(_DESTINATION)
         return await destination.serve()
 
@@ -186,8 +189,10 @@ class World:
         source = self._nodes.source(
             self.scenario, life.network, VirtualClock(self.loop), self._source_memory, migration, life, self._kept
         )
+        self.services[life.name] = source
         if self._kept.switching:
-            await source.recover(_DESTINATION, self._kept.downtime_ns)
+            kept = self._kept
+            await source.recover(_DESTINATION, kept.downtime_ns, kept.ran, kept.all_sent)
         else:
             await source.run(_DESTINATION)
 
@@ -214,7 +219,8 @@ class World:
         self.failed[node] = error
         for other in self._lives.values():
             if other.task is not None:
-                patience_ns = 2 * self.scenario.net.idle_timeout + self.scenario.recovery.timeout
+                net = self.scenario.net  # by then it has ended by itself, or never does
+                patience_ns = 2 * net.idle_timeout + 4 * net.answer_timeout + self.scenario.recovery.timeout
                 self.loop.call_at_ns(self.loop.now_ns + patience_ns, other.task.cancel)
 
     def _crash(self, node: str, down_ns: int) -> None:

@@ -143,13 +143,20 @@ class Checkpoint:
         self._log = WriteLog(disk, directory / f"log.{number}", identity.migration, logs[-1][1] if logs else 0)
 
     def runs(self) -> None:
-        """The guest is about to run: durable on return, unless `lost`. It waits for the disk; so does the guest."""
-        if not self.lost:
+        """The guest is about to run: durable on return. It waits for the disk; so does the guest.
+
+        Where that cannot be written, also because the disk had failed before, nothing is kept: whoever came back would
+        take the guest for one that has not run, and it would run twice.
+        """
+        try:
+            self._disk.close(self._disk.create(self.directory / RUNNING))
+            self._disk.sync_directory(self.directory)
+        except OSError as error:
+            self.lose(error)
             try:
-                self._disk.close(self._disk.create(self.directory / RUNNING))
-                self._disk.sync_directory(self.directory)
-            except OSError as error:
-                self.lose(error)
+                self.discard()
+            except OSError:
+                pass  # a disk that takes nothing: the checkpoint there stays as it was
 
     def verified(self, digest: str) -> None:
         """All that the last generation names was found to be the source's: durable on return, unless `lost`."""

@@ -3,6 +3,8 @@
 Rules
     1. `switched` is durable before the guest stops here: a source that finds it without knows that the guest never
        left. With it, the destination knows: it asks for the switch again if it has not heard of it.
+       `ran` is what it has heard: the guest has run there. Without it the switch is in doubt, and an operator who has
+       read at the destination that the guest has not run there, and cannot any more, may take it back (`take_back`).
     2. Replaced as a whole (write, fsync, rename, fsync of the directory): it is never half.
     3. A directory has one source at a time: it is locked (flock) for as long as the process lives.
     4. The image must be the same: size, time of change, and a digest over samples of it. It is not proof against
@@ -49,6 +51,9 @@ class Migration:
     switched: bool = False
     downtime_ns: int = 0
     completed: bool = False
+    ran: bool = False
+    all_sent: bool = False
+    taken_back: bool = False
 
     @classmethod
     def of(cls, migration: str, address: Address, scenario: Scenario) -> Migration:
@@ -59,6 +64,8 @@ class Migration:
         """Its scenario. InputError tells why it cannot go on: the guest never left, it is over, the image changed."""
         if self.completed:
             raise InputError("that migration was completed; there is nothing to recover")
+        if self.taken_back:
+            raise InputError("the guest was taken back: it runs here; start a new migration without --recover")
         if not self.switched:
             raise InputError(
                 "the guest had not left when that source ended: it runs here; start a new migration without --recover"
@@ -70,6 +77,15 @@ class Migration:
                 "destination needs that one"
             )
         return scenario
+
+    def check_take_back(self) -> None:
+        """InputError: the guest never left, or is known to have run at the destination."""
+        if self.completed or self.ran or self.downtime_ns:
+            raise InputError(
+                "the guest cannot be taken back: it has run at the destination, and what it did there is only there"
+            )
+        if not self.switched:
+            raise InputError("there is nothing to take back: the guest runs here; start a new migration")
 
     def _from_anywhere(self) -> dict[str, Any]:
         """The settings, with a path to the image that holds in any directory."""

@@ -54,6 +54,7 @@ _CLAIMS: Final[dict[str, tuple[tuple[str, Claim], ...]]] = {
         (r"The guest was at the destination", Claim.GAVE_UP),
     ),
     "destination": (
+        (r"in doubt: ", Claim.IN_DOUBT),
         (r"has not run here", Claim.AT_SOURCE),
         (r"guest is in its checkpoint|the guest is in it", Claim.KEPT),
         (r"guest is lost", Claim.LOST),

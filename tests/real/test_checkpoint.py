@@ -158,7 +158,7 @@ def test_an_interrupted_destination_is_waited_for(story: Story) -> None:
     come(dest, 250)
     dest.signal(signal.SIGTERM)
     assert dest.wait() == 130
-    assert "the guest is in it; the same command goes on with it" in str(dest.said)
+    assert "The guest is in its checkpoint, to go on from with the same command" in str(dest.said)
     ends_verified(story, story.destination(), sender)
 
 
@@ -183,13 +183,32 @@ def test_a_directory_that_cannot_be_gone_on_with_is_refused_in_one_line_and_left
     ends_verified(story, story.destination(), sender)
 
 
-def test_a_migration_that_fails_before_the_guest_runs_leaves_no_checkpoint(story: Story) -> None:
-    once = ("--set", "recovery.timeout=0")
-    dest = story.destination(*once)
-    sender = story.source(dest, *once, "--set", "device.state=1M", "--set", "link.rate=8Mbit")
+SLOW_SWITCH = ("--set", "device.state=1M", "--set", "link.rate=8Mbit")
+
+
+def test_a_destination_that_has_not_heard_run_is_in_doubt_and_keeps_what_the_switch_is_made_to_again(
+    story: Story, tmp_path: Path
+) -> None:
+    impatient = ("--set", "recovery.timeout=300ms")
+    dest = story.destination(*impatient)
+    sender = story.source(dest, *impatient, *SLOW_SWITCH)
     dest.wait_for_stage("listen")
     kill(sender)
     assert dest.wait() == 3
+    assert "; in doubt: the guest has not run here, and its source may have let it go; what has come is" in dest.error
+    assert json.loads((story.out / "result.json").read_text())["whereabouts"] == "in doubt"
+    again = story.destination()
+    ends_verified(story, again, story.source(again, "--recover", str(tmp_path / "source")))
+
+
+def test_a_guest_that_never_left_leaves_no_checkpoint(story: Story) -> None:
+    dest = story.destination()
+    sender = story.source(dest, *SLOW_SWITCH)
+    dest.wait_for_stage("listen")
+    sender.signal(signal.SIGINT)
+    assert sender.wait() == 130
+    assert dest.wait() == 3
+    assert "The guest has not run here: it is at the source" in dest.error
     assert list(story.kept.iterdir()) == []
 
 

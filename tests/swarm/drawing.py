@@ -53,6 +53,14 @@ _BEFORE: Final[tuple[tuple[Way, type[Message], int], ...]] = (
     (THERE, Hello, 1), (THERE, Advise, 1), (THERE, Listen, 1), (THERE, DeviceState, 1), (THERE, Run, 1),
     (BACK, Ready, 1), (PREEMPT, Hello, 1),
 )  # fmt: skip
+#: Where one of the two does not know what the other one has heard.
+_SWITCH_AND_END: Final[tuple[tuple[Way, type[Message], int], ...]] = (
+    (BACK, Ready, 1), (THERE, Listen, 1), (THERE, DeviceState, 1), (THERE, Run, 1), (BACK, Running, 1),
+    (THERE, End, 1), (THERE, Digests, 2), (BACK, Complete, 1), (THERE, Agreed, 1), (THERE, Recover, 1),
+    (BACK, ReceivedBitmap, 1), (THERE, Resume, 1), (BACK, Resumed, 1), (BACK, Ready, 2), (THERE, Run, 2),
+)  # fmt: skip
+#: Of all worlds.
+_DARK_SHARE: Final = 0.12
 _STAGES: Final = (
     ("source", "run"), ("source", "end"), ("source", "paused"), ("source", "recover"), ("destination", "run"),
     ("destination", "end"), ("destination", "paused"), ("destination", "recover"), ("destination", "completed"),
@@ -70,12 +78,21 @@ _BUDGET: Final = {False: "budget:stall=10ms", True: "budget"}
 
 @dataclass(frozen=True)
 class Case:
-    """A scenario and its hazards; all faults are healed after `heal_ns`. `given` is what replaying it takes."""
+    """A scenario and its hazards; all faults but darkness are healed after `heal_ns`. `given`: what replaying takes.
+
+    `keeps`: the destination has a checkpoint.
+    """
 
     given: str
     scenario: Scenario
     hazards: tuple[Hazard, ...]
     heal_ns: int
+    keeps: bool = False
+
+    @property
+    def is_healed(self) -> bool:
+        """Whether everything is well in the end; else the network is dark for good at some time."""
+        return not any(hazard.fault is Fault.DARK for hazard in self.hazards)
 
     def without(self, index: int) -> Case:
         """The same case with one hazard less."""
@@ -98,7 +115,25 @@ def draw(seed: int) -> Case:
     hazards: list[Hazard] = []
     for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6))):
         hazards += _hazard(rng, scenario)
-    return Case(f"--seed {seed}", scenario, tuple(hazards), rng.choice((50, 500, 3000)) * MS)
+    heal_ns = rng.choice((50, 500, 3000)) * MS
+    if rng.random() < _DARK_SHARE:
+        hazards.append(_darkness(rng))
+    return Case(f"--seed {seed}", scenario, tuple(hazards), heal_ns, rng.random() < 0.5)
+
+
+def _darkness(rng: Random) -> Hazard:
+    """Mostly at the switch, or at the end: where it is not known any more who has the guest, or the verdict."""
+    drawn = rng.random()
+    if drawn < 0.7:
+        return Hazard(Fault.DARK, *_frame(rng, _SWITCH_AND_END))
+    if drawn < 0.9:
+        return Hazard(Fault.DARK, *_frame(rng, _AFTER))
+    return Hazard(Fault.DARK, None, AtTime(rng.choice((1, 3, 10, 30, 100)) * MS + rng.randrange(1000) * US))
+
+
+def _frame(rng: Random, of: tuple[tuple[Way, type[Message], int], ...]) -> tuple[Way, OnMessage]:
+    way, kind, nth_max = rng.choice(of)
+    return way, OnMessage(kind, rng.randint(1, nth_max))
 
 
 def _settings(seed: int, rng: Random) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dest_node.verdict import Verdict
 from migemu.address import Address
 from migemu.due import Due
 from migemu.mm.pages import PageBitmap
-from migemu.outcome import Stage
+from migemu.outcome import Stage, Whereabouts
 from migemu.patience import Patience
 from migemu.sim.life import Kept
 from migemu.wire.messages import ChannelRole, ReceivedBitmap
@@ -81,8 +81,8 @@ def _gives_up_after_the_switch(source: Any, _role: Any, error: Any) -> None:
     source._fail(error or RuntimeError("closed"))
 
 
-def _says_that_it_is_at_home(error: Any, _run_said: bool, missing: int, pages: int) -> Any:
-    return explained(error, False, missing, pages)
+def _says_that_it_is_at_home(error: Any, _where: Whereabouts, missing: int, pages: int) -> Any:
+    return explained(error, Whereabouts.SOURCE, missing, pages)
 
 
 def _tells_that_all_is_here(received: PageBitmap) -> Iterator[tuple[ReceivedBitmap, bytes]]:
@@ -105,7 +105,7 @@ def _remembers_what_it_asked_for(receiver: Any, now: int) -> list[Any]:
     return [ask for page in receiver._open if not receiver._is_here(page) for ask in receiver._ask(page)]
 
 
-async def _begins_anew(source: Any, address: Address, _downtime_ns: int) -> Any:
+async def _begins_anew(source: Any, address: Address, *_learned: Any) -> Any:
     return await source.run(address)
 
 

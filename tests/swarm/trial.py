@@ -11,6 +11,9 @@ Liveness: everything is healed after a while. From then on a migration whose swi
     at the source   the switch was not made: the guest runs on there, unless it was killed with it
     guest lost      the destination was killed; the checkpoints that it could come back from are not simulated
     left behind     the source was killed as it left: the destination is done, and its successor finds nobody
+    in doubt        the network went dark for good (such worlds are never healed): nobody knows all, each says so, and
+                    what both have kept can be gone on with
+    parted          the same, but the guest, or the verdict, is known to be at the destination
     damage found    bits were turned over with `integrity.digests` off: found in the end, by comparing every byte, or
                     sooner, as a page has arrived that was never sent
 """
@@ -20,16 +23,19 @@ from __future__ import annotations
 from asyncio import CancelledError
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
+from dest_node import left
+from dest_node.service import Destination
 from migemu.errors import InputError, MigemuError, VerificationError
-from migemu.outcome import Outcome
+from migemu.outcome import DOUBT, Outcome, Whereabouts
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import Fault
 from migemu.sim.world import Nodes, World
 from migemu.simulate import Services
 from migemu.units import SECOND
 from migemu.wire.messages import Message, Page, ReceivedBitmap, Recover, Request, Zero
+from source_node.service import Source
 from tests.swarm.drawing import Case
 from tests.swarm.witness import Story, Witness
 
@@ -53,6 +59,8 @@ class Ending(Enum):
     LOST = "guest lost"
     LEFT = "left behind"
     DAMAGE_FOUND = "damage found"
+    IN_DOUBT = "in doubt"
+    PARTED = "parted"
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,12 @@ def try_out(case: Case, nodes: Nodes | None = None) -> Verdict:
     """Play a case with the services, or with others that are wrong on purpose."""
     story = Story()
     world = World(
-        case.scenario, nodes or Services(), story, hazards=case.hazards, time_max_ns=BOUND_NS, make_memory=Witness
+        case.scenario,
+        nodes or Holding(case.keeps),
+        story,
+        hazards=case.hazards,
+        time_max_ns=BOUND_NS,
+        make_memory=Witness,
     )
     injection = world.injection
     if injection is not None:
@@ -92,7 +105,10 @@ def try_out(case: Case, nodes: Nodes | None = None) -> Verdict:
     complaint, ending = "", None
     try:
         _safe(case, world, story, struck, error)
-        ending = _whole(world, outcome) if error is None else _excused(case, world, story, struck, error)
+        if injection is not None and injection.is_dark:
+            ending = _parted(world, story)
+        else:
+            ending = _whole(world, outcome) if error is None else _excused(case, world, story, struck, error)
     except Complaint as found:
         complaint = str(found)
     recovery = outcome.recovery if outcome is not None else None
@@ -135,6 +151,75 @@ def _whole(world: World, outcome: Outcome | None) -> Ending:
     if amiss := memory.amiss(world.source_digests()):
         raise Complaint(f"verified, but {amiss}")
     return Ending.VERIFIED
+
+
+def _parted(world: World, story: Story) -> Ending:
+    """The network is dark for good: what each side says of the guest in the end, and whether both can be true."""
+    ran = ("destination", "run") in story.entered
+    for node in ("source", "destination"):
+        if isinstance(world.failed.get(node), CancelledError) and whereabouts(world, node) is not None:
+            raise Complaint(f"hung: the {node} has not come to an end by itself")
+    here, there = whereabouts(world, "source"), whereabouts(world, "destination")
+    pair = f"the source says {here and here.value!r}, the destination {there and there.value!r}"
+    told = str(world.failed.get("source", ""))
+    if here is Whereabouts.IN_DOUBT and not world.killed("source") and DOUBT not in told:
+        raise Complaint(f"no word of doubt: {pair}: {told}")
+    if here is Whereabouts.SOURCE and ran:
+        raise Complaint(f"runs twice: {pair}, where the guest has run")
+    if here in _THERE and not ran:
+        raise Complaint(f"lost by both: {pair}, where the guest has never run")
+    if there is Whereabouts.SOURCE and here in (Whereabouts.IN_DOUBT, *_THERE):
+        raise Complaint(f"lost by both: {pair}")
+    if here is Whereabouts.VERIFIED and there is not Whereabouts.VERIFIED and not world.killed("destination"):
+        raise Complaint(f"a verdict that nobody has pronounced: {pair}")
+    destination = world.services.get("destination")
+    if isinstance(destination, Destination) and destination.incoming is not None and there is not None:
+        needed = here in (Whereabouts.IN_DOUBT, Whereabouts.DESTINATION, Whereabouts.UNHEARD)
+        if needed and left.may_go(there, destination.incoming.countersigned):
+            raise Complaint(f"emptied: {pair}, and throws away what the source would come back for")
+    return _ENDINGS.get(here, Ending.AT_SOURCE) if here is not None else Ending.AT_SOURCE
+
+
+#: What says that the guest has run at the destination.
+_THERE: Final = (Whereabouts.DESTINATION, Whereabouts.UNHEARD, Whereabouts.VERIFIED, Whereabouts.DAMAGED)
+_ENDINGS: Final = {
+    Whereabouts.IN_DOUBT: Ending.IN_DOUBT, Whereabouts.DESTINATION: Ending.PARTED, Whereabouts.UNHEARD: Ending.PARTED,
+    Whereabouts.VERIFIED: Ending.VERIFIED, Whereabouts.DAMAGED: Ending.DAMAGE_FOUND,
+}  # fmt: skip
+
+
+def whereabouts(world: World, node: str) -> Whereabouts | None:
+    """Where the guest is, by what a node knew in the end; None: it has known of no migration."""
+    service = world.services.get(node)
+    if isinstance(service, Source):
+        return service.whereabouts
+    if isinstance(service, Destination) and service.incoming is not None:
+        return service.incoming.whereabouts
+    return None
+
+
+class Held:
+    """dest_node.left.Keeping that keeps everything: there are no disks in virtual time, nor any that fail."""
+
+    lost = ""
+
+    def runs(self) -> None:
+        """See Keeping."""
+
+    async def verified(self, digest: str) -> None:
+        """See Keeping."""
+
+
+class Holding(Services):
+    """The services, with a checkpoint at the destination."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self._keeps = keeps
+
+    def destination(self, *arguments: Any, **more: Any) -> Destination:
+        """See sim.world.Nodes."""
+        return super().destination(*arguments, keeping=Held() if self._keeps else None)
 
 
 def _excused(case: Case, world: World, story: Story, struck: Struck, error: BaseException) -> Ending:
