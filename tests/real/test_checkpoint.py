@@ -164,7 +164,7 @@ def test_an_interrupted_destination_is_waited_for(story: Story) -> None:
 
 def test_a_directory_that_cannot_be_gone_on_with_is_refused_in_one_line_and_left_alone(story: Story) -> None:
     dest = story.destination()
-    sender = story.source(dest)
+    sender = story.source(dest, "--set", "push.rate=3Mbit")  # it has to outlast the start of others
     come(dest, 150)
     second = story.destination("--listen", "127.0.0.1:0", "--out", f"{story.out}.other")
     assert second.wait() == 2
