@@ -45,7 +45,7 @@ from migemu.reproduce import reproduce
 from migemu.scenario import describe
 from migemu.simulate import sim
 from migemu.status import status
-from migemu.store.image import check_image
+from migemu.store.image import open_image
 from migemu.store.output import named_files
 from migemu.sweep import sweep
 
@@ -56,8 +56,10 @@ DEMO = (
 )  # fmt: skip
 
 image_option = click.option(
-    "--image", default="", metavar="FILE", help="The memory to migrate: any file. Default: a seeded pattern."
-)
+    "--image", default="", metavar="FILE",
+    help="The memory to migrate: any file; of an ELF core its bytes, or with --set memory.image_format=core the memory "
+    "in it. Default: a seeded pattern.",
+)  # fmt: skip
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR",
     help="Where result.json and the rest go. Default: runs/<time>-<name>.",
@@ -195,7 +197,7 @@ def _run(
         check_link("link", scenario.link)
         check_link("return_link", scenario.return_link)
         if scenario.memory.image:
-            check_image(Path(scenario.memory.image))
+            open_image(scenario.memory.image, scenario.geometry, scenario.memory.image_format)
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
             inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
             pair = Pair(scenario, directory, progress, trace or report or perfetto, inputs)

@@ -6,7 +6,8 @@
     |   `-- ExtraError                 ... it needs a library that is optional and not installed
     |-- BrokenError             world: connection lost, port in use, no memory, timeout             exit 3
     |   |-- GaveUpError                ... the other side gave up and said why: it reports the cause itself
-    |   `-- OverdueError               ... the other side is there, and does not answer
+    |   |-- OverdueError               ... the other side is there, and does not answer
+    |   `-- UnreadableError            ... the source's memory: a disk, a file that was shortened; it may be mended
     |-- PeerError               peer:  bytes or messages that break the protocol                    exit 4
     |   `-- VersionError               ... because it speaks another version of it
     |-- VerificationError       the memory that arrived is not the memory that was sent             exit 5
@@ -66,6 +67,10 @@ class OverdueError(BrokenError):
     def __init__(self, told: str, since_ns: int) -> None:
         super().__init__(told)
         self.since_ns = since_ns
+
+
+class UnreadableError(BrokenError):
+    """The source cannot read its own memory. That is no end: whoever mends it can recover the migration."""
 
 
 class PeerError(MigemuError):

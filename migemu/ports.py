@@ -114,7 +114,7 @@ class Network(Protocol):
 
 
 class SourceMemory(Protocol):
-    """The guest's memory at the source; it does not change while it is read."""
+    """The guest's memory at the source. UnreadableError when its bytes cannot be had."""
 
     geometry: Geometry
     image_bytes: int
@@ -124,7 +124,13 @@ class SourceMemory(Protocol):
         """The pieces of `run` as sub-runs in order, each with its bytes, or None where they are all zeros."""
 
     def digests(self, first: PageIndex, count: int) -> bytes:
-        """xxh3_64 of each of `count` base pages from `first` on, 8 bytes each, little endian."""
+        """xxh3_64 of each of `count` base pages from `first` on as they are now, 8 bytes each, little endian."""
+
+    def digests_of(self, payload: Sized) -> bytes:
+        """The same of bytes that `read` gave."""
+
+    def changed(self) -> str:
+        """How it has changed since the beginning, though it must not, in a line; "" if it has not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,14 @@ class Memory:
         most="1T",
     )
     image: str = fields.text("", "file whose bytes are the source's memory, padded with zeros to whole hugetlb pages")
+    image_format: str = fields.choice(
+        "raw", "what of the image is the memory: its bytes as they are, or, of an ELF core (kdump, QEMU's "
+        "dump-guest-memory), what its PT_LOAD segments hold, by physical address", ("raw", "core"),
+    )  # fmt: skip
+    image_copy: bool = fields.switch(
+        False, "send a private copy of the image, taken before the migration begins: by reflink where the file system "
+        "can, else in memory; off: an image that changes while it is read is told at the end",
+    )  # fmt: skip
     zero_share: float = fields.number(float, 0.25, "share of zero pages in the pattern", 0.0, 1.0)
     backing: str = fields.choice(
         "anonymous", "where the destination's bytes live", ("anonymous", "memfd", "hugetlbfs")

@@ -46,7 +46,7 @@ from migemu.report.node_status import NodeStatus, answering
 from migemu.report.pauses import Pauses
 from migemu.scenario import Scenario
 from migemu.store.earlier import OF_SOURCE, set_aside
-from migemu.store.image import ImageMemory, open_image, pattern
+from migemu.store.image import ImageMemory, image_advice, open_image, pattern
 from migemu.store.migration import Migration, Record, load
 from migemu.store.output import named_files
 from migemu.store.trace_file import FileRecorder
@@ -63,7 +63,11 @@ _LOOK_S = 0.1
     "--connect", metavar="ADDRESS", default=None, show_default="127.0.0.1:4444",
     help="Where the destination listens, HOST:PORT or unix:PATH; tried for net.connect_timeout.",
 )  # fmt: skip
-@click.option("--image", default="", metavar="FILE", help="The memory to migrate: any file. Default: a seeded pattern.")
+@click.option(
+    "--image", default="", metavar="FILE",
+    help="The memory to migrate: any file; of an ELF core its bytes, or with --set memory.image_format=core the memory "
+    "in it. Default: a seeded pattern.",
+)  # fmt: skip
 @set_option
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR",
@@ -112,6 +116,8 @@ def main(
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         memory = _memory(scenario)
+        if scenario.memory.image and scenario.memory.image_format == "raw" and (line := image_advice(memory.name)):
+            voice.notice(line)
         begun = migration or Migration.of(secrets.token_hex(16), address, scenario)
         record = Record(out, begun) if out is not None else None
         if record is not None:
@@ -159,7 +165,8 @@ def _take_back(voice: Voice, directory: Path | None) -> None:
 
 def _memory(scenario: Scenario) -> ImageMemory:
     if scenario.memory.image:
-        memory = open_image(Path(scenario.memory.image), scenario.geometry)
+        settings = scenario.memory
+        memory = open_image(settings.image, scenario.geometry, settings.image_format, copy=settings.image_copy)
         if memory.memory_bytes > scenario.limits.memory_max:
             raise InputError(
                 f"{scenario.memory.image}: {format_size(memory.memory_bytes)} are more than limits.memory_max allows "

@@ -85,15 +85,23 @@ class Conversation:
         self.legality.said(Role.SOURCE, message, role)
         channel.send(message, payload)
 
-    def give_up(self, reason: str) -> None:
-        """Tell the destination why, if it can still be told."""
+    def give_up(self, reason: str, over: bool = True) -> None:
+        """Tell the destination why, if it can still be told; `over`: for good, else another source may go on."""
+        if not self.over:
+            self._tell(Failed(reason, over))
+        self.over = True
+
+    def disown(self, reason: str) -> None:
+        """The verdict was heard, and this side knows that it stands for nothing: in the place of the last word."""
+        self._tell(Failed(reason, True))
+
+    def _tell(self, failed: Failed) -> None:
         main = self.lines.get(MAIN)
-        if main is not None and not self.over:
+        if main is not None:
             try:
-                main.send(Failed(reason, True))
+                main.send(failed)
             except MigemuError:
                 pass
-        self.over = True
 
     async def refuse(self, reason: str) -> None:
         """What came over the main connection cannot be: it is lost, and with it the session that waits here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from migemu.errors import GaveUpError, MigemuError
+from migemu.errors import GaveUpError, MigemuError, UnreadableError
 from migemu.outcome import DOUBT, Whereabouts, with_whereabouts
 from source_node.sender import SenderStatistics
 
@@ -51,6 +51,13 @@ def explained(error: BaseException, where: Whereabouts, missing: int, pages: int
 def _sentence(error: MigemuError, where: Whereabouts, missing: int, pages: int) -> str:
     if where is Whereabouts.DESTINATION and isinstance(error, GaveUpError):
         return "The guest was at the destination; the source's image is unchanged"
+    if isinstance(error, UnreadableError) and where is Whereabouts.IN_DOUBT:
+        return f"{DOUBT}the guest has left; put the image right, as it was, then {GO_ON}"
+    if isinstance(error, UnreadableError) and where in (Whereabouts.DESTINATION, Whereabouts.UNHEARD):
+        return (
+            f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; "
+            f"put the image right, as it was, then {GO_ON}"
+        )
     return told(where, missing, pages)
 
 
@@ -74,4 +81,16 @@ def told(where: Whereabouts, missing: int = 0, pages: int = 0) -> str:
     return (
         f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; the "
         f"source's image is unchanged: {GO_ON}"
+    )
+
+
+def told_changed(changed: str, reason: str) -> str:
+    """What to say at the end where the image `changed`; `reason` is what the destination found, if it found anything.
+
+    Not the destination's fault, nor the network's: what was read is no memory that ever was.
+    """
+    found = f" ({reason})" if reason else ""
+    return (
+        f"{changed}. The source's image is wrong, not the destination{found}: what was sent is of before and after. "
+        "The guest is at the destination, damaged; stop whoever writes to the image, or set memory.image_copy=on"
     )

@@ -7,9 +7,10 @@ a request, at once (`urgent`), unless `pull.sender` leaves it to the loop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
-from migemu.errors import BrokenError, MigemuError
+from migemu.errors import BrokenError, MigemuError, UnreadableError
 from migemu.mm.pages import PieceRun
 from migemu.ports import Channel, Clock, SourceMemory, Tracer
 from migemu.scenario import Scenario
@@ -34,8 +35,9 @@ class Pusher:
 
     def __init__(
         self, scenario: Scenario, sender: Sender, memory: SourceMemory, clock: Clock, tracer: Tracer | None,
-        talk: Conversation,
+        talk: Conversation, failed: Callable[[MigemuError], None],
     ) -> None:  # fmt: skip
+        """`failed` is told of what nobody here can mend, where nobody waits for an answer."""
         self.pushing = False
         self._scenario = scenario
         self._sender = sender
@@ -44,6 +46,7 @@ class Pusher:
         self._tracer = tracer
         self._talk = talk
         self._say, self._channel = talk.say, talk.lines.get
+        self._failed = failed
         self._answers_itself = scenario.pull.sender == "push"
         self._digests = scenario.integrity.digests
         self._requested_ns = -_HOT_NS
@@ -82,6 +85,8 @@ class Pusher:
         self._later = None
         try:
             self.urgent()
+        except UnreadableError as error:
+            self._failed(error)
         except MigemuError:
             pass  # as above
 
@@ -143,8 +148,7 @@ class Pusher:
     def _seal(self, part: PieceRun, urgent: bool, payload: Sized | None) -> bytes:
         if payload is None:
             return sealed(part, urgent)
-        pages = part.count * self._memory.geometry.pages(part.level)
-        return sealed(part, urgent, self._memory.digests(part.first, pages))
+        return sealed(part, urgent, self._memory.digests_of(payload))
 
     def __repr__(self) -> str:
         return f"<Pusher {'pushing' if self.pushing else 'idle'}, {self._sender!r}>"

@@ -28,7 +28,16 @@ from random import Random
 from typing import Any
 
 from migemu.address import Address
-from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError, VerificationError, VersionError, one_line
+from migemu.errors import (
+    BrokenError,
+    GaveUpError,
+    MigemuError,
+    PeerError,
+    UnreadableError,
+    VerificationError,
+    VersionError,
+    one_line,
+)
 from migemu.mm.pages import Level, PageBitmap
 from migemu.outcome import Whereabouts
 from migemu.patience import Backoff, Patience
@@ -61,7 +70,7 @@ from migemu.wire.messages import (
 from migemu.wire.seal import seal_of
 from migemu.wire.states import Legality
 from source_node.conversation import Conversation
-from source_node.ending import SourceOutcome, SourceStanding, explained
+from source_node.ending import SourceOutcome, SourceStanding, explained, told_changed
 from source_node.preempt import PreemptChannel
 from source_node.pusher import NODE, Pusher
 from source_node.sender import Sender
@@ -111,7 +120,7 @@ class Source:
         )  # fmt: skip
         limits = Limits(scenario.limits.frame_bytes_max, geometry=self._geometry, memory_pages=self._pages)
         self._talk = Conversation(self, network, clock, scenario.net, limits)
-        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk)
+        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk, self._fail)
         self._patience = Patience(scenario.recovery)
         self._backoff = Backoff(scenario.recovery, Random(f"{seed} backoff"))
         self._work: asyncio.Task[Complete] | None = None
@@ -120,6 +129,7 @@ class Source:
             scenario, clock, self._talk, self._sender, self._pusher, migration, self._heard_of, self._spawn
         )
         self._error: MigemuError | None = None
+        self._changed = ""  # how the memory has, though it must not
         self._loss: MigemuError = BrokenError("the source was started again")
         self._interrupted, self._seals = False, scenario.integrity.digests
         self._sent_known = True
@@ -183,14 +193,16 @@ class Source:
                 await self._end_beside()
                 session = self._recover
         except (MigemuError, asyncio.CancelledError) as error:
-            self._talk.give_up(one_line(error) or "the source was interrupted")
+            self._give_up(self._error or error)
             missing = self._pages - self._known_pages
             raise explained(self._error or error, self.whereabouts, missing, self._pages) from None
         finally:
             self._talk.over = True
             await self._end_beside()
             await self._talk.lines.close()
-        self._verdict = complete
+        self._verdict = complete if not self._changed else complete._replace(verified=False)
+        if self._changed:
+            raise VerificationError(told_changed(self._changed, complete.reason))
         if not complete.verified:
             differs = VerificationError(f"the destination does not hold the source's memory: {complete.reason}")
             raise explained(differs, self.whereabouts, 0, self._pages)
@@ -318,7 +330,10 @@ class Source:
         if complete.verified and complete.digest != whole.hexdigest():
             theirs = complete.digest[:40]
             await talk.refuse(f"the destination has verified digest {theirs}; the source's own is {whole.hexdigest()}")
-        if complete.verified and talk.lines.get(MAIN) is main:
+        self._changed = self._memory.changed()
+        if self._changed:
+            talk.disown(self._changed)
+        elif complete.verified and talk.lines.get(MAIN) is main:
             talk.say(Agreed(self._pages, whole.hexdigest(), self._sender.statistics().pages_lost))
         return complete
 
@@ -374,12 +389,22 @@ class Source:
 
     def _fail(self, error: MigemuError) -> None:
         """The migration is over; the first error counts."""
+        if isinstance(error, UnreadableError):  # the connections are sound, and carry the reason
+            self._error = self._error or error
+            if self._work is not None:
+                self._work.cancel()
+            return
         if self._error is None:
             self._error = error
             if not isinstance(error, GaveUpError):
-                self._talk.give_up(one_line(error))
+                self._give_up(error)
         self._talk.over = True
         self._stop_work()
+
+    def _give_up(self, error: BaseException) -> None:
+        """What cannot be read now may be read later: that ends this source, not the migration."""
+        is_over = not (isinstance(error, UnreadableError) and self.whereabouts is not Whereabouts.SOURCE)
+        self._talk.give_up(one_line(error) or "the source was interrupted", is_over)
 
     def _stop_work(self) -> None:
         if self._work is not None:

@@ -38,7 +38,7 @@ def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
         if backing == "hugetlbfs":
             hint = "reserve hugetlb pages first (/proc/sys/vm/nr_hugepages) or use memory.backing=anonymous"
         else:
-            _check_available(memory_bytes)
+            check_available(memory_bytes)
         try:
             memory = _shared(memory_bytes, backing)
         except (OSError, ValueError, OverflowError) as error:
@@ -62,7 +62,7 @@ def _populate(memory: mmap.mmap) -> None:
 
 def anonymous(memory_bytes: int) -> mmap.mmap:
     """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when there is not enough memory."""
-    _check_available(memory_bytes)
+    check_available(memory_bytes)
     try:
         memory = mmap.mmap(-1, memory_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
@@ -71,8 +71,8 @@ def anonymous(memory_bytes: int) -> mmap.mmap:
     return memory
 
 
-def _check_available(memory_bytes: int) -> None:
-    """Refuse what the machine does not have: overcommit would hand out any number of bytes, and kill for them later."""
+def check_available(memory_bytes: int) -> None:
+    """BrokenError when the machine has not so much: overcommit would hand it out, and kill for it later."""
     available = _available_bytes()
     if available is not None and memory_bytes > available:
         raise BrokenError(

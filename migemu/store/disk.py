@@ -33,14 +33,14 @@ class Disk:
         """A file that exists, to read and write; its descriptor."""
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def allocate(self, descriptor: int, size: int) -> None:
-        """Give a file `size` bytes of zeros, with room on the disk for all of them: a mapping cannot be told ENOSPC.
+    def allocate(self, descriptor: int, size: int, start: int = 0) -> None:
+        """Give a file zeros from `start` to `size`, with room on the disk for all: a mapping cannot be told ENOSPC.
 
         They are written too. Room that was never written is in pieces once some of it is: each `sync` has to note which
         (ext4's unwritten extents), and removing the file has to walk through all of them.
         """
-        os.posix_fallocate(descriptor, 0, size)
-        for at in range(0, size, len(_ZEROS)):
+        os.posix_fallocate(descriptor, start, size - start)
+        for at in range(start, size, len(_ZEROS)):
             part = _ZEROS[: size - at]
             if os.pwrite(descriptor, part, at) != len(part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

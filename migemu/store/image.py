@@ -1,7 +1,8 @@
 """The source's memory: the bytes of a file, or a seeded pattern.
 
-A file is mapped, not read: a 64 GiB dump costs no memory. Its size is padded with zeros to whole hugetlb pages; the
-padding is never stored. Any bytes will do: a raw dump, a core, a disk image.
+A file is read as it is sent: a 64 GiB dump costs no memory (`migemu.store.image_file` says how, and what happens when
+it changes). Its size is padded with zeros to whole hugetlb pages; the padding is never stored. Any bytes will do: a raw
+dump, a disk image; of an ELF core its bytes, or its memory (`migemu.store.core_file`).
 
 A pattern needs no file: each non-zero base page holds a 2 MiB block of random bytes' own stretch, mixed with a key of
 the page, so that no two pages are alike and a piece that lands in the wrong place shows. Zero pages come in rows of
@@ -13,128 +14,134 @@ a page only where that word is zero.
 
 from __future__ import annotations
 
-import mmap
-import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
 from migemu import named
-from migemu.errors import InputError
+from migemu.errors import InputError, UnreadableError
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
 from migemu.store.allocate import anonymous
+from migemu.store.core_file import core_bytes
+from migemu.store.image_file import Bytes, FileBytes, Held, advice
 from migemu.store.output import hold
 from migemu.units import MIB, format_size
+from migemu.wire.codec import Sized
 from migemu.wire.digest import page_digests
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 ZERO_ROW_PAGES: Final = 64
 _BLOCK_BYTES: Final = 2 * MIB
 _WORD: Final = 8
+_FIRST: Final = struct.Struct("<Q")
 
 
 class ImageMemory:
-    """ports.SourceMemory over any buffer of bytes, padded with zeros to whole hugetlb pages."""
+    """ports.SourceMemory over any bytes, padded with zeros to whole hugetlb pages."""
 
-    def __init__(self, geometry: Geometry, image: mmap.mmap | bytes | bytearray, image_bytes: int) -> None:
+    def __init__(self, geometry: Geometry, image: Bytes, image_bytes: int, name: str = "") -> None:
         """`image` holds `image_bytes` bytes; the memory is the next whole number of hugetlb pages."""
         hugepage_bytes = geometry.size(Level.PUD)
         self.geometry = geometry
         self.image_bytes = image_bytes
         self.memory_bytes = -(-image_bytes // hugepage_bytes) * hugepage_bytes
-        self._view = memoryview(image)
-        page_bytes = geometry.page_bytes
-        self._whole_pages = image_bytes // page_bytes  # these lie in the image as they are
-        tail = self._view[self._whole_pages * page_bytes : image_bytes]
-        self._tail = memoryview(bytes(tail).ljust(page_bytes, b"\0")) if len(tail) else None
+        self.name = name
+        self._image = image
+        self._page_bytes = geometry.page_bytes
         self._zeros = memoryview(bytes(_BLOCK_BYTES))
-        words = np.frombuffer(image, dtype=np.uint64, count=self._whole_pages * page_bytes // _WORD)
-        self._words = self._view[: self._whole_pages * page_bytes].cast("B").cast("Q")
-        self._page_bytes, self._page_words = page_bytes, page_bytes // _WORD
-        self._pages: np.ndarray[Any, np.dtype[np.uint64]] = words.reshape(self._whole_pages, page_bytes // _WORD)
 
     def read(self, run: PieceRun) -> Sequence[tuple[PieceRun, memoryview | None]]:
         """The pieces of `run` as sub-runs in order, each with its bytes, or None where they are all zeros."""
         first, count, level = run
-        if count == 1 and level == Level.PTE and first < self._whole_pages and self._words[first * self._page_words]:
-            return ((run, self._view[first * self._page_bytes : (first + 1) * self._page_bytes]),)
+        page_bytes = self._page_bytes
+        at = first * page_bytes
+        if count == 1 and level == Level.PTE and at + page_bytes <= self.image_bytes:
+            data = memoryview(self._image.read(at, page_bytes))
+            return ((run, data if _FIRST.unpack_from(data)[0] or np.frombuffer(data, dtype=np.uint64).any() else None),)
+        if at >= self.image_bytes:
+            return ((run, None),)
         each = self.geometry.pages(level)
-        pages = count * each
-        if first + pages <= self._whole_pages and self._pages[first : first + pages, 0].all():
-            return ((run, self._bytes(first, pages)),)  # the common case: no page can be zero
-        holds: np.ndarray[Any, np.dtype[np.bool_]] = np.any(
-            self._holds_bytes(first, pages).reshape(count, each), axis=1
-        )
+        data = self._bytes(first, count * each)
+        pages = np.frombuffer(data, dtype=np.uint64).reshape(count * each, page_bytes // _WORD)
+        holds: np.ndarray[Any, np.dtype[np.bool_]] = pages[:, 0] != 0
+        if holds.all():
+            return ((run, data),)  # the common case: no page can be zero
+        doubtful = np.flatnonzero(~holds)
+        holds[doubtful] = (pages if len(doubtful) == len(pages) else pages[doubtful]).any(axis=1)
+        holds = np.any(holds.reshape(count, each), axis=1)
         parts: list[tuple[PieceRun, memoryview | None]] = []
-        begin = 0
+        begin, piece_bytes = 0, each * page_bytes
         for end in [*(np.flatnonzero(holds[1:] != holds[:-1]) + 1).tolist(), count]:
             part = PieceRun(first + begin * each, end - begin, level)
-            parts.append((part, self._bytes(part.first, part.count * each) if holds[begin] else None))
+            parts.append((part, data[begin * piece_bytes : end * piece_bytes] if holds[begin] else None))
             begin = end
         return parts
 
     def digests(self, first: PageIndex, count: int) -> bytes:
-        """xxh3_64 of each of `count` base pages from `first` on, 8 bytes each, little endian."""
-        return page_digests(self._bytes(first, count), self.geometry.page_bytes)
+        """xxh3_64 of each of `count` base pages from `first` on as they are now, 8 bytes each, little endian."""
+        return page_digests(self._bytes(first, count), self._page_bytes)
 
-    def _holds_bytes(self, first: PageIndex, pages: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which of `pages` base pages from `first` on are not all zeros. Padding is."""
-        holds = np.zeros(pages, dtype=np.bool_)
-        whole = min(max(0, self._whole_pages - first), pages)
-        if whole:
-            rows = self._pages[first : first + whole]
-            holds[:whole] = rows[:, 0] != 0
-            doubtful = np.flatnonzero(~holds[:whole])
-            holds[doubtful] = (rows if len(doubtful) == whole else rows[doubtful]).any(axis=1)
-        if self._tail is not None and first <= self._whole_pages < first + pages:
-            holds[whole] = any(self._tail)
-        return holds
+    def digests_of(self, payload: Sized) -> bytes:
+        """The same of what `read` has given: of the bytes that are sent, whatever has become of the image since."""
+        return page_digests(memoryview(cast("Buffer", payload)), self._page_bytes)
+
+    def changed(self) -> str:
+        """How the image has changed since it was opened, in a line that names it; "" if it has not."""
+        changed = self._image.changed()
+        return f"{self.name} changed while it was read: {changed}" if changed else ""
 
     def _bytes(self, first: PageIndex, pages: int) -> memoryview:
-        page_bytes = self.geometry.page_bytes
-        if first + pages <= self._whole_pages:
-            return self._view[first * page_bytes : (first + pages) * page_bytes]
-        if first > self._whole_pages or (self._tail is None and first >= self._whole_pages):
-            return (
-                self._zeros[: pages * page_bytes]
-                if pages * page_bytes <= _BLOCK_BYTES
-                else memoryview(bytes(pages * page_bytes))
-            )
-        padded = bytearray(pages * page_bytes)
-        whole = self._view[first * page_bytes : self._whole_pages * page_bytes]
-        padded[: len(whole)] = whole
-        if self._tail is not None:
-            padded[len(whole) : len(whole) + page_bytes] = self._tail
+        """Their bytes, padding included. UnreadableError."""
+        at, count = first * self._page_bytes, pages * self._page_bytes
+        if at + count <= self.image_bytes:
+            return memoryview(self._image.read(at, count))
+        if at >= self.image_bytes:
+            return self._zeros[:count] if count <= _BLOCK_BYTES else memoryview(bytes(count))
+        padded = bytearray(count)
+        held = self.image_bytes - at
+        padded[:held] = self._image.read(at, held)
         return memoryview(padded)
 
     def __repr__(self) -> str:
         return f"<ImageMemory {format_size(self.image_bytes)} in {format_size(self.memory_bytes)}>"
 
 
-def check_image(path: Path) -> int:
-    """The size in bytes of a file that can be an image. InputError when it is no file, or empty."""
+def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", *, copy: bool = False) -> ImageMemory:
+    """The memory in a file; `image_format` as in [memory]. InputError when it cannot be an image, is empty, damaged.
+
+    `copy`: a private copy of it. BrokenError when there is no room for one.
+    """
     try:
         with named.opened(path, devices=True) as file:
-            size = file.seek(0, os.SEEK_END)
+            hold(file.fileno())  # for as long as it is read: a copy of the descriptor is one of the same open file
+            data = FileBytes(file, str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if size == 0:
+    if data.size == 0:
         raise InputError(f"{path}: the image is empty; there is nothing to migrate")
-    return size
+    if copy:
+        data = data.private()
+    try:
+        image = core_bytes(data, geometry.size(Level.PUD)) if image_format == "core" else data
+    except UnreadableError as error:
+        raise InputError(str(error)) from None
+    return ImageMemory(geometry, image, image.size, str(path))
 
 
-def open_image(path: Path, geometry: Geometry) -> ImageMemory:
-    """The bytes of a file. InputError as `check_image`, or when it cannot be mapped."""
-    size = check_image(path)
+def image_advice(path: str | Path) -> str:
+    """A line for whoever takes the raw bytes of a file that holds a memory in another form; mostly "". InputError."""
     try:
         with named.opened(path, devices=True) as file:
-            hold(file.fileno())  # for as long as it is mapped: the mapping keeps a descriptor of the same open file
-            image = mmap.mmap(file.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: cannot be mapped as an image: {getattr(error, 'strerror', None) or error}") from None
-    return ImageMemory(geometry, image, size)
+            told = advice(FileBytes(file, str(path)))
+    except (OSError, UnreadableError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return f"{path} {told}" if told else ""
 
 
 def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:
@@ -156,4 +163,4 @@ def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float)
         for row in range(first, first + here, row_pages):
             if rng.random() < zero_share:
                 memory[row : row + row_pages] = 0
-    return ImageMemory(geometry, image, memory_bytes)
+    return ImageMemory(geometry, Held(image), memory_bytes)

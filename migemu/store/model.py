@@ -33,6 +33,7 @@ from migemu.ports import Word
 from migemu.store.image import ZERO_ROW_PAGES
 from migemu.store.primary import Primary
 from migemu.units import format_size
+from migemu.wire.codec import Sized
 
 # The splitmix64 generator's constants (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 _GAMMA: Final = 0x9E3779B97F4A7C15
@@ -100,6 +101,15 @@ class ModelledSource:
     def digests(self, first: PageIndex, count: int) -> bytes:
         """The digests of `count` base pages from `first` on, 8 bytes each, little endian."""
         return little(self.content.digests(np.arange(first, first + count, dtype=np.uint64)))
+
+    def digests_of(self, payload: Sized) -> bytes:
+        """The same of contents that `read` gave."""
+        assert isinstance(payload, Contents)
+        return self.digests(payload.first, payload.pages)
+
+    def changed(self) -> str:
+        """A function of the address stays what it is."""
+        return ""
 
     def __repr__(self) -> str:
         return f"<ModelledSource {format_size(self.memory_bytes)}>"

@@ -15,6 +15,10 @@ Rules
     3. A directory without a generation is used only if it is empty, or holds what an interrupted beginning has left
        (`checkpoint.new` is the first file to be made, and the last to go).
     4. A directory has one user at a time: it is locked (flock) for as long as the process lives.
+    5. The files are mapped, as guests' memory is: whoever shortens one, or takes the disk away, ends the process by
+       SIGBUS, as SIGKILL would. Nothing is lost by it that is not there any more: pages that a shortened file does not
+       hold give no digest, so they come again, and what the guest had written to them is in the logs. There was room
+       for all of it from the beginning (`Disk.allocate`): a full disk is no reason for a SIGBUS.
 """
 
 from __future__ import annotations
@@ -195,12 +199,16 @@ def _resumed(disk: Disk, directory: Path, state: State, logs: Logs, words: Words
     identity, received = state.identity, bytearray(state.received)
     page_bytes = GEOMETRIES[identity.geometry].page_bytes
     sizes = {MEMORY: identity.memory_bytes, DIGESTS: len(received) * DIGEST_BYTES}
+    found = {name: (directory / name).stat().st_size for name in sizes}
     for name, size in sizes.items():
-        if (found := (directory / name).stat().st_size) != size:
-            raise ValueError(f"{name} is {found} bytes long, not {size}")
+        if found[name] > size:
+            raise ValueError(f"{name} is {found[name]} bytes long, not {size}")
     if len(received) * page_bytes != identity.memory_bytes or (words.word >= identity.memory_bytes // WORD_BYTES).any():
         raise ValueError("its parts do not fit each other")
     data = disk.open(directory / MEMORY), disk.open(directory / DIGESTS)
+    for descriptor, (name, size) in zip(data, sizes.items(), strict=True):
+        if found[name] < size:  # rule 5
+            disk.allocate(descriptor, size, found[name])
     memory, digests = _mapped(data[0]), _mapped(data[1])
     dropped = _settle(memory, digests, page_bytes, received, words)
     for path in sorted(directory.iterdir()):

@@ -25,6 +25,7 @@ import uvloop
 from migemu.mm import X86_64
 from migemu.store.allocate import allocate
 from migemu.store.image import ImageMemory
+from migemu.store.image_file import Held
 from migemu.units import GIB
 from tests.bench import quiet
 
@@ -60,7 +61,7 @@ class SourcePool:
             words[first : first + 512] = block
         words[:, 1] = np.arange(_PAGES, dtype=np.uint64)
         self.view = memoryview(self.memory)
-        self.image = ImageMemory(X86_64, self.memory, MEMORY_BYTES)
+        self.image = ImageMemory(X86_64, Held(self.memory), MEMORY_BYTES)
 
 
 class DestinationPool:

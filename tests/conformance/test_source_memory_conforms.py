@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from migemu.errors import InputError
 from migemu.mm.pages import ARM64_4K, TINY, X86_64, Geometry, Level, PieceRun
 from migemu.ports import SourceMemory
-from migemu.store.image import ImageMemory, check_image, open_image, pattern
+from migemu.store.image import ImageMemory, open_image, pattern
+from migemu.store.image_file import Held
 from migemu.units import MIB
+from tests.cores import Part, core
 
 PAGE = TINY.page_bytes
 HUGEPAGE = TINY.size(Level.PUD)
@@ -33,15 +35,35 @@ def from_file(image: bytes, folder: Path) -> SourceMemory:
 
 
 def from_bytes(image: bytes, _: Path) -> SourceMemory:
-    return ImageMemory(TINY, image, len(image))
+    return ImageMemory(TINY, Held(image), len(image))
 
 
 def from_longer_buffer(image: bytes, _: Path) -> SourceMemory:
     """What lies behind the image is not part of it."""
-    return ImageMemory(TINY, bytearray(image + b"\xff" * HUGEPAGE), len(image))
+    return ImageMemory(TINY, Held(bytearray(image + b"\xff" * HUGEPAGE)), len(image))
 
 
-every_store = pytest.mark.parametrize("make", [from_file, from_bytes, from_longer_buffer])
+def from_private_copy(image: bytes, folder: Path) -> SourceMemory:
+    """Whatever becomes of the file."""
+    path = folder / "image"
+    path.write_bytes(image)
+    memory = open_image(path, TINY, copy=True)
+    path.write_bytes(b"something else")
+    return memory
+
+
+def from_core(image: bytes, folder: Path) -> SourceMemory:
+    """In three segments, with what is zero at the end of one left out, as the memory of a core is."""
+    cut, end = len(image) // 3, len(image.rstrip(b"\0"))
+    parts = [(0, image[:cut], cut), (cut, image[cut:end], len(image) - cut)] if cut else [(0, image, len(image))]
+    path = folder / "core"
+    path.write_bytes(core([Part(*part) for part in parts]))
+    return open_image(path, TINY, "core")
+
+
+every_store = pytest.mark.parametrize(
+    "make", [from_file, from_bytes, from_longer_buffer, from_private_copy, from_core]
+)  # fmt: skip
 
 
 def runs(geometry: Geometry, pages: int, counts: Iterable[int] = (1, 2, 3, 5, 16)) -> list[PieceRun]:
@@ -71,6 +93,7 @@ def check_read(memory: SourceMemory, padded: bytes, run: PieceRun) -> None:
             assert all(map(any, pieces)), f"a piece of {part} is zero and was sent with its bytes"
             assert len(payload) == part.count * each * page_bytes
             assert b"".join(pieces) == bytes(payload)
+            assert memory.digests_of(payload) == naive_digests(b"".join(pieces), page_bytes)
         at += part.count * each
     assert at == run.first + run.count * each, "every piece of the run, once"
 
@@ -129,6 +152,13 @@ def test_what_is_read_is_the_image_padded_with_zeros(make: Make, image: bytes, t
     check(make(image, tmp_path), image)
 
 
+@every_store
+def test_what_nobody_writes_to_has_not_changed(make: Make, tmp_path: Path) -> None:
+    memory = make(noise(HUGEPAGE), tmp_path)
+    memory.read(PieceRun(0, 4, Level.PTE))
+    assert not memory.changed()
+
+
 KINDS: dict[str, Callable[[int], bytes]] = {
     "zero": lambda _: bytes(PAGE),
     "noise": lambda number: noise(PAGE, number),
@@ -145,7 +175,7 @@ KINDS: dict[str, Callable[[int], bytes]] = {
 def test_any_mixture_of_pages_is_read_as_its_bytes_say(kinds: list[str], tail: bytes) -> None:
     image = b"".join(KINDS[kind](number) for number, kind in enumerate(kinds)) + tail
     if image:
-        check(ImageMemory(TINY, image, len(image)), image)
+        check(ImageMemory(TINY, Held(image), len(image)), image)
 
 
 @every_store
@@ -170,7 +200,7 @@ def test_real_2m_pieces_that_lie_in_the_image_across_its_end_and_behind_it(geome
     ]:  # fmt: skip
         check_read(memory, padded, PieceRun(first, count, level))
     last = memory.memory_bytes // geometry.page_bytes - 512
-    assert memory.read(PieceRun(last, 1, Level.PMD)) == [(PieceRun(last, 1, Level.PMD), None)]
+    assert list(memory.read(PieceRun(last, 1, Level.PMD))) == [(PieceRun(last, 1, Level.PMD), None)]
     assert memory.digests(1400, 20) == naive_digests(padded, PAGE)[1400 * 8 : 1420 * 8]
     assert memory.digests(last, 512) == naive_digests(bytes(PAGE), PAGE) * 512
 
@@ -188,16 +218,9 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / "none", "cannot be read: No such file or directory"),
         (empty / "below", "cannot be read: Not a directory"),
     ):
-        for look in (check_image, lambda path: open_image(path, TINY)):
-            with pytest.raises(InputError) as error:
-                look(path)
-            assert str(error.value).startswith(f"{path}: {problem}")
-
-
-def test_the_size_of_an_image_is_its_files(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(bytes(12_345))
-    assert check_image(path) == 12_345
+        with pytest.raises(InputError) as error:
+            open_image(path, TINY)
+        assert str(error.value).startswith(f"{path}: {problem}")
 
 
 # --- the pattern ---

@@ -80,6 +80,8 @@ OTHERS: Mapping[str, tuple[Any, Any]] = {
     "memory.geometry": ("tiny", "tiny"),
     "memory.size": ("1024G", 1024 * GIB),
     "memory.image": ("/images/guest", "/images/guest"),
+    "memory.image_format": ("core", "core"),
+    "memory.image_copy": ("on", True),
     "memory.zero_share": (0.75, 0.75),
     "memory.backing": ("memfd", "memfd"),
     "memory.hgm": ("off", False),

@@ -98,7 +98,7 @@ class Lying:
     def __init__(self, memory: ImageMemory) -> None:
         self.geometry, self.image_bytes, self.memory_bytes = memory.geometry, memory.image_bytes, memory.memory_bytes
         self.read = memory.read
-        self._digests = memory.digests
+        self._digests, self.digests_of, self.changed = memory.digests, memory.digests_of, memory.changed
 
     def digests(self, first: PageIndex, count: int) -> bytes:
         told = bytearray(self._digests(first, count))

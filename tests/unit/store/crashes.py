@@ -168,9 +168,9 @@ class CrashingDisk(UnsyncedDisk):
         self._by_descriptor[descriptor] = self._names[path.name]
         return descriptor
 
-    def allocate(self, descriptor: int, size: int) -> None:
+    def allocate(self, descriptor: int, size: int, start: int = 0) -> None:
         self._step()
-        super().allocate(descriptor, size)
+        super().allocate(descriptor, size, start)
         self.note("allocate")
 
     def write(self, descriptor: int, data: bytes) -> None:

@@ -85,7 +85,7 @@ def changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], Non
 
 DAMAGES = {
     "no memory": (lambda directory: (directory / "memory").unlink(), "memory is missing"),
-    "memory too short": (changed("memory", lambda data: data[:-1]), "memory is 65535 bytes long, not 65536"),
+    "memory too long": (changed("memory", lambda data: data + b"\0"), "memory is 65537 bytes long, not 65536"),
     "no digests": (lambda directory: (directory / "digests").unlink(), "digests is missing"),
     "digests too long": (changed("digests", lambda data: data + b"\0"), "digests is 129 bytes long, not 128"),
     "no log": (lambda directory: next(directory.glob("log.*")).unlink(), "log.* is missing"),
@@ -116,6 +116,19 @@ def test_a_page_that_has_changed_on_the_disk_comes_again(left: Path) -> None:
     memory = KeptMemory(kept)
     assert memory.restored_rows() == [(2, 1)]
     assert bytes(memory.landing(0, 1)) == bytes(PAGE)
+    kept.checkpoint.close()
+
+
+@pytest.mark.parametrize("name", ["memory", "digests"])
+def test_what_a_shortened_file_does_not_hold_comes_again(name: str, left: Path) -> None:
+    """Whoever shortened it has ended the last life by SIGBUS."""
+    size = (left / name).stat().st_size
+    changed(name, lambda _: b"")(left)
+    kept = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
+    assert kept is not None
+    assert kept.pages_dropped > 0
+    assert not any(kept.received)
+    assert (left / name).stat().st_size == size
     kept.checkpoint.close()
 
 
