@@ -82,7 +82,7 @@ class Tally:
 def _in_general(sentence: str) -> str:
     """Without what differs from round to round."""
     how, _, text = sentence.partition(": ")
-    text = re.sub(r"^(source|destination) \d+: (exit \d+|killed .*?): (migemu: )?", r"\1: ", text)
+    text = re.sub(r"^(source|destination) \d+: (?:(?:exit \d+|killed .*?): )?(?:migemu: )?", r"\1: ", text)
     text = re.sub(r"/\S+/(?=[\w-]+)", "", text)
     text = re.sub(r"\b[0-9a-f]{8,32}\b", "NAME", text)
     return f"{how}: {re.sub(r'[0-9][0-9.]*', 'N', text)}"

@@ -35,10 +35,11 @@ class Claim(Enum):
     VERIFIED = "it is verified"
     DIFFERS = "the memory differs"
     AT_SOURCE = "the guest is at the source"
-    IN_DOUBT = "the guest may be at the destination; recover"
+    IN_DOUBT = "the guest may be there, or not; recover"
     KEPT = "the guest is in the checkpoint"
     GAVE_UP = "the destination gave up; the guest was there"
     LOST = "the guest is lost"
+    UNKNOWN_THERE = "a new destination knows nothing of it"
     COMPLETED = "that migration was completed"
     NOBODY = "nobody came"
     NOTHING = "nothing about the guest"
@@ -47,9 +48,9 @@ class Claim(Enum):
 #: Of a line, the first that fits; by role.
 _CLAIMS: Final[dict[str, tuple[tuple[str, Claim], ...]]] = {
     "source": (
-        (r"runs on at the source|it runs here; start a new migration", Claim.AT_SOURCE),
+        (r"runs on at the source|it runs here; start a new migration|is the source's again", Claim.AT_SOURCE),
         (r"migration was completed", Claim.COMPLETED),
-        (r"with it the guest, is lost", Claim.LOST),
+        (r"knows nothing of migration", Claim.UNKNOWN_THERE),
         (r"--recover|without --out it kept nothing", Claim.IN_DOUBT),
         (r"The guest was at the destination", Claim.GAVE_UP),
     ),
@@ -63,7 +64,7 @@ _CLAIMS: Final[dict[str, tuple[tuple[str, Claim], ...]]] = {
 }  # fmt: skip
 #: What is said once and for all.
 _FINAL: Final = {
-    "source": (Claim.VERIFIED, Claim.DIFFERS, Claim.AT_SOURCE, Claim.LOST, Claim.COMPLETED),
+    "source": (Claim.VERIFIED, Claim.DIFFERS, Claim.AT_SOURCE, Claim.COMPLETED),
     "destination": (Claim.VERIFIED, Claim.DIFFERS, Claim.LOST),
 }  # fmt: skip
 #: Exit codes that the documentation knows; a signal that ends a process is judged by who sent it.
@@ -103,7 +104,7 @@ class Said:
     def claim(self) -> Claim:
         """Of its last words: the error, and the notice before it where that says nothing."""
         if self.code == 0:
-            return Claim.VERIFIED
+            return Claim.AT_SOURCE if self.takes_back else Claim.VERIFIED
         if self.code == 5:
             return Claim.DIFFERS
         for line in self.lines[: 2 if self.code == 130 else 1]:
@@ -111,6 +112,17 @@ class Said:
                 if re.search(pattern, line):
                     return claim
         return Claim.NOTHING
+
+    @property
+    def says_lost(self) -> str:
+        """The line that says that the guest is lost: the last, or a notice before it that is not about strangers."""
+        said = (line for line in self.lines[:2] if re.search(r"guest is lost|guest, is lost", line))
+        return next((line for line in said if "turned away" not in line), "")
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether its last words are that the guest is the source's again; or, of a destination, that it may be."""
+        return bool(self.lines) and bool(re.search(r"is the source's again|--take-back", self.lines[0]))
 
     @property
     def stands(self) -> tuple[float, float]:
@@ -176,7 +188,6 @@ def contradictions(story: Story) -> list[str]:
 #: What a source says, and what no destination may say at the same time.
 _NEVER: Final = {
     Claim.AT_SOURCE: (Claim.VERIFIED, Claim.KEPT, Claim.LOST, Claim.DIFFERS),
-    Claim.LOST: (Claim.VERIFIED, Claim.KEPT),
     Claim.GAVE_UP: (Claim.VERIFIED, Claim.AT_SOURCE),
     Claim.IN_DOUBT: (Claim.AT_SOURCE,),
     Claim.DIFFERS: (Claim.VERIFIED, Claim.AT_SOURCE),
@@ -221,6 +232,12 @@ def _with_what_is_left(story: Story) -> Iterable[str]:
             yield f"there was no bad input, but {each}"
 
 
+def may_be_taken_back(story: Story) -> bool:
+    """Whether the source was told to, by a destination that is gone and never ran the guest."""
+    last = story.destinations[-1] if story.destinations else None
+    return last is not None and not story.kept and last.claim is Claim.IN_DOUBT and last.takes_back
+
+
 def is_over(story: Story) -> bool:
     """Whether there is nothing left that a documented command could go on with."""
     claims = [each.claim for each in story.sources]
@@ -228,7 +245,7 @@ def is_over(story: Story) -> bool:
     if Claim.VERIFIED in theirs and (Claim.VERIFIED in claims or Claim.COMPLETED in claims):
         return True
     last = claims[-1] if claims else Claim.NOTHING
-    if last in (Claim.AT_SOURCE, Claim.LOST):
+    if last is Claim.AT_SOURCE or (last is Claim.UNKNOWN_THERE and not story.kept):
         return True
     if Claim.DIFFERS in theirs:
         return True
@@ -248,9 +265,8 @@ def ending(story: Story) -> tuple[str, str]:
         return "damage found", str(story.destinations[-1])
     if last is Claim.AT_SOURCE or not (story.recorded or story.ran):
         return "at the source", str(story.sources[-1])
-    gone = [each for each in (*story.sources, *story.destinations) if each.claim is Claim.LOST]
-    gone += [each for each in story.sources if each.claim is Claim.GAVE_UP]
+    gone = [each for each in (*story.sources, *story.destinations) if each.says_lost]
     if gone and not story.checkpoint:
-        return "lost", str(gone[-1])
+        return "lost", f"{gone[-1].name}: {gone[-1].says_lost}"
     says = "; ".join(map(str, (*story.sources[-1:], *story.destinations[-1:])))
     return "STUCK", f"STUCK: the documented commands did not lead out of it: {says}"

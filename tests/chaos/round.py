@@ -28,7 +28,7 @@ from migemu.wire.digest import MemoryDigest, page_digests
 from tests import certificates
 from tests.chaos.drawing import Plan
 from tests.chaos.harm import SIGNALS, Harm
-from tests.chaos.judging import Claim, Said, Story, contradictions, ending, is_over, wrong_ends
+from tests.chaos.judging import Claim, Said, Story, contradictions, ending, is_over, may_be_taken_back, wrong_ends
 from tests.chaos.lives import Life, listens_on
 from tests.chaos.network import Network
 
@@ -146,7 +146,8 @@ class Round:
             if not open_ones:
                 return
             self._healed = True
-            if self._destination_is_wanted:
+            stories = [self._story(number) for number in open_ones]
+            if self._destination_is_wanted and not all(map(may_be_taken_back, stories)):
                 await self._begin_destination()
             for number in open_ones:
                 if not self._is_record_only(number) or self._migrations[number].record:
@@ -219,7 +220,9 @@ class Round:
     async def _begin_source(self, number: int) -> None:
         migration = self._migrations[number]
         address = f"127.0.0.1:{self._network.port}"
-        if migration.lives:
+        if migration.lives and self._healing and may_be_taken_back(self._story(number)):
+            words = ["source", "--recover", str(migration.out), "--take-back"]
+        elif migration.lives:
             words = ["source", "--recover", str(migration.out), "--connect", address]
         else:
             words = ["source", "--connect", address, "--image", str(migration.image), "--out", str(migration.out)]

@@ -17,7 +17,7 @@ from migemu.wire.messages import Advise, ChannelRole, End, Hello, Message, Page
 from tests.chaos.drawing import draw
 from tests.chaos.frames import Frames, Unit
 from tests.chaos.harm import CHANGES, LOSSES, SIGNALS, VISITS, Harm, in_one_line, parse, parse_all
-from tests.chaos.judging import Claim, Said, Story, contradictions, ending, is_over, wrong_ends
+from tests.chaos.judging import Claim, Said, Story, contradictions, ending, is_over, may_be_taken_back, wrong_ends
 from tests.chaos.network import Network
 from tests.chaos.round import Round, slowness
 
@@ -269,7 +269,9 @@ async def test_strangers_come_past_the_network() -> None:
 AT_SOURCE = Said("source 0", 3, "migemu: it broke. The guest runs on at the source, whose image is unchanged")
 DOUBT = Said("source 0", 3, "migemu: it broke. The guest is there: go on with migemu-source --recover runs/a")
 KILLED = Said("source 0", -9, "", ("kill",))
-TOLD_LOST = Said("source 1", 3, "migemu: it knows nothing: its memory, and with it the guest, is lost. Anyhow")
+UNKNOWN = Said("source 1", 3, "migemu: this destination knows nothing of migration 0: if it had run, the guest is lost")
+GONE = Said("destination 0", 3, "migemu: in doubt: it cannot run here any more: there --recover DIR --take-back")
+TAKEN_BACK = Said("source 1", 0, "migemu-source: the guest of migration 0 is the source's again")
 VERIFIED = Said("source 0", 0, "migemu-source: verified, 1M of memory")
 ARRIVED = Said("destination 0", 0, "")
 NOT_RUN = Said("destination 0", 3, "migemu: it broke. The guest has not run here: it is at the source")
@@ -295,7 +297,10 @@ def story(sources: Sequence[Said], destinations: Sequence[Said], **what: object)
         (story([KILLED], [ARRIVED]), "unheard"),
         (story([AT_SOURCE], [NOT_RUN], switched=False, result={}), "at the source"),
         (story([KILLED], [], switched=False, recorded=False, result={}), "at the source"),
-        (story([DOUBT, TOLD_LOST], [DEAD], checkpoint=False, result={}), "lost"),
+        (story([DOUBT, UNKNOWN], [DEAD], checkpoint=False, result={}), "lost"),
+        (story([DOUBT], [GONE, LOST], checkpoint=False, result={}), "lost"),
+        (story([DOUBT, TAKEN_BACK], [GONE], switched=False, result={}), "at the source"),
+        (story([DOUBT, UNKNOWN], [ARRIVED]), "unheard"),
         (story([DOUBT], [DIFFERS], struck=FLIP, result={}), "damage found"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -313,10 +318,10 @@ def test_how_a_migration_may_end(told: Story, how: str) -> None:
         story([AT_SOURCE], [KEPT], switched=False),
         story([AT_SOURCE], [NOT_RUN], switched=False, ran=True),
         story([AT_SOURCE], [NOT_RUN]),
+        story([DOUBT, TAKEN_BACK], [GONE], switched=False, ran=True),
+        story([DOUBT, TAKEN_BACK], [LOST], switched=False),
         story([VERIFIED], [KEPT]),
         story([VERIFIED], [LOST]),
-        story([TOLD_LOST], [ARRIVED]),
-        story([TOLD_LOST], [KEPT], result={}),
         story([VERIFIED], [ARRIVED, LOST]),
         story([VERIFIED], [ARRIVED], result={}),
         story([VERIFIED], [ARRIVED], digest="another"),
@@ -358,7 +363,15 @@ def test_ends_that_nobody_wants(said: Said, kind: str) -> None:
 
 def test_what_the_documented_commands_do_not_mend_is_a_failure() -> None:
     assert ending(story([DOUBT], [KEPT], result={}))[0] == "STUCK"
-    assert ending(story([DOUBT, TOLD_LOST], [DEAD], result={}))[0] == "STUCK", "it had a checkpoint"
+    assert ending(story([DOUBT, UNKNOWN], [DEAD], result={}))[0] == "STUCK", "it had a checkpoint"
+
+
+def test_what_is_taken_back_was_said_to_be_gone() -> None:
+    assert may_be_taken_back(story([DOUBT], [GONE]))
+    assert not may_be_taken_back(story([DOUBT], [GONE], kept=True))
+    assert not may_be_taken_back(story([DOUBT], [KEPT]))
+    assert not may_be_taken_back(story([DOUBT], [DEAD]))
+    assert TAKEN_BACK.claim is not Claim.VERIFIED
 
 
 def test_interrupted_ends_are_read_with_the_notice_before_them() -> None:
