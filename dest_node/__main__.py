@@ -22,7 +22,7 @@ from dest_node.incoming import Incoming
 from dest_node.left import may_go
 from dest_node.service import Destination
 from migemu import named
-from migemu.address import Address
+from migemu.address import Address, parse_address
 from migemu.command import (
     CONTEXT,
     Voice,
@@ -52,7 +52,7 @@ from migemu.mm.pages import Geometry
 from migemu.outcome import Snapshot
 from migemu.ports import GuestMemory
 from migemu.report import result as results
-from migemu.report.node_status import NodeStatus, answering
+from migemu.report.node_status import NodeStatus, Order, answering
 from migemu.report.pauses import Pauses
 from migemu.report.progress import Progress
 from migemu.report.status import Status
@@ -214,9 +214,10 @@ async def _serve(
             keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
             recorded=recorded,
         )  # fmt: skip
-        await stack.enter_async_context(
-            answering("destination", out, lambda: _statuses(destination, kept.keeper if kept else None), notice)
-        )
+        await stack.enter_async_context(answering(
+            "destination", out, lambda: _statuses(destination, kept.keeper if kept else None),
+            lambda order: _obey(destination, order), notice,
+        ))  # fmt: skip
         listener = await destination.listen(address)
         voice.tell(listening=str(listener.address))
         if not voice.supervised and not quiet:
@@ -245,7 +246,7 @@ async def _watch(
         snapshots = _show(destination, voice, progress)
         pauses = {name: pauses.get(name) or Pauses(_advice(destination, voice.paired)) for name in snapshots}
         for name, seen in snapshots.items():
-            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error):
+            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, seen.held):
                 notice(line if destination.is_for_one else f"migration {name[:8]}: {line}")
         await asyncio.sleep(_STATUS_S)
 
@@ -271,6 +272,18 @@ def _show(destination: Destination, voice: Voice, progress: Progress) -> dict[st
         else:
             progress.show(status)
     return snapshots
+
+
+async def _obey(destination: Destination, order: Order) -> str:
+    """What its operator orders."""
+    if order.order == "connect":
+        raise InputError("a destination does not connect: give --listen, where it is to listen too")
+    if order.order == "listen":
+        return await destination.listen_at(parse_address(order.address))
+    incoming = destination.chosen(order.migration)
+    if order.order == "pause":
+        return incoming.pause()
+    return incoming.resume() if order.order == "resume" else incoming.cancel(order.sure)
 
 
 def _statuses(destination: Destination, keeper: Keeper | None) -> list[NodeStatus]:

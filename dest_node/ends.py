@@ -20,7 +20,7 @@ import click
 
 from dest_node.incoming import Incoming
 from migemu.command import Voice
-from migemu.errors import BrokenError, MigemuError, one_line
+from migemu.errors import BrokenError, MigemuError, StoppedError, one_line
 from migemu.report import result as results
 from migemu.scenario import Scenario
 from migemu.store.output import PRIVATE, Output, told
@@ -123,7 +123,8 @@ class Ends:
         digest = ""
         if self._files is not None:
             digest = await self._finish(self._files, incoming, error is None, lost)
-        status = "completed" if error is None else "failed" if isinstance(error, MigemuError) else "interrupted"
+        failed = isinstance(error, MigemuError) and not isinstance(error, StoppedError)
+        status = "completed" if error is None else "failed" if failed else "interrupted"
         said = (str(error) or status) if error is not None else missing(lost) if lost else ""
         result = results.build(incoming.outcome(), self._scenario, "measured", status, said)
         result |= {"trace_digest": digest, "lost": lost}

@@ -26,7 +26,16 @@ from dest_node.recovery import RECOVER, RUN, Recovery
 from dest_node.standing import Standing
 from dest_node.verdict import Verdict
 from migemu.due import Due
-from migemu.errors import BrokenError, GaveUpError, MigemuError, OverdueError, PeerError, VerificationError
+from migemu.errors import (
+    BrokenError,
+    GaveUpError,
+    InputError,
+    MigemuError,
+    OverdueError,
+    PeerError,
+    StoppedError,
+    VerificationError,
+)  # fmt: skip
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Level, PageIndex
 from migemu.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
@@ -233,6 +242,58 @@ class Incoming:
         elif come != self._come or not self._due.is_due(PAGES):
             self._due.expect(PAGES, now)
         self._come = come
+
+    # --- what an operator orders ---
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator has paused it, and no source may come."""
+        return self._standing.held
+
+    def pause(self) -> str:
+        """Break the connections on purpose, and let no source in until `resume`; what stands still. InputError."""
+        self._check_underway()
+        if not self._standing.times.run:
+            raise InputError(
+                f"the guest is at the source (stage {self._standing.stage.value}); migemu cancel ends the attempt"
+            )
+        if not self._recoverable:
+            raise InputError("with recovery.timeout=0 a lost connection is the end of the migration")
+        if self.is_held:
+            raise InputError("it is paused already; migemu resume ends that")
+        self._recovery.hold(BrokenError("an operator has paused it"))
+        return (
+            f"paused: vCPUs run on where their pages are here ({self._standing.progress}), the others wait. Until "
+            "migemu resume no source is let in, and no time runs out here; the source tries for its own "
+            "recovery.timeout, unless it is paused too"
+        )
+
+    def resume(self) -> str:
+        """End an operator's pause: the source may come again. InputError."""
+        self._check_underway()
+        if not self.is_held:
+            raise InputError(f"it is not paused by an operator (stage {self._standing.stage.value})")
+        self._recovery.release()
+        timeout = format_time(self._scenario.recovery.timeout)
+        return f"resumed: the source is waited for, for {timeout} (recovery.timeout)"
+
+    def cancel(self, sure: bool) -> str:
+        """End the migration. InputError when that costs something, and who asks is not `sure`."""
+        self._check_underway()
+        cost = "the guest has not run here, and cannot any more: it is at the source; what has arrived is dropped"
+        if self._standing.times.run:
+            cost = self._standing.at_stake
+            if not sure:
+                raise InputError(f"{cost}. To do it all the same say --yes; migemu pause costs nothing")
+        self.fail(StoppedError("cancelled by its operator"))
+        return f"cancelled: {cost}"
+
+    def _check_underway(self) -> None:
+        """InputError when it is over, or there is nothing left to be done."""
+        if self.finished.done():
+            raise InputError("it has ended already")
+        if self._standing.complete is not None:
+            raise InputError("it is complete, and verified; nothing is left to be done")
 
     # --- stages ---
 

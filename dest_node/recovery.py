@@ -74,6 +74,18 @@ class Recovery:
         self._enter(Stage.PAUSED)
         self._task = self._spawn(self._wait(error))
 
+    def hold(self, error: MigemuError) -> None:
+        """An operator pauses it, and `error` says so: until `release` no source is let in, and no time runs out."""
+        self._legality.lost()
+        self.pause(error)
+        self._stop()
+        self._patience.held = True
+
+    def release(self) -> None:
+        """A source may come again; it is waited for from now on."""
+        self._patience.begin_again(self._clock.now_ns())
+        self._task = self._spawn(self._wait(BrokenError("no source has come since its operator resumed it")))
+
     def replace(self) -> None:
         """A source has come, over another connection than the one that there may still seem to be."""
         self._legality.lost()

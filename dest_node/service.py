@@ -18,7 +18,7 @@ from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
 from migemu.address import Address
-from migemu.errors import BrokenError, InputError, MigemuError, PeerError, one_line
+from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
 from migemu.outcome import Outcome
@@ -30,6 +30,9 @@ from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
 
 #: So many migrations that have ended are remembered, for sources that have not heard of it (assumed: enough).
 ENDED_MAX: Final = 256
+
+#: Addresses that one destination listens on (assumed: enough, whatever an operator does).
+DOORS_MAX: Final = 8
 
 #: Told of a migration that has ended, and of what: None if all is verified.
 Ended = Callable[[Incoming, BaseException | None], Awaitable[None]]
@@ -119,7 +122,7 @@ class Destination:
         self._left = left
         self._migrations = migrations
         self._ended = ended
-        self._listener: Listener | None = None
+        self._doors: list[Listener] = []
         self._visitors: dict[_Visitor, None] = {}  # a set would have no order
         self._begun = 0
         self._ends: dict[str, str] = {}  # how those that are not served any more ended
@@ -136,14 +139,44 @@ class Destination:
             if self._left is not None:  # first, or its source would be told that nobody knows of it
                 returned = self._make(self._left.migration, Limits(self.scenario.limits.frame_bytes_max))
                 await returned.come_back(self._left)
-            self._listener = await self._network.listen(address, self._accept)
+            self._doors.append(await self._network.listen(address, self._accept))
         except BaseException:
             if returned is not None:
                 await returned.stop()
             raise
         if returned is not None:
             self._begin(returned)
-        return self._listener
+        return self._doors[0]
+
+    async def listen_at(self, address: Address) -> str:
+        """One more door, beside those that there are; what became of it. BrokenError, InputError as `listen`."""
+        if len(self._doors) >= DOORS_MAX:
+            raise InputError(f"it listens on {len(self._doors)} addresses already, and no more than that")
+        listener = await self._network.listen(address, self._accept)
+        if not self._doors:  # it has ended meanwhile
+            await listener.close()
+            raise InputError("the destination lets nobody in any more")
+        self._doors.append(listener)
+        self._notice(f"listens on {listener.address} too")
+        held = [name[:8] for name, incoming in self.serving.items() if incoming.is_held]
+        still = f"; paused until migemu resume: {', '.join(held)}" if held else ""
+        return f"listens on {listener.address} too, until the destination ends{still}"
+
+    def chosen(self, prefix: str) -> Incoming:
+        """The migration whose name begins so; of a single one the name may be left out. InputError."""
+        going_on = {name: each for name, each in self.serving.items() if not each.finished.done()}
+        found = [each for name, each in going_on.items() if name.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if not going_on:
+            raise InputError("no migration is going on here")
+        names = ", ".join(name[:8] for name in going_on)
+        what = f"{len(found)} migrations' names begin" if found else "no migration's name begins"
+        raise InputError(
+            f"{what} with {prefix!r}: say --migration and one of {names}"
+            if prefix
+            else f"{len(found)} migrations are going on here: say --migration and one of {names}"
+        )
 
     async def serve(self) -> Outcome:
         """Serve the only migration after `listen`. Any MigemuError, after which `incoming` tells what arrived."""
@@ -156,7 +189,7 @@ class Destination:
 
         BrokenError when no source comes within `net.listen_timeout`, if one is set, while none is served.
         """
-        assert self._listener is not None
+        assert self._doors
         try:
             while self._tasks or self._comes_another:
                 await self._until_news()
@@ -166,7 +199,7 @@ class Destination:
             tasks = list(self._tasks.values())
             for task in tasks:
                 task.cancel()
-            await self._listener.close()
+            await self._close_doors()
             await asyncio.gather(*tasks, return_exceptions=True)
             for visitor in list(self._visitors):
                 visitor.channel.abort()
@@ -212,6 +245,10 @@ class Destination:
         if len(self._visitors) > self.scenario.limits.connections_max:
             raise PeerError("too many connections (limits.connections_max)")
         incoming, channel = self.serving.get(hello.migration), visitor.channel
+        if incoming is not None and incoming.is_held:
+            channel.abort()  # without a word, which would count as a refusal: the source tries again
+            visitor.leave()
+            raise PeerError("an operator has paused this migration")
         if incoming is None:
             self._check_newcomer(channel, hello)
             incoming = self._make(hello.migration, visitor.limits)
@@ -292,11 +329,12 @@ class Destination:
             await incoming.finished
         except (Exception, asyncio.CancelledError) as caught:
             error = caught
-            returns = isinstance(error, asyncio.CancelledError) and self._keeping is not None and not self._keeping.lost
+            ordered = isinstance(error, asyncio.CancelledError | StoppedError)
+            returns = ordered and self._keeping is not None and not self._keeping.lost
             incoming.tell(one_line(error) or "the destination was interrupted", over=not returns)
         try:
-            if len(self._tasks) == 1 and not self._comes_another and self._listener is not None:
-                await self._listener.close()
+            if len(self._tasks) == 1 and not self._comes_another:
+                await self._close_doors()
             await incoming.stop()
             await incoming.close()
         except asyncio.CancelledError as caught:
@@ -309,6 +347,11 @@ class Destination:
             self._judge(error)
         self._forget(incoming.migration, error)
         self._news.set()
+
+    async def _close_doors(self) -> None:
+        doors, self._doors = self._doors, []
+        for door in doors:
+            await door.close()
 
     def _judge(self, error: BaseException) -> None:
         """Is it the worst there was?"""

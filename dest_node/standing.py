@@ -62,6 +62,11 @@ class Standing:
             self._first_piece_ns = now
 
     @property
+    def held(self) -> bool:
+        """Whether an operator has paused it."""
+        return self._patience.held
+
+    @property
     def disturbed(self) -> bool:
         """Whether bytes may lie where nothing has been received: of a piece that was refused, or broke off."""
         corrupt = self.parts is not None and self.parts.integrity.corrupt > 0
@@ -119,6 +124,15 @@ class Standing:
             return f"The guest is in its checkpoint, to go on from with the same command: {waiting}"
         return f"The guest is lost: {waiting}"
 
+    @property
+    def at_stake(self) -> str:
+        """What is lost when the migration ends here and now, in a sentence; of a guest that runs here."""
+        assert self.parts is not None
+        told = f"the guest has run here, and written {self.parts.guest.ledger.writes} words ({self.progress})"
+        if self._keeping is not None and not self._keeping.lost:
+            return f"{told}; all of it is in its checkpoint, to go on from with the same command"
+        return f"{told}; all of it is lost, and the guest with it: it cannot run on at the source"
+
     def snapshot(self) -> Snapshot:
         """The migration as it stands."""
         parts = self.parts
@@ -138,6 +152,7 @@ class Standing:
             recoveries=self._patience.count,
             last_error=self.last_error,
             pages_waited_for=parts.receiver.pages_waited_for if parts else 0,
+            held=self.held,
         )
 
     def outcome(self) -> Outcome:

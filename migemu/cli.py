@@ -31,6 +31,7 @@ from migemu.command import (
     version_option,
 )  # fmt: skip
 from migemu.compare import compare
+from migemu.control import cancel, pause, recover, resume
 from migemu.errors import BrokenError, MigemuError
 from migemu.guest.workload import workloads
 from migemu.link.jitter import jitters
@@ -82,13 +83,14 @@ def main() -> None:
     Virtual:     migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
     How is it:   migemu status runs/a
+    Steer it:    migemu pause runs/a;  migemu resume runs/a;  migemu recover runs/a --connect HOST:PORT;  migemu cancel
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
     """
 
 
-for command in (check, sim, sweep, compare, reproduce, reporting.report, status):
+for command in (check, sim, sweep, compare, reproduce, reporting.report, status, pause, resume, recover, cancel):
     main.add_command(command)
 
 

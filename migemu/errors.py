@@ -11,6 +11,7 @@
     |-- PeerError               peer:  bytes or messages that break the protocol                    exit 4
     |   `-- VersionError               ... because it speaks another version of it
     |-- VerificationError       the memory that arrived is not the memory that was sent             exit 5
+    |-- StoppedError            an operator has ended it (migemu cancel)                          exit 130
     `-- ClosedError             us:    used after we closed it ourselves; reaching a user is a bug
 
 Everything else that escapes is our own bug and keeps its traceback (exit 1). Exit 130 is Ctrl-C, as in every shell.
@@ -87,6 +88,12 @@ class VerificationError(MigemuError):
     """At the end the two sides do not hold the same memory; the first bad piece is named."""
 
     exit_code = 5
+
+
+class StoppedError(MigemuError):
+    """An operator has ended it, on purpose (`migemu cancel`)."""
+
+    exit_code = EXIT_INTERRUPTED
 
 
 class ClosedError(MigemuError):

@@ -151,7 +151,7 @@ class Certificate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The migration as it stands: what progress displays and results are made of."""
+    """The migration as it stands: what progress displays and results are made of. `held`: an operator has paused it."""
 
     now_ns: int
     stage: Stage
@@ -168,6 +168,7 @@ class Snapshot:
     recoveries: int = 0
     last_error: str = ""
     pages_waited_for: int = 0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

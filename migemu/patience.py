@@ -7,7 +7,8 @@ Rules
        makes no new beginning.
     2. Whoever breaks the protocol, or brings corrupt bytes, gets `recovery.errors_max` more connections between two
        pieces of progress.
-    3. Tries come after `recovery.backoff_min`, then twice as long each, up to `recovery.backoff_max`, each shortened by
+    3. An operator's pause takes as long as the operator wants; afterwards rules 1 and 2 begin anew.
+    4. Tries come after `recovery.backoff_min`, then twice as long each, up to `recovery.backoff_max`, each shortened by
        up to a half at random, so that many sources do not come at once.
 """
 
@@ -76,6 +77,8 @@ class Patience:
         self._resumed_at: int | None = None
         self._row = 0
         self._was_late = False
+        #: An operator has paused it: as long as that lasts, patience does not run out.
+        self.held = False
 
     @property
     def paused(self) -> bool:
@@ -104,6 +107,13 @@ class Patience:
         self.errors += broken
         self._row += broken
 
+    def begin_again(self, now: int) -> None:
+        """An operator has changed something: what was in vain before counts no more. Ends an operator's pause."""
+        self.held = self._was_late = False
+        self._row = 0
+        if self._since_ns is not None:
+            self._since_ns = now
+
     def resumed(self, now: int) -> None:
         """The migration goes on."""
         self._paused_ns = self.paused_ns(now)
@@ -122,6 +132,8 @@ class Patience:
 
     def over(self, now: int) -> str:
         """Why it is not worth waiting any longer; empty if it is."""
+        if self.held:
+            return ""
         if self._row > self._settings.errors_max:
             return f"{self._row} connections ended in errors without progress (recovery.errors_max)"
         if self._since_ns is not None and now >= self.deadline_ns:

@@ -61,7 +61,7 @@ def _found(voice: Voice, places: Sequence[Path]) -> tuple[list[Path], int]:
     failures: list[MigemuError] = []
     for place in places or (None,):
         try:
-            found |= dict.fromkeys(_sockets(place))
+            found |= dict.fromkeys(sockets(place))
         except MigemuError as error:
             failures.append(error)
     for failure in failures if found else failures[:-1]:
@@ -71,7 +71,7 @@ def _found(voice: Voice, places: Sequence[Path]) -> tuple[list[Path], int]:
     return list(found), max((failure.exit_code for failure in failures), default=0)
 
 
-def _sockets(where: Path | None) -> list[Path]:
+def sockets(where: Path | None) -> list[Path]:
     """The sockets to ask. InputError when there are none."""
     path = where or runtime_directory()
     try:

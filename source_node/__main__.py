@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ from typing import Any
 
 import click
 
-from migemu.address import Address
+from migemu.address import Address, parse_address
 from migemu.command import (
     CONTEXT,
     Voice,
@@ -42,7 +43,7 @@ from migemu.link.credentials import Credentials
 from migemu.link.shaper import Shaper, check_link
 from migemu.link.tcp import TcpNetwork
 from migemu.outcome import Whereabouts
-from migemu.report.node_status import NodeStatus, answering
+from migemu.report.node_status import NodeStatus, Order, answering
 from migemu.report.pauses import Pauses
 from migemu.scenario import Scenario
 from migemu.store.earlier import OF_SOURCE, set_aside
@@ -215,9 +216,14 @@ async def _migrate(
                 whereabouts=standing.whereabouts.value,
             )]  # fmt: skip
 
+        async def obey(order: Order) -> str:
+            if not migration.migration.startswith(order.migration):
+                raise InputError(f"no migration's name begins with {order.migration!r}: say {migration.migration[:8]}")
+            return await _obey(source, network, order, note)
+
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
-            async with answering("source", out, status, voice.notice):
+            async with answering("source", out, status, obey, voice.notice):
                 if migration.switched:
                     outcome = await source.recover(address, migration.downtime_ns, migration.ran, migration.all_sent)
                 else:
@@ -244,6 +250,23 @@ async def _migrate(
         return outcome
 
 
+async def _obey(source: Source, network: TcpNetwork, order: Order, note: Callable[..., None]) -> str:
+    """What its operator orders."""
+    if order.order == "pause":
+        return source.pause()
+    if order.order == "resume":
+        return source.resume()
+    if order.order == "cancel":
+        return source.cancel(order.sure)
+    if order.order != "connect":
+        raise InputError("a source does not listen: give --connect, where its destination listens now")
+    address = parse_address(order.address)
+    await network.allows(address)
+    told = source.recover_at(address)
+    note(address=str(address))
+    return told
+
+
 async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
     """Tell of pauses, until cancelled."""
     tried = (
@@ -254,7 +277,7 @@ async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
     pauses = Pauses(tried if voice.paired else tried + again)
     while True:
         standing = source.standing()
-        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error):
+        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error, standing.held):
             voice.notice(line)
         await asyncio.sleep(_LOOK_S)
 

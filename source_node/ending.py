@@ -29,13 +29,17 @@ class SourceOutcome:
 
 
 class SourceStanding(NamedTuple):
-    """How a source stands while it runs. `last_error` is why it is paused, or was last, or is empty."""
+    """How a source stands while it runs. `last_error` is why it is paused, or was last, or is empty.
+
+    `held`: its operator has paused it.
+    """
 
     stage: str
     pages_sent: int
     recoveries: int
     last_error: str
     whereabouts: Whereabouts
+    held: bool = False
 
 
 def explained(error: BaseException, where: Whereabouts, missing: int, pages: int) -> BaseException:

@@ -31,8 +31,10 @@ from migemu.address import Address
 from migemu.errors import (
     BrokenError,
     GaveUpError,
+    InputError,
     MigemuError,
     PeerError,
+    StoppedError,
     UnreadableError,
     VerificationError,
     VersionError,
@@ -78,6 +80,7 @@ from source_node.sender import Sender
 _CHUNK_BYTES = 1 * MIB
 _DIGEST_PAGES = 512
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+PAUSED = "an operator has paused it"
 
 
 def _for_the_record(scenario: Scenario) -> str:
@@ -134,6 +137,8 @@ class Source:
         self._interrupted, self._seals = False, scenario.integrity.digests
         self._sent_known = True
         self._stopped_ns: int | None = None
+        self._may_connect = asyncio.Event()
+        self._may_connect.set()
         self._downtime_ns = self._known_pages = 0
         self._all_sent = self._is_known_to_run = False
         self._verdict: Complete | None = None
@@ -152,7 +157,8 @@ class Source:
         """How it stands now."""
         patience = self._patience
         loss = one_line(self._loss) if patience.count or patience.paused else ""
-        return SourceStanding(self.stage, self._sender.sent.set_pages, patience.count, loss, self.whereabouts)
+        sent = self._sender.sent.set_pages
+        return SourceStanding(self.stage, sent, patience.count, loss, self.whereabouts, patience.held)
 
     async def run(self, address: Address) -> SourceOutcome:
         """Migrate to the destination at `address`. Any MigemuError; VerificationError when memory differs."""
@@ -194,8 +200,7 @@ class Source:
                 session = self._recover
         except (MigemuError, asyncio.CancelledError) as error:
             self._give_up(self._error or error)
-            missing = self._pages - self._known_pages
-            raise explained(self._error or error, self.whereabouts, missing, self._pages) from None
+            raise explained(self._error or error, self.whereabouts, self._missing, self._pages) from None
         finally:
             self._talk.over = True
             await self._end_beside()
@@ -215,6 +220,93 @@ class Source:
     def _destination(self) -> Address:
         assert self._address is not None, "run and recover tell where it is"
         return self._address
+
+    # --- what an operator orders ---
+
+    def pause(self) -> str:
+        """Break the connections on purpose, and make no other until `resume`; what stands still. InputError."""
+        self._check_recoverable()
+        if self._patience.held:
+            raise InputError("it is paused already; migemu resume ends that")
+        self._may_connect.clear()
+        self._patience.held = True
+        self._begin_again(BrokenError(PAUSED))
+        return (
+            "paused: nothing is sent, and at the destination those vCPUs wait that touch what has not come "
+            f"({self._progress}). Until migemu resume no time runs out here; the destination waits for its own "
+            "recovery.timeout, unless it is paused too"
+        )
+
+    def resume(self) -> str:
+        """End an operator's pause: the destination is tried again, at once. InputError."""
+        if not self._patience.held:
+            raise InputError(f"it is not paused by an operator (stage {self.stage}); there is nothing to resume")
+        self._patience.begin_again(self._clock.now_ns())
+        self._backoff.reset()
+        self._may_connect.set()
+        return f"resumed: {self._destination} is tried"
+
+    def recover_at(self, address: Address) -> str:
+        """Look for the destination at another address from now on, at once. InputError when it is not paused."""
+        self._check_recoverable()
+        if self.stage not in ("paused", "recover"):
+            raise InputError(f"it is not paused (stage {self.stage}): it is connected to {self._destination}")
+        self._address = address
+        self._patience.begin_again(self._clock.now_ns())
+        self._backoff.reset()
+        self._may_connect.set()
+        self._begin_again(BrokenError(f"an operator has said that the destination is at {address}"))
+        return f"{address} is tried from now on"
+
+    def cancel(self, sure: bool) -> str:
+        """End the migration. InputError when that costs something, and who asks is not `sure`."""
+        if self._talk.over:
+            raise InputError("it is over already; nothing can be cancelled")
+        if not self.run_said:
+            self._stop_for_good()
+            return "cancelled: the guest runs on here, and what has arrived at the destination is dropped"
+        lost = (
+            "the guest is at the destination, and what has not come there comes from nowhere else: "
+            f"{self._progress}; the destination is told to give up, and the guest is lost if it keeps no checkpoint"
+        )
+        if not sure:
+            raise InputError(f"{lost}. To do it all the same say --yes; migemu pause costs nothing")
+        self._stop_for_good()
+        return f"cancelled: {lost}"
+
+    def _stop_for_good(self) -> None:
+        """End it in order: what is queued is still sent, and behind it why."""
+        self._error = StoppedError("cancelled by its operator")
+        if self._work is not None:
+            self._work.cancel()
+
+    def _check_recoverable(self) -> None:
+        """InputError when a connection that is lost would be the end of the migration."""
+        if self._talk.over:
+            raise InputError("it is over already")
+        if not self.run_said:
+            raise InputError(f"the guest is here (stage {self.stage}); migemu cancel ends the attempt, at no cost")
+        if not self._scenario.recovery.timeout:
+            raise InputError("with recovery.timeout=0 a lost connection is the end of the migration")
+
+    def _begin_again(self, because: MigemuError) -> None:
+        """Break off whatever goes on, and look for the destination again."""
+        if self._talk.lines.get(MAIN) is not None:
+            self.lost(MAIN, because)
+            return
+        self._loss = because
+        self._interrupted = True
+        self._stop_work()
+
+    @property
+    def _missing(self) -> int:
+        """Base pages that are not known to have arrived."""
+        return self._pages - self._known_pages
+
+    @property
+    def _progress(self) -> str:
+        sent = self._sender.sent.set_pages
+        return f"{sent} of {self._pages} base pages were sent, {self._known_pages} are known to have arrived"
 
     # --- sessions ---
 
@@ -279,6 +371,7 @@ class Source:
         """A new main channel. BrokenError when patience is over."""
         clock = self._clock
         while True:
+            await self._may_connect.wait()
             if reason := self._patience.over(clock.now_ns()):
                 blamed = PeerError if isinstance(self._loss, PeerError) else BrokenError
                 raise blamed(f"{one_line(self._loss)}; {reason}")
@@ -287,7 +380,7 @@ class Source:
                 return await self._talk.lines.connect(MAIN, self._destination, once=True)
             except VersionError:
                 raise
-            except (BrokenError, PeerError) as error:
+            except (BrokenError, PeerError, InputError) as error:  # where an operator has sent us, for one
                 if self._error is not None:  # it was lost at once, for good; wait_for may have eaten the cancellation
                     raise
                 self._loss = error

@@ -55,7 +55,7 @@ RINGS: Final[dict[str, int]] = {
     # 8: where everything is put together
     "*.__main__": 8, "dest_node.checkpoint": 8, "dest_node.ends": 8, "migemu.check": 8, "migemu.cli": 8,
     "migemu.command": 8,
-    "migemu.compare": 8, "migemu.measured": 8, "migemu.ordering": 8,
+    "migemu.compare": 8, "migemu.control": 8, "migemu.measured": 8, "migemu.ordering": 8,
     "migemu.pair": 8, "migemu.pytest_plugin": 8, "migemu.reporting": 8, "migemu.reproduce": 8,
     "migemu.simulate": 8, "migemu.status": 8, "migemu.sweep": 8,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from migemu.address import Address, TcpAddress, UnixAddress
-from migemu.errors import BrokenError
+from migemu.errors import BrokenError, InputError
 from migemu.link.channel import TcpChannel
 from migemu.link.clock import BusyPoll
 from migemu.link.credentials import Credentials
@@ -130,6 +130,16 @@ class TcpNetwork:
         finally:
             if not channel.let_in.done() or channel.let_in.cancelled() or channel.let_in.exception() is not None:
                 channel.abort()
+
+    async def allows(self, address: Address) -> None:
+        """InputError when connecting to `address` would be refused, whoever answers there."""
+        if isinstance(address, UnixAddress):
+            self._credentials.check_named(str(address))
+            return
+        try:
+            await self._check_reach("connecting to", address)
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{address.host} cannot be resolved: {reason(error)}") from None
 
     async def _check_reach(self, verb: str, address: TcpAddress) -> None:
         """InputError when it is beyond the loopback device, and nothing keeps strangers out."""

@@ -1,14 +1,17 @@
-"""How a node stands, for whoever asks: one JSON line over a local socket, and who may ask.
+"""How a node stands, and what its user orders: a line of JSON each way over a local socket, and who may ask.
 
-    connect, read a line (of a destination of several migrations, one for each), closed
+    connect, say nothing or "status", read a line (of a destination of several migrations, one for each), closed
+    connect, say {"order":"pause"} and the like (`Order`), read {"exit":0,"told":"..."} (`Answer`), closed
 
 Rules
     1. The socket is `DIR/destination.sock` or `DIR/source.sock` where the node has an --out DIR; else it lies in the
        user's runtime directory ($XDG_RUNTIME_DIR/migemu, or /tmp/migemu-UID), with the node's pid in its name.
     2. Only the user may connect; a socket that was left behind is taken over (migemu.link.local).
-    3. Whoever asks is told and shown out; nothing that a peer says is read. At most `ASKERS_MAX` at once.
-    4. What nodes that were killed have left in the runtime directory is swept out by the next one.
-    5. A node that cannot be asked (a directory that is read-only) says so once and runs all the same.
+    3. The kernel says who has connected: nobody but the user, and root, is heard.
+    4. Whoever asks is told and shown out. What they say has `ORDER_BYTES_MAX` and `_SAYING_S`; who says nothing in that
+       time wants to know how it stands. Of more than `ASKERS_MAX` who have said nothing yet the oldest gives way.
+    5. What nodes that were killed have left in the runtime directory is swept out by the next one.
+    6. A node that cannot be asked (a directory that is read-only) says so once and runs all the same.
 """
 
 from __future__ import annotations
@@ -21,19 +24,23 @@ import shlex
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
-from migemu.errors import BrokenError, InputError, MigemuError
-from migemu.link.local import SocketFile, is_left, short
+from migemu.errors import BrokenError, InputError, MigemuError, one_line
+from migemu.link.local import Credential, SocketFile, is_left, short
 from migemu.store.keeper import Protection
 
 SUFFIX: Final = ".sock"
 ASKERS_MAX: Final = 16
 ANSWER_BYTES_MAX: Final = 1 << 20
+ORDER_BYTES_MAX: Final = 16 << 10
+_SAYING_S: Final = 0.5
 _PATIENCE_S: Final = 2.0
+#: An order may have to resolve a name first.
+_ORDER_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,72 @@ class NodeStatus:
         return status
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a node's user wants of it: a word of `ORDERS`.
+
+    `migration` is how its name begins, where there are several; `address` is for those that need one; `sure`: whatever
+    it costs.
+    """
+
+    order: str
+    migration: str = ""
+    address: str = ""
+    sure: bool = False
+
+    def line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, line: bytes) -> Order:
+        """What `line` tells, whoever wrote it. ValueError when it is no order."""
+        order = _parsed(cls, line)
+        if order.order not in ORDERS:
+            raise ValueError(f"{order.order[:40]!r} is no order; there are {', '.join(ORDERS)}")
+        return order
+
+
+#: What can be ordered: `connect` and `listen` are what `migemu recover` says to a source and to a destination.
+ORDERS: Final = ("pause", "resume", "cancel", "connect", "listen")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an order: an exit code, and a line for whoever gave it."""
+
+    exit: int
+    told: str
+
+    def line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, line: bytes) -> Answer:
+        """What `line` tells, whoever wrote it. ValueError when it is no answer."""
+        answer = _parsed(cls, line)
+        if not 0 <= answer.exit < 256:
+            raise ValueError("exit is no exit code")
+        return answer
+
+
+_Plain = TypeVar("_Plain", Order, Answer)
+
+
+def _parsed(kind: type[_Plain], line: bytes) -> _Plain:
+    """The values of a line of JSON, each of its type. ValueError."""
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        parsed = kind(**fields)
+    except (TypeError, RecursionError):
+        raise ValueError(f"it is no {kind.__name__.lower()} of this version of migemu") from None
+    for name, value in fields.items():
+        if type(value) is not get_type_hints(kind)[name] or (isinstance(value, str) and not value.isprintable()):
+            raise ValueError(f"{name} is no such value")
+    return parsed
+
+
 _KINDS: Final = get_type_hints(NodeStatus) | get_type_hints(Protection)
 
 
@@ -99,13 +172,18 @@ def runtime_directory() -> Path:
     return path
 
 
-class StatusSocket:
-    """The door of one node. `status` is asked anew for each that asks."""
+#: Carries an order out, and says in a line what became of it; MigemuError says why not.
+Obey = Callable[[Order], Awaitable[str]]
 
-    def __init__(self, path: Path, status: Callable[[], Sequence[NodeStatus]]) -> None:
+
+class StatusSocket:
+    """The door of one node. `status` is asked anew for each that asks; `obey` carries an order out."""
+
+    def __init__(self, path: Path, status: Callable[[], Sequence[NodeStatus]], obey: Obey) -> None:
         self.path = path
         self._status = status
-        self._askers = 0
+        self._obey = obey
+        self._silent: dict[asyncio.Task[Any], None] = {}  # who has not said yet what they want
         self._file: SocketFile | None = None
         self._server: asyncio.Server | None = None
 
@@ -116,20 +194,50 @@ class StatusSocket:
             self._file = SocketFile(self.path)
         except OSError as error:
             raise BrokenError(f"{self.path}: no status can be asked there: {error.strerror}") from None
-        self._server = await asyncio.start_unix_server(self._asked, sock=self._file.socket)
+        self._server = await asyncio.start_unix_server(self._asked, sock=self._file.socket, limit=ORDER_BYTES_MAX)
 
-    async def _asked(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._askers += 1
+    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._askers <= ASKERS_MAX:
-                writer.write("".join(f"{each.line()}\n" for each in self._status()).encode())
+            if Credential.of(writer.get_extra_info("socket")).uid in (0, os.getuid()):
+                writer.write(await self._answer(reader))
                 async with asyncio.timeout(_PATIENCE_S):
                     await writer.drain()
-        except (OSError, TimeoutError):
-            pass  # whoever asked has left, or does not read
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            pass  # whoever asked has left, or does not read, or has had to give way
         finally:
-            self._askers -= 1
             writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        """What is said to whoever asks."""
+        try:
+            said = await self._said(reader)
+            if said in (b"", b"status"):
+                return "".join(f"{each.line()}\n" for each in self._status()).encode()
+            answer = Answer(0, await self._obey(Order.parse(said)))
+        except ValueError as error:
+            answer = Answer(InputError.exit_code, one_line(error))
+        except MigemuError as error:
+            answer = Answer(error.exit_code, one_line(error))
+        return f"{answer.line()}\n".encode()
+
+    async def _said(self, reader: asyncio.StreamReader) -> bytes:
+        """Their line; nothing, if they say none in time. ValueError when it is too long."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent[task] = None
+        if len(self._silent) > ASKERS_MAX:
+            next(iter(self._silent)).cancel()
+        try:
+            async with asyncio.timeout(_SAYING_S):
+                return (await reader.readuntil(b"\n")).strip()
+        except asyncio.IncompleteReadError as error:
+            return error.partial.strip()
+        except asyncio.LimitOverrunError:
+            raise ValueError(f"an order has at most {ORDER_BYTES_MAX} bytes") from None
+        except TimeoutError:
+            return b""
+        finally:
+            del self._silent[task]
 
     async def close(self) -> None:
         """Stop listening, and take the socket away."""
@@ -152,16 +260,16 @@ def sweep(directory: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def answering(
-    role: str, out: Path | None, status: Callable[[], Sequence[NodeStatus]], notice: Callable[[str], None]
+    role: str, out: Path | None, status: Callable[[], Sequence[NodeStatus]], obey: Obey, notice: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """A node that can be asked meanwhile; if it cannot be, `notice` is told why."""
+    """A node that can be asked, and told what to do, meanwhile; if it cannot be, `notice` is told why."""
     door: StatusSocket | None = None
     try:
         if out is None:
             sweep(runtime_directory())
-            door = StatusSocket(runtime_directory() / f"{role}-{os.getpid()}{SUFFIX}", status)
+            door = StatusSocket(runtime_directory() / f"{role}-{os.getpid()}{SUFFIX}", status, obey)
         else:
-            door = StatusSocket(out / f"{role}{SUFFIX}", status)
+            door = StatusSocket(out / f"{role}{SUFFIX}", status, obey)
         await door.open()
     except MigemuError as error:
         notice(str(error))
@@ -177,17 +285,35 @@ def ask(path: Path) -> list[NodeStatus]:
 
     BrokenError tells in a line why there is none.
     """
+    return _exchange(
+        path, b"", _PATIENCE_S, lambda said: [NodeStatus.parse(line) for line in said.splitlines() or (b"",)]
+    )
+
+
+def give(path: Path, order: Order) -> Answer:
+    """What the node at the socket `path` says to an order. BrokenError tells in a line why it says nothing."""
+    return _exchange(path, f"{order.line()}\n".encode(), _ORDER_S, Answer.parse)
+
+
+_Told = TypeVar("_Told")
+
+
+def _exchange(path: Path, said: bytes, patience_s: float, meant: Callable[[bytes], _Told]) -> _Told:
+    """Say something to a node, and that this was all; what its answer means, or BrokenError."""
     received = b""
     try:
         with short(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE_S)
+            connection.settimeout(patience_s)
             connection.connect(address)
-            end_s = time.monotonic() + _PATIENCE_S
+            with contextlib.suppress(BrokenPipeError):  # it has said all it had to, and hung up
+                connection.sendall(said)
+                connection.shutdown(socket.SHUT_WR)
+            end_s = time.monotonic() + patience_s
             while len(received) <= ANSWER_BYTES_MAX and (part := connection.recv(1 << 16)):
                 received += part
                 if time.monotonic() > end_s:
                     raise TimeoutError
-        return [NodeStatus.parse(line) for line in received.splitlines() or (b"",)]
+        return meant(received)
     except ConnectionRefusedError:
         told = f"{path}: the node is gone; it was killed, and its socket was left behind"
         raise BrokenError(told + _way_back(path)) from None

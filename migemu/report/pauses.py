@@ -2,7 +2,8 @@
 
 Rules
     1. A pause is told once, when it is seen. One too short to be seen is told when it is over.
-    2. Whoever only looks now and then misses nothing that matters: recoveries are counted by the node.
+    2. An operator's pause is told without advice: whoever made it knows how it ends.
+    3. Whoever only looks now and then misses nothing that matters: recoveries are counted by the node.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ class Pauses:
         """`advice` says who waits for whom, and what can be done."""
         self._advice = advice
         self._recoveries = 0
-        self._is_told = False
+        self._is_told = self._is_held = False
 
-    def see(self, stage: str, recoveries: int, last_error: str) -> str:
-        """The line that is due now that the node stands so; empty if none is."""
+    def see(self, stage: str, recoveries: int, last_error: str, held: bool = False) -> str:
+        """The line that is due now that the node stands so, `held` by its operator or not; empty if none is."""
+        if held is not self._is_held:
+            self._is_held = self._is_told = held
+            return "paused by an operator, until migemu resume" if held else "resumed by an operator"
         if recoveries > self._recoveries:
             line = "goes on" if self._is_told else f"goes on, after a short pause: {last_error}"
             self._recoveries, self._is_told = recoveries, False

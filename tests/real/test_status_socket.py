@@ -20,7 +20,18 @@ from click.testing import CliRunner, Result
 
 from migemu.cli import main
 from migemu.errors import BrokenError, InputError
-from migemu.report.node_status import ASKERS_MAX, NodeStatus, StatusSocket, ask, runtime_directory
+from migemu.link.local import Credential
+from migemu.report.node_status import (
+    ASKERS_MAX,
+    ORDER_BYTES_MAX,
+    Answer,
+    NodeStatus,
+    Order,
+    StatusSocket,
+    ask,
+    give,
+    runtime_directory,
+)
 from migemu.store.keeper import Protection
 from migemu.units import GIB, SECOND
 
@@ -31,9 +42,18 @@ DESTINATION = NodeStatus(
 SOURCE = NodeStatus("source", 4712, "0" * 32, "run", GIB, 0, "", sent_bytes=GIB // 3)
 
 
+async def obey(order: Order) -> str:
+    """Tells what it was told to do; refuses to cancel, and fails to listen."""
+    if order.order == "cancel":
+        raise InputError(f"it would cost the guest:\n{order.migration}")
+    if order.order == "listen":
+        raise BrokenError("no such address here")
+    return f"{order.order} {order.migration or 'all'} {order.sure}"
+
+
 @asynccontextmanager
 async def opened(path: Path, *statuses: NodeStatus) -> AsyncIterator[StatusSocket]:
-    door = StatusSocket(path, lambda: statuses)
+    door = StatusSocket(path, lambda: statuses, obey)
     await door.open()
     try:
         yield door
@@ -92,7 +112,7 @@ async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path
     async with opened(path, SOURCE):
         assert await asyncio.to_thread(ask, path) == [SOURCE]
         with pytest.raises(BrokenError, match="Address already in use"):
-            await StatusSocket(path, lambda: [DESTINATION]).open()
+            await StatusSocket(path, lambda: [DESTINATION], obey).open()
         assert await asyncio.to_thread(ask, path) == [SOURCE]
 
 
@@ -100,14 +120,14 @@ async def test_what_is_no_socket_is_not_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "source.sock"
     path.write_text("precious")
     with pytest.raises(BrokenError, match="no status can be asked there: Address already in use"):
-        await StatusSocket(path, lambda: [DESTINATION]).open()
+        await StatusSocket(path, lambda: [DESTINATION], obey).open()
     assert path.read_text() == "precious"
 
 
 async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrokenError, match="no status can be asked there"):
-        await StatusSocket(tmp_path / "file" / "source.sock", lambda: [DESTINATION]).open()
+        await StatusSocket(tmp_path / "file" / "source.sock", lambda: [DESTINATION], obey).open()
 
 
 async def test_many_who_ask_and_do_not_read_keep_nobody_from_asking(tmp_path: Path) -> None:
@@ -317,3 +337,105 @@ def test_a_node_that_is_stopped_does_not_hold_whoever_asks(short: Path, monkeypa
         stopped.listen()
         with pytest.raises(BrokenError, match="does not answer; is it stopped"):
             ask(short / "source.sock")
+
+
+# --- orders ---
+
+
+@pytest.mark.parametrize(
+    ("order", "answer"),
+    [
+        (Order("pause"), Answer(0, "pause all False")),
+        (Order("resume", "0" * 32, sure=True), Answer(0, f"resume {'0' * 32} True")),
+        (Order("cancel", "ab"), Answer(2, "it would cost the guest: ab")),
+        (Order("listen", address="there:1"), Answer(3, "no such address here")),
+    ],
+)
+async def test_an_order_is_carried_out_and_answered_in_one_line(order: Order, answer: Answer, tmp_path: Path) -> None:
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        assert await asyncio.to_thread(give, door.path, order) == answer
+        assert await asyncio.to_thread(ask, door.path) == [SOURCE], "and it can still be asked"
+
+
+async def said(path: Path, data: bytes, end: bool = True) -> bytes:
+    """What the node answers to these bytes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(data)
+        if end:
+            writer.write_eof()
+        return await reader.read()
+    except OSError:  # it has closed with bytes unread
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"status", b"status\n", b"  status \r\n"])
+async def test_whoever_only_wants_to_know_may_say_so_or_nothing(data: bytes, tmp_path: Path) -> None:
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        assert NodeStatus.parse(await said(door.path, data)) == SOURCE
+
+
+@pytest.mark.parametrize("data", [b"", b'{"order":"cancel"'], ids=["silent", "half an order"])
+async def test_whoever_says_nothing_whole_in_time_is_told_how_it_stands(data: bytes, tmp_path: Path) -> None:
+    """As the program did when nobody could order anything; and half an order is none."""
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        assert NodeStatus.parse(await said(door.path, data, end=False)) == SOURCE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{}", b"[]", b"null", b"7", b"{", b'"pause"', b"\xff\xfe", b"pause", b'{"order":7}', b'{"order":"reboot"}',
+        b'{"order":"pause","more":1}', b'{"order":"pause","migration":7}', b'{"order":"pause","migration":null}',
+        b'{"order":"cancel","sure":1}', b'{"order":"cancel","sure":"yes"}',
+        b'{"order":"listen","address":"\\u001b[2J"}',
+        b'{"order":"listen","address":"\\ud800"}', b'{"order":"pause"', b'{"order":"pause"} {"order":"pause"}',
+        b"[" * 10_000, b'{"order":"' + b"x" * 10_000 + b'"}', b"1" * 10_000,
+    ],
+    ids=lambda data: repr(data[:30]),
+)  # fmt: skip
+@pytest.mark.parametrize("line", [b"", b"\n"], ids=["end", "line"])
+async def test_what_is_no_order_is_refused_in_one_line_and_nothing_is_done(
+    data: bytes, line: bytes, tmp_path: Path
+) -> None:
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        answer = await said(door.path, data + line)
+        assert answer.count(b"\n") == 1
+        assert Answer.parse(answer).exit == 2
+        assert len(answer) < 500
+        assert await asyncio.to_thread(ask, door.path) == [SOURCE]
+
+
+async def test_an_order_has_a_length(tmp_path: Path) -> None:
+    """Whoever says more is refused, and hears it if they listen before they have said all of it."""
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        answer = await said(door.path, b"x" * (ORDER_BYTES_MAX + 1), end=False)
+        assert Answer.parse(answer) == Answer(2, f"an order has at most {ORDER_BYTES_MAX} bytes")
+        await said(door.path, b"x" * 3_000_000)
+        assert await asyncio.to_thread(ask, door.path) == [SOURCE]
+
+
+async def test_an_answer_to_an_order_that_is_none_is_told_in_one_line(short: Path) -> None:
+    for text in (
+        b"",
+        b"{}",
+        b'{"exit":"0","told":""}',
+        b'{"exit":300,"told":""}',
+        b'{"exit":0,"told":"\\u001b"}',
+        line(),
+    ):
+        server = await answering(short / "source.sock", text)
+        with pytest.raises(BrokenError, match=r"no node of this version of migemu|no node can be asked there"):
+            await asyncio.to_thread(give, short / "source.sock", Order("pause"))
+        server.close()
+        await server.wait_closed()
+        (short / "source.sock").unlink(missing_ok=True)
+
+
+async def test_nobody_but_the_user_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode of the file keeps others out already; the kernel's word for who they are is asked all the same."""
+    async with opened(tmp_path / "source.sock", SOURCE) as door:
+        monkeypatch.setattr("migemu.link.local.Credential.of", lambda _sock: Credential(1, os.getuid() + 1))
+        assert await said(door.path, b'{"order":"pause"}') == b""
