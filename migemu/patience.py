@@ -49,9 +49,13 @@ class Backoff:
         self._settings = settings
         self._rng = rng
         self._tries = 0
+        self._is_wanted = False
 
     def next_ns(self) -> int:
         """How long to wait before the next try."""
+        if self._is_wanted:
+            self._is_wanted = False
+            return 0
         wait = min(self._settings.backoff_max, self._settings.backoff_min << min(self._tries, 32))
         self._tries += 1
         return round(wait * (1 - self._rng.random() / 2))
@@ -59,6 +63,10 @@ class Backoff:
     def reset(self) -> None:
         """The last try was worth it."""
         self._tries = 0
+
+    def at_once(self) -> None:
+        """An operator wants a try now; after that it begins anew."""
+        self._tries, self._is_wanted = 0, True
 
     def __repr__(self) -> str:
         return f"<Backoff after {self._tries} tries>"

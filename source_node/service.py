@@ -242,7 +242,7 @@ class Source:
         if not self._patience.held:
             raise InputError(f"it is not paused by an operator (stage {self.stage}); there is nothing to resume")
         self._patience.begin_again(self._clock.now_ns())
-        self._backoff.reset()
+        self._backoff.at_once()
         self._may_connect.set()
         return f"resumed: {self._destination} is tried"
 
@@ -253,7 +253,7 @@ class Source:
             raise InputError(f"it is not paused (stage {self.stage}): it is connected to {self._destination}")
         self._address = address
         self._patience.begin_again(self._clock.now_ns())
-        self._backoff.reset()
+        self._backoff.at_once()
         self._may_connect.set()
         self._begin_again(BrokenError(f"an operator has said that the destination is at {address}"))
         return f"{address} is tried from now on"
