@@ -129,7 +129,7 @@ class Standing:
         """What is lost when the migration ends here and now, in a sentence; of a guest that runs here."""
         assert self.parts is not None
         told = f"the guest has run here, and written {self.parts.guest.ledger.writes} words ({self.progress})"
-        if self._keeping is not None and not self._keeping.lost:
+        if self.is_kept:
             return f"{told}; all of it is in its checkpoint, to go on from with the same command"
         return f"{told}; all of it is lost, and the guest with it: it cannot run on at the source"
 

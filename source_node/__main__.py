@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -216,11 +217,7 @@ async def _migrate(
                 whereabouts=standing.whereabouts.value,
             )]  # fmt: skip
 
-        async def obey(order: Order) -> str:
-            if not migration.migration.startswith(order.migration):
-                raise InputError(f"no migration's name begins with {order.migration!r}: say {migration.migration[:8]}")
-            return await _obey(source, network, order, note)
-
+        obey = partial(_obey, source, network, migration.migration, note)
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
             async with answering("source", out, status, obey, voice.notice):
@@ -250,8 +247,12 @@ async def _migrate(
         return outcome
 
 
-async def _obey(source: Source, network: TcpNetwork, order: Order, note: Callable[..., None]) -> str:
+async def _obey(
+    source: Source, network: TcpNetwork, migration: str, note: Callable[..., None], order: Order
+) -> str:  # fmt: skip
     """What its operator orders."""
+    if not migration.startswith(order.migration):
+        raise InputError(f"no migration's name begins with {order.migration!r}: say {migration[:8]}")
     if order.order == "pause":
         return source.pause()
     if order.order == "resume":

@@ -262,7 +262,7 @@ class Source:
         """End the migration. InputError when that costs something, and who asks is not `sure`."""
         if self._talk.over:
             raise InputError("it is over already; nothing can be cancelled")
-        if not self.run_said:
+        if self.whereabouts is Whereabouts.SOURCE:
             self._stop_for_good()
             return "cancelled: the guest runs on here, and what has arrived at the destination is dropped"
         lost = (
@@ -284,7 +284,7 @@ class Source:
         """InputError when a connection that is lost would be the end of the migration."""
         if self._talk.over:
             raise InputError("it is over already")
-        if not self.run_said:
+        if self.whereabouts is Whereabouts.SOURCE:
             raise InputError(f"the guest is here (stage {self.stage}); migemu cancel ends the attempt, at no cost")
         if not self._scenario.recovery.timeout:
             raise InputError("with recovery.timeout=0 a lost connection is the end of the migration")

@@ -186,7 +186,9 @@ def test_a_destination_can_be_cancelled_before_the_switch_too() -> None:
 
     async def operator() -> None:
         await scene.after(200)
-        assert "the guest has not run here, and runs on at the source" in scene.incoming.cancel(sure=False)
+        assert "the guest has not run here, and cannot any more: it is at the source" in scene.incoming.cancel(
+            sure=False
+        )
 
     sent, told, served = scene.play(operator)
     assert told is None, told
