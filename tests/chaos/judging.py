@@ -48,7 +48,7 @@ class Claim(Enum):
 #: Of a line, the first that fits; by role.
 _CLAIMS: Final[dict[str, tuple[tuple[str, Claim], ...]]] = {
     "source": (
-        (r"runs on at the source|it runs here; start a new migration|is the source's again", Claim.AT_SOURCE),
+        (r"runs on at the source|runs here; start a new migration|is the source's again", Claim.AT_SOURCE),
         (r"migration was completed", Claim.COMPLETED),
         (r"knows nothing of migration", Claim.UNKNOWN_THERE),
         (r"--recover|without --out it kept nothing", Claim.IN_DOUBT),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 from collections import Counter
@@ -365,11 +366,11 @@ def said_in_turn(lives: list[Life], migration: str | None = None) -> list[Said]:
 
 def said_of(life: Life, migration: str) -> Said | None:
     """What a destination said of one migration among several: a line of its own."""
-    lines = [line for line in life.said.splitlines() if migration and f"migration {migration[:8]}: " in line]
-    if not lines:
+    ends = re.findall(rf"migration {migration[:8] or 'none'}: ((verified|failed|interrupted)\b.*)", life.said)
+    if not ends:
         return said(life) if life.code is not None and life.code < 0 else None
-    how = lines[-1].partition(f"migration {migration[:8]}: ")[2]
-    code = 0 if how.startswith("verified") else 130 if how.startswith("interrupted") else 3
+    how, kind = ends[-1]
+    code = {"verified": 0, "failed": 3, "interrupted": 130}[kind]
     if how.startswith("failed: the first bad piece"):
         code = 5
     return replace(said(life), code=code, text=f"migemu: {how}")
