@@ -53,7 +53,7 @@ from migemu.store.migration import Migration, Record, load
 from migemu.store.output import named_files
 from migemu.store.trace_file import FileRecorder
 from migemu.units import format_size, format_time
-from source_node.ending import GO_ON, TAKE_BACK, SourceOutcome, told
+from source_node.ending import GO_ON, TAKE_BACK, SourceOutcome
 from source_node.service import Source
 
 _LOOK_S = 0.1
@@ -235,7 +235,7 @@ async def _migrate(
                 going_on = _in(out, False, GO_ON)
                 voice.notice(f"the guest had left; as long as the destination has it, {going_on}")
             else:
-                voice.notice(_in(out, False, told(source.whereabouts)))
+                voice.notice(_in(out, False, source.told))
             raise
         finally:
             watch.cancel()

@@ -77,8 +77,9 @@ def told(where: Whereabouts, missing: int = 0, pages: int = 0) -> str:
         )
     if where is Whereabouts.UNHEARD:
         return (
-            f"{DOUBT}everything was sent, and the verdict was not heard: {GO_ON} to hear it; the destination's "
-            '--out says it too (result.json, "verified")'
+            f"{DOUBT}everything was sent, and the verdict was not heard ({missing} of {pages} base pages are not known "
+            f"to have arrived): {GO_ON}, which hears it, or sends what is missing; the destination's result.json says "
+            '"verified" if it is'
         )
     if where is Whereabouts.DAMAGED:
         return "The guest is at the destination, damaged; the source's image is unchanged"

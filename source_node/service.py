@@ -72,7 +72,7 @@ from migemu.wire.messages import (
 from migemu.wire.seal import seal_of
 from migemu.wire.states import Legality
 from source_node.conversation import Conversation
-from source_node.ending import SourceOutcome, SourceStanding, explained, told_changed
+from source_node.ending import SourceOutcome, SourceStanding, explained, told, told_changed
 from source_node.preempt import PreemptChannel
 from source_node.pusher import NODE, Pusher
 from source_node.sender import Sender
@@ -152,6 +152,11 @@ class Source:
             said=talk.doubtful or talk.run_heard, heard=talk.run_heard, all_sent=self._all_sent,
             verified=verdict.verified if verdict is not None else None,
         )  # fmt: skip
+
+    @property
+    def told(self) -> str:
+        """The same in a sentence, for an end that is none of the migration's."""
+        return told(self.whereabouts, self._pages - self._known_pages, self._pages)
 
     def standing(self) -> SourceStanding:
         """How it stands now."""

@@ -6,6 +6,7 @@ running them; then they run again, with one fault more, exactly there. Nothing b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -84,6 +85,32 @@ def directed(said: Said, kind: Kind) -> Case:
         amount = (seen.header_bytes + seen.size) // 2
     case = base(name)
     return case.with_hazards(*case.hazards, Hazard(kind.fault, seen.way, OnMessage(said.kind, seen.nth), amount))
+
+
+#: All that is said at the switch and at the end, and again after a recovery.
+DARK: Final = {
+    "nothing goes wrong": (
+        "main->destination Hello 1", "main->destination Advise 1", "main->source Ready 1", "main->destination Listen 1",
+        "main->destination DeviceState 1", "main->destination Run 1", "main->source Running 1",
+        "main->destination Page 1", "main->destination End 1", "main->destination Digests 1",
+        "main->destination Digests 4", "main->source Complete 1", "main->destination Agreed 1",
+    ),
+    "Run is not heard": (
+        "main->destination Hello 2", "main->destination Recover 1", "main->source Ready 2",
+        "main->destination Listen 2", "main->destination DeviceState 2", "main->destination Run 2",
+        "main->source Running 1",
+    ),
+    "Running is not heard": (
+        "main->destination Hello 2", "main->destination Recover 1", "main->source ReceivedBitmap 1",
+        "main->destination Resume 1", "main->source Resumed 1", "main->destination End 1", "main->source Complete 1",
+    ),
+}  # fmt: skip
+
+
+def darkened(name: str, at: str, keeps: bool) -> Case:
+    """A base that goes dark for good as a message comes."""
+    case = base(name)
+    return replace(case.with_hazards(*case.hazards, *parse_all(f"dark {at}")), keeps=keeps)
 
 
 def combinations() -> list[tuple[Said, Kind]]:

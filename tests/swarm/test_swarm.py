@@ -9,6 +9,7 @@ import pytest
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import parse_all
 from tests.swarm.__main__ import told, try_seed
+from tests.swarm.directed import DARK, darkened
 from tests.swarm.drawing import draw
 from tests.swarm.trial import Ending, Verdict, try_out
 
@@ -41,6 +42,36 @@ def test_a_world_that_did_not_hold_once_holds(seed: int, hazards: str) -> None:
     verdict = try_out(draw(seed).with_hazards(*parse_all(hazards)))
     assert not verdict.complaint
     assert verdict.ending is Ending.DAMAGE_FOUND
+
+
+#: What each side says in the end, where the network went dark as that message came.
+KNOWN = {
+    ("nothing goes wrong", "main->destination Hello 1"): ("source", None),
+    ("nothing goes wrong", "main->source Ready 1"): ("source", "in doubt"),
+    ("nothing goes wrong", "main->destination Run 1"): ("in doubt", "in doubt"),
+    ("nothing goes wrong", "main->source Running 1"): ("in doubt", "destination"),
+    ("nothing goes wrong", "main->destination Page 1"): ("verdict in doubt", "destination"),  # all is under way
+    ("nothing goes wrong", "main->source Complete 1"): ("verdict in doubt", "verified"),
+    ("nothing goes wrong", "main->destination Agreed 1"): ("verified", "verified"),
+    ("Run is not heard", "main->destination Recover 1"): ("in doubt", "in doubt"),
+    ("Run is not heard", "main->destination Run 2"): ("in doubt", "in doubt"),
+    ("Running is not heard", "main->destination Recover 1"): ("in doubt", "destination"),
+    ("Running is not heard", "main->destination Resume 1"): ("destination", "destination"),
+}
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["checkpoint", "none"])
+@pytest.mark.parametrize(("name", "at"), [(name, at) for name, places in DARK.items() for at in places])
+def test_wherever_it_goes_dark_for_good_no_guest_is_lost_by_both_and_none_runs_twice(
+    name: str, at: str, keeps: bool
+) -> None:
+    verdict = try_out(darkened(name, at, keeps))
+    assert not verdict.complaint
+    assert verdict.struck == len(verdict.case.hazards) - (name == "nothing goes wrong"), "or it was not dark"
+    if (known := KNOWN.get((name, at))) is not None:
+        here, there = known
+        lost = there == "destination" and not keeps
+        assert verdict.told == (here, "lost" if lost else there)
 
 
 def test_most_of_them_go_wrong_and_recover() -> None:

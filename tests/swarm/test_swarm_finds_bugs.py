@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 import dest_node.incoming
+import dest_node.left
 import dest_node.recovery
 import migemu.wire.bitmap
 import source_node.lines
@@ -112,6 +113,21 @@ async def _begins_anew(source: Any, address: Address, *_learned: Any) -> Any:
 def _nothing(*_: Any) -> None: ...
 
 
+_of_source, _of_destination = Whereabouts.of_source, Whereabouts.of_destination
+
+
+def _takes_it_back_by_itself(*, heard: bool, **states: Any) -> Whereabouts:
+    return _of_source(heard=heard, **states) if heard else Whereabouts.SOURCE
+
+
+def _takes_for_heard_what_it_says(*, said: bool, **states: Any) -> Whereabouts:
+    return _of_source(**states | {"said": said, "heard": said})
+
+
+def _sends_it_home(*, told: bool, **states: Any) -> Whereabouts:
+    return _of_destination(**states | {"told": True})
+
+
 @dataclass(frozen=True)
 class Bug:
     """`method` of `owner` (a class, or a module) does `wrong` instead."""
@@ -145,6 +161,14 @@ BUGS: Final = {
     "does not write down that it switches": Bug(Kept, "switch", _nothing),
     "begins anew after a restart": Bug(Source, "recover", _begins_anew),
     "takes Alive for an answer": Bug(Due, "overdue", lambda *_: None),
+    "empties its checkpoint in doubt": Bug(dest_node.left, "may_go", lambda where, _: where is Whereabouts.IN_DOUBT),
+    "empties it with a verdict that was not heard": Bug(
+        dest_node.left, "may_go", lambda where, _: where in (Whereabouts.SOURCE, Whereabouts.VERIFIED)
+    ),
+    "takes the guest back by itself": Bug(Whereabouts, "of_source", _takes_it_back_by_itself),
+    "takes for heard what it says": Bug(Whereabouts, "of_source", _takes_for_heard_what_it_says),
+    "sends home whom it knows nothing of": Bug(Whereabouts, "of_destination", _sends_it_home),
+    "waits for ever": Bug(Patience, "over", lambda *_: ""),
     "never tries again": Bug(Patience, "over", lambda *_: "enough"),
 }
 

@@ -74,6 +74,8 @@ class Verdict:
     struck: int
     recoveries: int
     replaced: int
+    #: Where the guest is, as the source and the destination have said in the end.
+    told: tuple[str | None, str | None]
 
 
 class Complaint(Exception):
@@ -115,6 +117,7 @@ def try_out(case: Case, nodes: Nodes | None = None) -> Verdict:
     return Verdict(
         case, complaint, ending, coverage, len(injection.struck) if injection is not None else 0,
         recovery.count if recovery is not None else 0, recovery.preempt_lost if recovery is not None else 0,
+        (_value(whereabouts(world, "source")), _value(whereabouts(world, "destination"))),
     )  # fmt: skip
 
 
@@ -160,7 +163,7 @@ def _parted(world: World, story: Story) -> Ending:
         if isinstance(world.failed.get(node), CancelledError) and whereabouts(world, node) is not None:
             raise Complaint(f"hung: the {node} has not come to an end by itself")
     here, there = whereabouts(world, "source"), whereabouts(world, "destination")
-    pair = f"the source says {here and here.value!r}, the destination {there and there.value!r}"
+    pair = f"the source says {_value(here)!r}, the destination {_value(there)!r}"
     told = str(world.failed.get("source", ""))
     if here is Whereabouts.IN_DOUBT and not world.killed("source") and DOUBT not in told:
         raise Complaint(f"no word of doubt: {pair}: {told}")
@@ -196,6 +199,10 @@ def whereabouts(world: World, node: str) -> Whereabouts | None:
     if isinstance(service, Destination) and service.incoming is not None:
         return service.incoming.whereabouts
     return None
+
+
+def _value(where: Whereabouts | None) -> str | None:
+    return None if where is None else where.value
 
 
 class Held:
