@@ -17,11 +17,12 @@ from dest_node.incoming import Incoming
 from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
+from dest_node.unheard import Unheard
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
-from migemu.outcome import Outcome
+from migemu.outcome import Outcome, Whereabouts
 from migemu.ports import Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
 from migemu.scenario import Scenario
 from migemu.units import SECOND, format_size, format_time
@@ -49,7 +50,7 @@ class _Visitor:
         #: Those of its decoder; the memory's size is filled in when it is known whose.
         self.limits = Limits(destination.scenario.limits.frame_bytes_max)
         self.channel = channel
-        self.incoming: Incoming | None = None
+        self.incoming: Incoming | Unheard | None = None
         self._destination = destination
         timeout_s = destination.scenario.net.hello_timeout / SECOND
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
@@ -125,6 +126,7 @@ class Destination:
         self._doors: list[Listener] = []
         self._visitors: dict[_Visitor, None] = {}  # a set would have no order
         self._begun = 0
+        self._unheard: dict[str, Unheard] = {}  # of those, the verdicts that were not countersigned
         self._ends: dict[str, str] = {}  # how those that are not served any more ended
         self._tasks: dict[str, asyncio.Task[None]] = {}  # one that sees each migration through
         self._memory_bytes: dict[str, int] = {}
@@ -240,11 +242,15 @@ class Destination:
         self._visitors[visitor] = None
         return visitor
 
-    def admit(self, visitor: _Visitor, hello: Hello) -> Incoming:
+    def admit(self, visitor: _Visitor, hello: Hello) -> Incoming | Unheard:
         """What a Hello gets into. PeerError tells who may not come in, and why."""
         if len(self._visitors) > self.scenario.limits.connections_max:
             raise PeerError("too many connections (limits.connections_max)")
         incoming, channel = self.serving.get(hello.migration), visitor.channel
+        if hello.again and (unheard := self._unheard.get(hello.migration)) is not None:
+            visitor.limits.geometry, visitor.limits.memory_pages = unheard.limits.geometry, unheard.limits.memory_pages
+            (unheard.attach if hello.channel is ChannelRole.PREEMPT else unheard.connect)(channel)
+            return unheard
         if incoming is not None and incoming.is_held:
             channel.abort()  # without a word, which would count as a refusal: the source tries again
             visitor.leave()
@@ -345,7 +351,7 @@ class Destination:
             error = error or caught
         if error is not None:
             self._judge(error)
-        self._forget(incoming.migration, error)
+        self._forget(incoming, error)
         self._news.set()
 
     async def _close_doors(self) -> None:
@@ -358,18 +364,29 @@ class Destination:
         if self._worst is None or _badness(error) > _badness(self._worst):
             self._worst = error
 
-    def _forget(self, migration: str, error: BaseException | None) -> None:
+    def _forget(self, incoming: Incoming, error: BaseException | None) -> None:
         """It has ended. The only one there is to be stays for whoever asks; of others the memory goes back at once."""
+        migration = incoming.migration
         del self._tasks[migration]
         if self.is_for_one:
             return
+        if incoming.whereabouts is Whereabouts.VERIFIED and not incoming.countersigned:
+            self._unheard[migration] = Unheard(
+                incoming, self.scenario, self._clock, self._closed, lambda: self._signed(migration)
+            )
         del self.serving[migration]
         self._memory_bytes.pop(migration, None)
         if (memory := self._memories.pop(migration, None)) is not None:
             memory.release()
         self._ends[migration] = one_line(error) or type(error).__name__ if error is not None else "it was verified"
         if len(self._ends) > ENDED_MAX:
-            del self._ends[next(iter(self._ends))]
+            oldest = next(iter(self._ends))
+            del self._ends[oldest]
+            self._unheard.pop(oldest, None)
+
+    def _signed(self, migration: str) -> None:
+        del self._unheard[migration]
+        self._notice(f"migration {migration[:8]}: its source has heard the verdict now")
 
     def _closed(self, channel: Channel) -> None:
         for visitor in list(self._visitors):

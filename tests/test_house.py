@@ -43,6 +43,7 @@ RINGS: Final[dict[str, int]] = {
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
     "dest_node.verify": 5, "dest_node.lines": 5, "dest_node.integrity": 5, "dest_node.standing": 5,
     "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.arrivals": 5, "dest_node.left": 5, "dest_node.verdict": 5,
+    "dest_node.unheard": 5,
     # 6: adapters to the outside
     "migemu.link.clock": 6, "migemu.link.shaper": 6, "migemu.link.tcp": 6, "migemu.link.sockets": 6,
     "migemu.link.channel": 6, "migemu.link.credentials": 6, "migemu.link.door": 6, "migemu.link.drip": 6,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dest_node.verdict import Verdict
 from migemu.errors import BrokenError, GaveUpError, InputError, VerificationError
 from migemu.mm.pages import PageIndex
 from migemu.store.image import ImageMemory
@@ -300,3 +301,42 @@ def test_interrupted_all_of_them_are_told() -> None:
     assert all("the destination was interrupted" in str(each) for each in told)
     assert len(town.ends) == 8
     assert all(isinstance(each, asyncio.CancelledError) for each in town.ends.values())
+
+
+@pytest.mark.parametrize("more", [(), ("pull.preempt=off",)], ids=str)
+def test_a_source_that_has_not_heard_the_verdict_hears_it_after_the_end(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory was given back long ago; the verdict stands, and it compares the digest with its own."""
+    town, pronounced = Town(settings("recovery.timeout=1s", *more), 2), asyncio.Event()
+    reach_verdict = Verdict.reach
+
+    async def is_pronounced(self: Verdict, parts: Any) -> Any:
+        complete = await reach_verdict(self, parts)
+        pronounced.set()
+        return complete
+
+    monkeypatch.setattr(Verdict, "reach", is_pronounced)
+    there = Reach(town.network)
+    first = town.source(1, there)
+
+    async def dies_and_comes_again() -> SourceOutcome:
+        run = asyncio.get_running_loop().create_task(first.run(PLACE))
+        await pronounced.wait()
+        there.cut()
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await town.until(lambda: named(1) in town.ends)
+        assert len(town.released) == 1
+        heard = await town.source(1).recover(PLACE, 1, ran=True, all_sent=True)
+        await town.source(2).run(PLACE)
+        return heard
+
+    heard, served = town.play(dies_and_comes_again())
+    assert served is None
+    certificate = town.outcomes[named(1)].certificate
+    assert certificate is not None
+    assert not certificate.countersigned
+    assert heard.verified
+    assert heard.digest == town.outcomes[named(1)].digest
+    assert "migration 00000000: its source has heard the verdict now" in town.notices
