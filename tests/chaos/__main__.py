@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--harms", help="instead of those of the --seed")
     parser.add_argument("--plan", action="store_true", help="print the plans and do nothing")
     parser.add_argument("--shrink", action="store_true", help="find the fewest harms with which the --seed fails")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="rounds at a time")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="rounds at a time; most wait")
     parser.add_argument("--slowness", type=float, default=0, help="of this machine, 1 is idle; default: by its load")
     parser.add_argument("--out", type=Path, default=Path("runs/chaos"), help="where rounds that fail are kept")
     given = parser.parse_args(arguments)

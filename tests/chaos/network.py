@@ -135,12 +135,12 @@ class Network(Proxy):
     async def _strike(self, harm: Harm, way: Way, data: bytes, at: int) -> bytes | None:
         """Do it at byte `at` of a message: what is left of that to be passed on; None: the connection is over."""
         self.struck.append(harm)
-        if harm.act == "flip":
+        if harm.act == "flip" and data:  # another harm may have left nothing of it
             at = min(at, len(data) - 1)
             return data[:at] + bytes([data[at] ^ 1 << harm.nth % 8]) + data[at + 1 :]
         if harm.act == "duplicate":
             return data + data
-        if harm.act == "drop":
+        if harm.act in ("drop", "flip"):
             return b""
         if harm.act == "truncate":
             return data[:at]

@@ -142,10 +142,10 @@ class Ends:
 
 
 @contextlib.asynccontextmanager
-async def standing(*harms: str) -> AsyncIterator[tuple[Ends, Network]]:
+async def standing(harms: str) -> AsyncIterator[tuple[Ends, Network]]:
     ends = Ends()
     server = await asyncio.start_server(ends.serve, "127.0.0.1", 0)
-    network = Network(server.sockets[0].getsockname()[1], tuple(map(parse, harms)), ends.to_nodes.append)
+    network = Network(server.sockets[0].getsockname()[1], parse_all(harms), ends.to_nodes.append)
     await network.open()
     network.begin()
     try:
@@ -168,6 +168,7 @@ WAY = "preempt->destination"
     [
         (f"flip {WAY} Page 1 byte 100", STREAM[: HEAD + 100] + bytes([STREAM[HEAD + 100] ^ 2]) + STREAM[HEAD + 101 :]),
         (f"drop {WAY} Page 1", STREAM[:HEAD] + STREAM[HEAD + PAGE :]),
+        (f"drop {WAY} Page 1; flip {WAY} Page 1 byte 8", STREAM[:HEAD] + STREAM[HEAD + PAGE :]),
         (f"truncate {WAY} Page 1 byte 100", STREAM[: HEAD + 100] + STREAM[HEAD + PAGE :]),
         (f"duplicate {WAY} Page 1", STREAM[: HEAD + PAGE] + STREAM[HEAD:]),
         (f"cut {WAY} Page 1 byte 100", STREAM[: HEAD + 100]),
