@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from migemu import start
+
+if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
+    start.destination()
+
 import asyncio
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -42,7 +46,7 @@ from migemu.command import (
     trace_option,
     version_option,
 )  # fmt: skip
-from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.errors import BrokenError, InputError, MigemuError, one_line
 from migemu.guest.recording import Recorded
 from migemu.link.clock import MonotonicClock
 from migemu.link.credentials import Credentials
@@ -210,9 +214,10 @@ async def _serve(
             kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
         destination = Destination(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
-            read_text=_read_text, notice=notice, tracer=files.tracer if files else None,
+            read_text=_read_text, notice=_unheard if voice.paired else notice, tracer=files.tracer if files else None,
             keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
             recorded=recorded,
+            refused=lambda error: voice.tell(refused=one_line(error), exit=error.exit_code),
         )  # fmt: skip
         await stack.enter_async_context(answering(
             "destination", out, lambda: _statuses(destination, kept.keeper if kept else None),
@@ -244,16 +249,18 @@ async def _watch(
     pauses: dict[str, Pauses] = {}
     while True:
         snapshots = _show(destination, voice, progress)
-        pauses = {name: pauses.get(name) or Pauses(_advice(destination, voice.paired)) for name in snapshots}
+        pauses = {name: pauses.get(name) or Pauses() for name in snapshots}
         for name, seen in snapshots.items():
-            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, seen.held):
+            advice = _advice(destination, seen, voice.paired)
+            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, advice, seen.held):
                 notice(line if destination.is_for_one else f"migration {name[:8]}: {line}")
         await asyncio.sleep(_STATUS_S)
 
 
-def _advice(destination: Destination, paired: bool) -> str:
+def _advice(destination: Destination, seen: Snapshot, paired: bool) -> str:
+    has_run = "vCPUs run on where their pages are here" if seen.times.run else "No vCPU has run here yet"
     waits = (
-        "vCPUs run on where their pages are here, and the source is waited for, for "
+        f"{has_run}, and the source is waited for, for "
         f"{format_time(destination.scenario.recovery.timeout)} (recovery.timeout)"
     )
     return waits if paired else f"{waits}; if it was killed, start it again: migemu-source --recover DIR, its --out"
@@ -267,8 +274,7 @@ def _show(destination: Destination, voice: Voice, progress: Progress) -> dict[st
         progress.show_all(statuses, time.monotonic_ns())
     for status in statuses.values() if destination.is_for_one else ():
         if voice.supervised:
-            voice.out.write(status.line() + "\n")
-            voice.out.flush()
+            voice.tell_line(status.line())
         else:
             progress.show(status)
     return snapshots
@@ -306,12 +312,12 @@ def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
     )  # fmt: skip
 
 
+def _unheard(_line: str) -> None:
+    """Who was turned away is nothing to a pair: the refusal of its own source is its error."""
+
+
 def _read_text(path: str) -> str:
     try:
         return named.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,6 +35,7 @@ from migemu.errors import (
     PeerError,
     StoppedError,
     VerificationError,
+    one_line,
 )  # fmt: skip
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Level, PageIndex
@@ -80,24 +81,24 @@ class Incoming:
 
     def __init__(
         self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
-        migration: str, closed: Callable[[Channel], None], tracer: Tracer | None = None,
+        migration: str, tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
         recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
         """`limits` are those of the first channel's decoder; the memory's size is filled in when it is known.
 
-        `closed` is told of channels that are closed from here. Begin with `connect`; where another destination has
+        Begin with `connect`; where another destination has
         `left` something, with `come_back`.
         """
         self.legality, self.migration = Legality.resumed(left.ran) if left else Legality(), migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Who brought it, or its source the last time that it came.
+        self.peer = "?"
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
         self._make_receiver, self._read_text, self._recorded = make_receiver, read_text, recorded
         self.limits, self._tracer, self._keeping = limits, tracer, keeping
         self._due = Due("the source", scenario.net.answer_timeout)
-        self._lines = Lines(
-            clock, scenario.net.idle_timeout, self._due, closed, self._silent, self._late, self._look_at_faults
-        )
+        self._lines = Lines(clock, scenario.net.idle_timeout, self._due, self._silent, self._late, self._look_at_faults)
         patience = Patience(scenario.recovery)
         self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
         self._recovery = Recovery(
@@ -124,8 +125,22 @@ class Incoming:
         if self._announced is not None:
             self._recovery.replace()
         self._lines.put(MAIN, main)
+        self.peer = main.peer
         self._due.expect(ADVISE if self._announced is None else RECOVER, self._clock.now_ns())
         self._source_left.clear()
+
+    @property
+    def never_left(self) -> bool:
+        """Whether the guest has surely not left its source.
+
+        It was never told Ready, so it cannot have said Run; or it says itself that it has it.
+        """
+        return self._standing.whereabouts is Whereabouts.SOURCE
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its source is gone, and waited for."""
+        return self._standing.stage in (Stage.PAUSED, Stage.RECOVER)
 
     @property
     def may_recover(self) -> bool:
@@ -442,9 +457,11 @@ class Incoming:
         if self._parts is not None:
             await self._parts.guest.stop()
 
-    def tell(self, reason: str, over: bool) -> None:
-        """Tell the source why this side ends, if it can still be told; `over`: and the migration with it."""
-        self._lines.tell(reason, over)
+    def tell_end(self, error: BaseException) -> None:
+        """Tell the source why this side ends, if it can still be told; and whether it may come again to another one."""
+        ordered = isinstance(error, asyncio.CancelledError | StoppedError)
+        returns = ordered and self._keeping is not None and not self._keeping.lost
+        self._lines.tell(one_line(error) or "the destination was interrupted", over=not returns)
 
     async def close(self) -> None:
         """Close the channels, sending what is queued first.

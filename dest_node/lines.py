@@ -1,8 +1,7 @@
 """The connections of one incoming migration: at most one of each role, each watched for silence.
 
 Rules
-    1. A line that was cut or replaced is not of the migration any more; whoever keeps the door is told (`left`), as a
-       channel does not tell those who close it themselves.
+    1. A line that was cut or replaced is not of the migration any more.
     2. The destination never connects: it waits for the source to come again.
 """
 
@@ -26,12 +25,11 @@ class Lines:
     """
 
     def __init__(
-        self, clock: Clock, idle_ns: int, due: Due, left: Callable[[Channel], None],
-        silent: Callable[[ChannelRole], None], late: Callable[[OverdueError], None], look: Callable[[int], None],
+        self, clock: Clock, idle_ns: int, due: Due, silent: Callable[[ChannelRole], None],
+        late: Callable[[OverdueError], None], look: Callable[[int], None],
     ) -> None:  # fmt: skip
         self._clock = clock
         self.idle_ns = idle_ns
-        self._left = left
         self._silent, self._late, self._look = silent, late, look
         self._due = due
         self._channels: dict[ChannelRole, Channel] = {}
@@ -79,11 +77,10 @@ class Lines:
         return channel
 
     def cut(self, role: ChannelRole) -> None:
-        """Close the channel of `role` now, if there is one; nobody but the door is told."""
+        """Close the channel of `role` now, if there is one; nobody is told."""
         channel = self.forget(role)
         if channel is not None:
             channel.abort()
-            self._left(channel)
 
     def say(self, message: Message, payload: bytes | None = None) -> None:
         """Say something to the source, if there is a connection to it."""

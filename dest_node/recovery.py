@@ -20,7 +20,7 @@ from dest_node.lines import Lines
 from dest_node.parts import Parts
 from dest_node.standing import Standing
 from migemu.due import Due
-from migemu.errors import BrokenError, MigemuError, PeerError, one_line
+from migemu.errors import BrokenError, MigemuError, PeerError, because, one_line
 from migemu.outcome import Stage, with_whereabouts
 from migemu.patience import Patience
 from migemu.ports import Clock
@@ -98,7 +98,7 @@ class Recovery:
             await self._clock.sleep_until(self._patience.deadline_ns)
         if self._standing.complete is None:
             blamed = PeerError if isinstance(error, PeerError) else BrokenError
-            raise blamed(with_whereabouts(f"{one_line(error)}; {reason}", self._standing.waiting))
+            raise blamed(with_whereabouts(because(one_line(error), reason), self._standing.waiting))
         self._done()
 
     def _stop(self) -> None:

@@ -5,6 +5,12 @@ by itself; what becomes of one is nothing to the others. A source may come again
 by what name its migration goes. Whoever connects has to say within `net.hello_timeout` what it wants: the main channel
 of a migration, or the preempt channel of one that is being served. Everybody else (a stranger, another version, a
 source too many) is told why and shown out; the door stays open and the migrations undisturbed.
+
+A source whose guest has surely not left it (`Incoming.never_left`) is turned away like a stranger when its migration
+fails here: it announced more than may be, it left, or there is no memory for it. It is none of the `migrations` that
+are to be served, and the destination waits for another one. From then on a failure is the migration's end.
+
+Whatever a migration or a connection takes of a destination is counted in one place each: `_Place` and `connections`.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from dest_node.incoming import Incoming
 from dest_node.left import Keeping, Left
 from dest_node.parts import Allocate
 from dest_node.receiver import Receiver
+from dest_node.strangers import Strangers
 from dest_node.unheard import Unheard
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
@@ -55,6 +62,11 @@ class _Visitor:
         timeout_s = destination.scenario.net.hello_timeout / SECOND
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its connection stands: neither end has closed it."""
+        return not self.channel.closing
+
     def announced(self, channel: Channel, message: Message, payload_bytes: int) -> None:
         if self.incoming is None:
             if not isinstance(message, Hello):
@@ -73,23 +85,33 @@ class _Visitor:
 
     def lost(self, channel: Channel, error: MigemuError | None) -> None:
         self._timer.cancel()
-        self._destination.left(self)
         if self.incoming is not None:
             self.incoming.lost(channel, error)
         else:
             self._destination.turned_away(channel, error or BrokenError("it left without saying Hello"))
 
-    def leave(self) -> None:
-        """The channel was closed from here."""
-        self._timer.cancel()
-        self._destination.left(self)
-
     def _timed_out(self) -> None:
-        if self.incoming is None:
+        if self.incoming is None and self.is_here:
             wait = format_time(self._destination.scenario.net.hello_timeout)
-            self._destination.left(self)
             self._destination.turned_away(self.channel, BrokenError(f"it said nothing for {wait} (net.hello_timeout)"))
             self.channel.abort()
+
+
+class _Place:
+    """What one migration takes: a place among those that are served, bytes of memory, a task that sees it through."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.incoming = incoming
+        self.memory_bytes = 0
+        self.memory: GuestMemory | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def release(self) -> None:
+        """The memory goes back."""
+        self.memory_bytes = 0
+        if self.memory is not None:
+            self.memory.release()
+            self.memory = None
 
 
 class Destination:
@@ -100,6 +122,7 @@ class Destination:
         read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
         migrations: int = 1, ended: Ended = _nobody, recorded: Recorded | None = None,
+        refused: Callable[[MigemuError], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """`allocate(geometry, bytes)` provides a guest's memory; `notice` is told, in a line, who was turned away.
 
@@ -107,44 +130,45 @@ class Destination:
         destination can go on with; `left` is what one has left that this one goes on with; both are of one migration.
         It is done when `migrations` have ended; 0: never. `ended` is told of each; what it raises is that migration's
         error. `read_text` and `recorded` give the workload what it names, in the loop: `recorded` has read it before.
+        `refused` is told why a source was turned away whose migration had begun here.
         """
         self.scenario = scenario
         #: The migrations that are served, by name. One that has ended stays only where it was to be the only one.
         self.serving: dict[str, Incoming] = {}
-        self.turned_away_count = 0
         self._network = network
         self._clock = clock
         self._allocate = allocate
         self._read_text, self._recorded = read_text, recorded
-        self._notice = notice
         self._tracer = tracer
         self._make_receiver = make_receiver
         self._keeping = keeping
         self._left = left
         self._migrations = migrations
-        self._ended = ended
+        self._notice = notice
+        self._ended, self._refused = ended, refused
         self._doors: list[Listener] = []
-        self._visitors: dict[_Visitor, None] = {}  # a set would have no order
+        self._strangers = Strangers(clock, notice)
+        self._visitors: list[_Visitor] = []
         self._begun = 0
         self._unheard: dict[str, Unheard] = {}  # of those, the verdicts that were not countersigned
+        self._idle_since_ns = clock.now_ns()
+        self._waits_for_others = True
         self._ends: dict[str, str] = {}  # how those that are not served any more ended
-        self._tasks: dict[str, asyncio.Task[None]] = {}  # one that sees each migration through
-        self._memory_bytes: dict[str, int] = {}
-        self._memories: dict[str, GuestMemory] = {}
+        self._places: dict[_Place, None] = {}  # of all that have begun and not ended; a set would have no order
         self._worst: BaseException | None = None
         self._news = asyncio.Event()  # one has begun, or ended
 
     async def listen(self, address: Address) -> Listener:
         """Open the door. BrokenError when the address cannot be used; what comes of coming back (`Incoming`)."""
-        returned: Incoming | None = None
+        returned: _Place | None = None
         try:
             if self._left is not None:  # first, or its source would be told that nobody knows of it
                 returned = self._make(self._left.migration, Limits(self.scenario.limits.frame_bytes_max))
-                await returned.come_back(self._left)
+                await returned.incoming.come_back(self._left)
             self._doors.append(await self._network.listen(address, self._accept))
         except BaseException:
             if returned is not None:
-                await returned.stop()
+                await returned.incoming.stop()
             raise
         if returned is not None:
             self._begin(returned)
@@ -181,7 +205,12 @@ class Destination:
         )
 
     async def serve(self) -> Outcome:
-        """Serve the only migration after `listen`. Any MigemuError, after which `incoming` tells what arrived."""
+        """Serve the only source that there is, after `listen`.
+
+        Any MigemuError, after which `incoming` tells what arrived: a source that is refused is the end, as none comes
+        after it.
+        """
+        self._waits_for_others = False
         await self.serve_all()
         assert self.incoming is not None
         return self.incoming.outcome()
@@ -193,17 +222,18 @@ class Destination:
         """
         assert self._doors
         try:
-            while self._tasks or self._comes_another:
+            while self._places or self._comes_another:
                 await self._until_news()
         except BrokenError as error:
             self._judge(error)
         finally:
-            tasks = list(self._tasks.values())
+            self._strangers.sum_up()
+            tasks = [place.task for place in self._places if place.task is not None]
             for task in tasks:
                 task.cancel()
             await self._close_doors()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for visitor in list(self._visitors):
+            for visitor in self._visitors:
                 visitor.channel.abort()
         if self._worst is not None:
             raise self._worst
@@ -225,12 +255,17 @@ class Destination:
     async def _until_news(self) -> None:
         """Until a migration has begun or ended; if none is served, for `net.listen_timeout` at most."""
         self._news.clear()
-        timeout_ns = 0 if self._tasks else self.scenario.net.listen_timeout
+        timeout_ns = 0 if self._places else self.scenario.net.listen_timeout
+        left_ns = max(1, self._idle_since_ns + timeout_ns - self._clock.now_ns())
         try:
-            await asyncio.wait_for(self._news.wait(), timeout_ns / SECOND if timeout_ns else None)
+            await asyncio.wait_for(self._news.wait(), left_ns / SECOND if timeout_ns else None)
         except TimeoutError:
             other = "other " if self._begun else ""
-            away = f" ({self.turned_away_count} other peers were turned away)" if self.turned_away_count else ""
+            away = (
+                f"; {count} were turned away, the last of them {self._strangers.last}"
+                if (count := self.turned_away_count)
+                else ""
+            )
             raise BrokenError(
                 f"no {other}source came within {format_time(timeout_ns)} (net.listen_timeout){away}"
             ) from None
@@ -239,12 +274,27 @@ class Destination:
 
     def _accept(self, channel: Channel) -> _Visitor:
         visitor = _Visitor(self, channel)
-        self._visitors[visitor] = None
+        self._visitors = [*(each for each in self._visitors if each.is_here), visitor]
         return visitor
+
+    @property
+    def connections(self) -> int:
+        """How many there are, whatever became of them: each counts for as long as neither end has closed it."""
+        return sum(visitor.is_here for visitor in self._visitors)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all migrations together hold."""
+        return sum(place.memory_bytes for place in self._places)
+
+    @property
+    def turned_away_count(self) -> int:
+        """How many came who are no source of ours, or one that was refused."""
+        return self._strangers.count
 
     def admit(self, visitor: _Visitor, hello: Hello) -> Incoming | Unheard:
         """What a Hello gets into. PeerError tells who may not come in, and why."""
-        if len(self._visitors) > self.scenario.limits.connections_max:
+        if self.connections > self.scenario.limits.connections_max:
             raise PeerError("too many connections (limits.connections_max)")
         incoming, channel = self.serving.get(hello.migration), visitor.channel
         if hello.again and (unheard := self._unheard.get(hello.migration)) is not None:
@@ -253,14 +303,13 @@ class Destination:
             return unheard
         if incoming is not None and incoming.is_held:
             channel.abort()  # without a word, which would count as a refusal: the source tries again
-            visitor.leave()
             raise PeerError("an operator has paused this migration")
         if incoming is None:
             self._check_newcomer(channel, hello)
-            incoming = self._make(hello.migration, visitor.limits)
-            self._begin(incoming)
-            incoming.connect(channel)
-            return incoming
+            place = self._make(hello.migration, visitor.limits)
+            self._begin(place)
+            place.incoming.connect(channel)
+            return place.incoming
         if hello.channel is ChannelRole.PREEMPT:
             incoming.attach(channel)  # the memory is known by then
         elif hello.again and incoming.may_recover:
@@ -274,7 +323,11 @@ class Destination:
         """PeerError when the migration of this Hello, which is none that is served, cannot begin."""
         bounds, name = self.scenario.limits, hello.migration[:8]
         if self.incoming is not None:
-            raise PeerError("this destination is busy with another migration; it serves one")
+            stands = "paused" if self.incoming.is_paused else "not over"
+            raise PeerError(
+                f"this destination is busy with another migration ({self.incoming.migration[:8]}, {stands}); it serves "
+                "one"
+            )
         over = ""
         if hello.migration in self._ends:
             over = f"migration {name} has ended here: {self._ends[hello.migration]}"
@@ -297,62 +350,89 @@ class Destination:
                 "(limits.migrations_max)"
             )
 
-    def _make(self, migration: str, limits: Limits) -> Incoming:
+    def _make(self, migration: str, limits: Limits) -> _Place:
         """One more to serve; `limits` are those of its first connection."""
 
         async def allocate(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-            return await self._provide(migration, geometry, memory_bytes)
+            return await self._provide(place, geometry, memory_bytes)
 
-        incoming = self.serving[migration] = Incoming(
-            self.scenario, self._clock, allocate, self._read_text, limits, migration, self._closed,
+        place = _Place(Incoming(
+            self.scenario, self._clock, allocate, self._read_text, limits, migration,
             self._tracer, self._make_receiver, self._keeping, self._left, self._recorded,
-        )  # fmt: skip
-        return incoming
+        ))  # fmt: skip
+        self._places[place] = None
+        self.serving[migration] = place.incoming
+        return place
 
-    def _begin(self, incoming: Incoming) -> None:
+    def _begin(self, place: _Place) -> None:
         self._begun += 1
-        self._tasks[incoming.migration] = asyncio.get_running_loop().create_task(self._see_through(incoming))
+        place.task = asyncio.get_running_loop().create_task(self._see_through(place))
         self._news.set()
 
-    async def _provide(self, migration: str, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+    async def _provide(self, place: _Place, geometry: Geometry, memory_bytes: int) -> GuestMemory:
         """Memory for one migration. InputError when there is not so much left for it."""
-        taken, most = sum(self._memory_bytes.values()), self.scenario.limits.memory_max
+        taken, most = self.memory_bytes, self.scenario.limits.memory_max
         if taken + memory_bytes > most:
             raise InputError(
                 f"the source announces {format_size(memory_bytes)}; limits.memory_max of this destination is "
                 f"{format_size(most)}, of which other migrations have {format_size(taken)}"
             )
-        self._memory_bytes[migration] = memory_bytes
-        memory = self._memories[migration] = await self._allocate(geometry, memory_bytes)
-        return memory
+        place.memory_bytes = memory_bytes
+        place.memory = await self._allocate(geometry, memory_bytes)
+        return place.memory
 
     # --- how it ends ---
 
-    async def _see_through(self, incoming: Incoming) -> None:
+    async def _see_through(self, place: _Place) -> None:
         """One migration, to its end."""
-        error: BaseException | None = None
+        incoming = place.incoming
+        error = await self._until_end(incoming)
+        if self._is_refusal(place, error):
+            self._begun -= 1
+            del self.serving[incoming.migration]  # at once: the next one may be at the door
+            self._strangers.turned_away(incoming.peer, error)
+            if isinstance(error, MigemuError):
+                self._refused(error)
+        elif len(self._places) == 1 and not self._comes_another:
+            await self._close_doors()
         try:
-            await incoming.finished
-        except (Exception, asyncio.CancelledError) as caught:
-            error = caught
-            ordered = isinstance(error, asyncio.CancelledError | StoppedError)
-            returns = ordered and self._keeping is not None and not self._keeping.lost
-            incoming.tell(one_line(error) or "the destination was interrupted", over=not returns)
-        try:
-            if len(self._tasks) == 1 and not self._comes_another:
-                await self._close_doors()
             await incoming.stop()
             await incoming.close()
         except asyncio.CancelledError as caught:
             error = error or caught
-        try:
-            await self._ended(incoming, error)
-        except Exception as caught:
-            error = error or caught
-        if error is not None:
-            self._judge(error)
-        self._forget(incoming, error)
+        except MigemuError:
+            pass  # a connection broke, and nothing was to come of it any more
+        is_served = self.serving.get(incoming.migration) is incoming
+        if is_served:
+            try:
+                await self._ended(incoming, error)
+            except Exception as caught:
+                error = error or caught
+            if error is not None:
+                self._judge(error)
+            self._idle_since_ns = self._clock.now_ns()
+        self._forget(place, error)
         self._news.set()
+
+    @staticmethod
+    async def _until_end(incoming: Incoming) -> BaseException | None:
+        """Why it has ended; None: verified. The source is told what went wrong."""
+        try:
+            await incoming.finished
+        except (Exception, asyncio.CancelledError) as error:
+            incoming.tell_end(error)
+            return error
+        return None
+
+    def _is_refusal(self, place: _Place, error: BaseException | None) -> bool:
+        """Whether it was no migration of ours, but a source that has to look elsewhere, and the next one may come.
+
+        A checkpoint that was to begin is that of one migration; its directory is not for another one. Nor is it one
+        where an operator has ended it.
+        """
+        is_kept = self._keeping is not None and place.memory_bytes > 0
+        failed = isinstance(error, MigemuError) and not isinstance(error, StoppedError)
+        return self._waits_for_others and failed and place.incoming.never_left and not is_kept
 
     async def _close_doors(self) -> None:
         doors, self._doors = self._doors, []
@@ -364,46 +444,39 @@ class Destination:
         if self._worst is None or _badness(error) > _badness(self._worst):
             self._worst = error
 
-    def _forget(self, incoming: Incoming, error: BaseException | None) -> None:
-        """It has ended. The only one there is to be stays for whoever asks; of others the memory goes back at once."""
-        migration = incoming.migration
-        del self._tasks[migration]
-        if self.is_for_one:
+    def _forget(self, place: _Place, error: BaseException | None) -> None:
+        """It has ended: all that it took goes back.
+
+        Of the only one there is to be the memory stays, for whoever asks.
+        """
+        del self._places[place]
+        incoming, migration = place.incoming, place.incoming.migration
+        is_served = self.serving.get(migration) is incoming
+        if is_served and self.is_for_one:
             return
-        if incoming.whereabouts is Whereabouts.VERIFIED and not incoming.countersigned:
-            self._unheard[migration] = Unheard(
-                incoming, self.scenario, self._clock, self._closed, lambda: self._signed(migration)
-            )
-        del self.serving[migration]
-        self._memory_bytes.pop(migration, None)
-        if (memory := self._memories.pop(migration, None)) is not None:
-            memory.release()
-        self._ends[migration] = one_line(error) or type(error).__name__ if error is not None else "it was verified"
-        if len(self._ends) > ENDED_MAX:
-            oldest = next(iter(self._ends))
-            del self._ends[oldest]
-            self._unheard.pop(oldest, None)
+        if is_served:
+            if incoming.whereabouts is Whereabouts.VERIFIED and not incoming.countersigned:
+                self._unheard[migration] = Unheard(
+                    incoming, self.scenario, self._clock, lambda: self._signed(migration)
+                )  # fmt: skip
+            del self.serving[migration]
+            self._ends[migration] = one_line(error) or type(error).__name__ if error is not None else "it was verified"
+            if len(self._ends) > ENDED_MAX:
+                oldest = next(iter(self._ends))
+                del self._ends[oldest]
+                self._unheard.pop(oldest, None)
+        place.release()
 
     def _signed(self, migration: str) -> None:
         del self._unheard[migration]
         self._notice(f"migration {migration[:8]}: its source has heard the verdict now")
 
-    def _closed(self, channel: Channel) -> None:
-        for visitor in list(self._visitors):
-            if visitor.channel is channel:
-                visitor.leave()
-
-    def left(self, visitor: _Visitor) -> None:
-        """A connection is over."""
-        self._visitors.pop(visitor, None)
-
     def turned_away(self, channel: Channel, error: MigemuError) -> None:
         """Somebody connected who is no source of ours."""
-        self.turned_away_count += 1
-        self._notice(f"turned away {channel.peer}: {error}")
+        self._strangers.turned_away(channel.peer, error)
 
     def __repr__(self) -> str:
-        return f"<Destination {list(self.serving.values())}, {len(self._visitors)} connections>"
+        return f"<Destination {list(self.serving.values())}, {self.connections} connections>"
 
 
 def _badness(error: BaseException) -> int:

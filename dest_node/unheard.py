@@ -33,12 +33,9 @@ MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 
 
 class Unheard:
-    """That of one migration. `signed` is told once the source has signed; `closed` of channels closed from here."""
+    """That of one migration. `signed` is told once the source has signed."""
 
-    def __init__(
-        self, ended: Incoming, scenario: Scenario, clock: Clock, closed: Callable[[Channel], None],
-        signed: Callable[[], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, ended: Incoming, scenario: Scenario, clock: Clock, signed: Callable[[], None]) -> None:
         self.limits = ended.limits
         self._verdict = Complete(True, ended.outcome().digest, "")
         self._clock = clock
@@ -46,7 +43,7 @@ class Unheard:
         self._legality = Legality.resumed(running=True)
         self._due = Due("the source", scenario.net.answer_timeout)
         self._lines = Lines(
-            clock, scenario.net.idle_timeout, self._due, closed,
+            clock, scenario.net.idle_timeout, self._due,
             silent=self._cut, late=lambda _: self._cut(MAIN), look=lambda _: None,
         )  # fmt: skip
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from migemu import start
+
+if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
+    start.migemu()
+
 import asyncio
 import json
 import sys
@@ -226,7 +231,3 @@ def _result(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return result
-
-
-if __name__ == "__main__":
-    main()

@@ -17,13 +17,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 import uvloop
 from rich.console import Console
 
 import migemu
+from migemu import stdio
 from migemu.address import Address, UnixAddress, parse_address
 from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, MigemuError, one_line
 from migemu.link.credentials import Credentials
@@ -58,6 +59,7 @@ supervised_option = click.option("--supervised", is_flag=True, hidden=True)
 paired_option = click.option("--paired", is_flag=True, hidden=True)
 version_option = click.version_option(migemu.__version__, prog_name="migemu")
 
+_STDIN: Final = 0
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -69,13 +71,22 @@ class Voice:
     supervised: bool = False
     #: Whoever started this node starts the other one too: there is nothing to type to go on after a kill.
     paired: bool = False
-    out: TextIO = sys.stdout
+
+    def __post_init__(self) -> None:
+        """Whoever supervises is told things, and printed no results."""
+        if self.supervised:
+            stdio.speak_to_supervisor()
 
     def tell(self, **what: Any) -> None:
         """A JSON line for the supervisor; nothing for a person."""
         if self.supervised:
-            self.out.write(json.dumps(what, separators=(",", ":")) + "\n")
-            self.out.flush()
+            self.tell_line(json.dumps(what, separators=(",", ":")))
+
+    def tell_line(self, line: str) -> None:
+        """The same, where it is a line of JSON already."""
+        if self.supervised:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
 
     def notice(self, line: str) -> None:
         """A line that is worth knowing, whoever listens."""
@@ -125,7 +136,8 @@ def exit_with(voice: Voice, error: BaseException) -> NoReturn:
 def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
     # With its default handler in place asyncio would cancel on SIGINT too, and a second cancellation cuts the goodbye.
-    signal.signal(signal.SIGINT, _interrupted_early)
+    for number in end_signals():
+        signal.signal(number, _interrupted_early)
     ends: list[T | MigemuError] = []
     try:
         return uvloop.run(_guarded(voice, main, ends))
@@ -143,6 +155,12 @@ def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         exit_with(voice, KeyboardInterrupt("interrupted"))
 
 
+def end_signals() -> tuple[signal.Signals, ...]:
+    """The signals that end a process in order: Ctrl-C, SIGTERM, and the end of its terminal (not under nohup)."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangup)
+
+
 def _interrupted_early(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -151,10 +169,10 @@ async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], end
     """`ends` has the result or the error, where it came to one."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(main())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         loop.add_signal_handler(number, _cancel_once, task)
     if voice.supervised:
-        loop.add_reader(sys.stdin.fileno(), _supervisor_spoke, task)
+        loop.add_reader(_STDIN, _supervisor_spoke, task)
     try:
         result = await task
     except MigemuError as error:
@@ -172,8 +190,12 @@ def _cancel_once(task: asyncio.Task[Any]) -> None:
 
 
 def _supervisor_spoke(task: asyncio.Task[Any]) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):  # end of file: the supervisor is gone
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    try:
+        is_there = bool(os.read(_STDIN, 4096))
+    except OSError:
+        is_there = False
+    if not is_there:  # end of file: the supervisor is gone
+        asyncio.get_running_loop().remove_reader(_STDIN)
         if not task.cancelling():
             task.cancel()
 

@@ -100,6 +100,18 @@ class ClosedError(MigemuError):
     """Something was used after this side had closed it."""
 
 
+def sentences(*parts: object) -> str:
+    """Parts as sentences of one line; each begins as it does, and ends once: a question keeps its mark."""
+    said = [text for part in parts if (text := str(part).strip())]
+    return " ".join([*(each if each.endswith((".", "?", "!")) else f"{each}." for each in said[:-1]), *said[-1:]])
+
+
+def because(first: object, second: str) -> str:
+    """Two parts of one sentence; of two, where the first is a question."""
+    text = str(first)
+    return f"{text} {second[:1].upper()}{second[1:]}" if text.endswith(("?", "!", ".")) else f"{text}; {second}"
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line of at most `LINE_MAX` characters, whatever it quotes.
 

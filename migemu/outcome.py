@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
+from migemu.errors import sentences
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.guest.stall import StallStatistics
 from migemu.mm.pages import Geometry, Level
@@ -79,7 +80,9 @@ DOUBT: Final = "in doubt: "
 
 def with_whereabouts(told: str, where: str) -> str:
     """A line that tells of an end, and then where the guest is."""
-    return f"{told}; {where}" if where.startswith(DOUBT) else f"{told}. {where}"
+    if not where.startswith(DOUBT):
+        return sentences(told, where)
+    return f"{told} {where}" if told.endswith("?") else f"{told}; {where}"
 
 
 class Times(NamedTuple):

@@ -14,13 +14,14 @@ import asyncio
 import json
 import os
 import signal
-import sys
+from asyncio import FIRST_COMPLETED
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from migemu import named
+from migemu import named, start
+from migemu.command import end_signals
 from migemu.errors import EXIT_INTERRUPTED, BrokenError, MigemuError
 from migemu.report import result as results
 from migemu.report.progress import Progress
@@ -44,6 +45,8 @@ class Node:
     process: asyncio.subprocess.Process
     error: str = ""
     relayed: bool = False
+    #: Why a destination has refused a source, and the exit code that goes with it.
+    refused: tuple[str, int] | None = None
     ended_by_us: bool = False
     listening: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -87,13 +90,15 @@ class Pair:
         self._interrupted = False
         self._served = False  # whether the destination has had a source
         self._nodes: list[Node] = []
+        self._refused = asyncio.Event()
         set_aside(directory, OF_RUN, inputs, progress.note)
         write_text(directory / "scenario.toml", scenario.toml(), inputs=inputs)
 
     async def run(self) -> PairOutcome:
         """Run both to the end; never raises for what becomes of them."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        before = {number: signal.getsignal(number) for number in end_signals()}
+        for number in before:
             loop.add_signal_handler(number, self._interrupt)
         try:
             destination = await self._start("destination", "dest_node", "--listen", "127.0.0.1:0")
@@ -109,6 +114,9 @@ class Pair:
             await self._watch_over(readers)
         finally:
             await self._end_all()
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
         outcome = self._outcome()
         digest = self._merge_traces() if self._trace else ""
         unwritten = self._settle(outcome, digest)
@@ -116,10 +124,10 @@ class Pair:
             return PairOutcome(BrokenError.exit_code, unwritten)
         return outcome
 
-    async def _start(self, name: str, module: str, *arguments: str) -> Node:
+    async def _start(self, name: str, package: str, *arguments: str) -> Node:
         trace = ["--trace"] if self._trace else []
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, str(self._directory / "scenario.toml"), *arguments,
+            *start.child(package), str(self._directory / "scenario.toml"), *arguments,
             "--supervised", "--paired", "--out", str(self._directory), *trace,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES_MAX,
             start_new_session=True,  # so that Ctrl-C reaches them through us, once
@@ -144,6 +152,9 @@ class Pair:
                 node.listening.set_result(said["listening"])
             elif "notice" in said:
                 self._progress.note(f"{node.name}: {said['notice']}")
+            elif "refused" in said:
+                node.refused = (said["refused"], said["exit"])
+                self._refused.set()
             elif "error" in said and not node.error:
                 node.error, node.relayed = said["error"], said["relayed"]
                 self._served = self._served or node.relayed  # the other one has spoken to it
@@ -168,11 +179,22 @@ class Pair:
                 if number is not None and node.running:
                     node.ended_by_us = True
                     node.send_signal(number)
-            try:
-                await asyncio.wait_for(asyncio.gather(*(asyncio.shield(end) for end in ends)), _GRACE_S)
-            except TimeoutError:
-                continue
-            return
+            if await self._have_ended(ends, patient=number is None):
+                return
+
+    async def _have_ended(self, ends: list[asyncio.Task[None]], patient: bool) -> bool:
+        """Wait `_GRACE_S` for both.
+
+        `patient`: only as long as it may be of use; a destination that has refused the source waits for another one.
+        """
+        both = asyncio.ensure_future(asyncio.wait(ends))
+        refused = asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait((both, refused) if patient else (both,), timeout=_GRACE_S, return_when=FIRST_COMPLETED)
+            return both.done() and all(end.result() is None for end in ends)  # raises what went wrong there
+        finally:
+            refused.cancel()
+            both.cancel()
 
     def _interrupt(self) -> None:
         """Ctrl-C: both are told, the destination first, which writes the result; a second one kills."""
@@ -249,6 +271,9 @@ class Pair:
                     "ended; run it again",
                 )
         cause = next((node for node in failed if node.error and not node.relayed), failed[0])
+        refused = next((node.refused for node in self._nodes if node.refused is not None), None)
+        if cause.relayed and refused is not None:
+            return PairOutcome(refused[1], f"destination: {refused[0]}")
         reason = cause.error or f"it ended with exit code {cause.process.returncode} without a reason (see above)"
         return PairOutcome(cause.process.returncode or 1, f"{cause.name}: {reason}")
 

@@ -60,6 +60,10 @@ class Channel(Protocol):
         """Return once the queue is short enough to send more; BrokenError when the connection is lost."""
 
     @property
+    def closing(self) -> bool:
+        """Whether this side has closed it, or the connection is gone."""
+
+    @property
     def writable(self) -> bool:
         """Whether `drain` would return at once."""
 

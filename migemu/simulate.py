@@ -22,6 +22,7 @@ from dest_node.service import Destination
 from migemu import named
 from migemu.command import (
     Voice,
+    end_signals,
     exit_with,
     json_option,
     load_scenario,
@@ -232,8 +233,8 @@ def run_cell(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
 
 @contextmanager
 def _heard(simulation: Simulation) -> Iterator[None]:
-    """Ctrl-C and SIGTERM interrupt it meanwhile."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Ctrl-C, SIGTERM and SIGHUP interrupt it meanwhile."""
+    numbers = end_signals()
     before = [signal.signal(number, lambda *_: simulation.interrupt()) for number in numbers]
     try:
         yield

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from migemu.command import Voice, exit_with, json_option, quiet_option, stderr_console
+from migemu.command import Voice, end_signals, exit_with, json_option, quiet_option, stderr_console
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.experiment.campaign import Campaign, Tally
 from migemu.experiment.cell import parse_selector, selected
@@ -84,7 +84,7 @@ def run(
         _list()
         return
     voice = Voice(stderr_console())
-    before = signal.signal(signal.SIGTERM, _interrupted)
+    before = {number: signal.signal(number, _interrupted) for number in end_signals()}
     try:
         if file is None:
             raise InputError("give a sweep: a file, or one of those that `migemu sweep --list` shows")
@@ -101,7 +101,8 @@ def run(
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     broken = tally.failed or not is_written
     sys.exit(BrokenError.exit_code if broken else InputError.exit_code if plan.impossible else 0)
 

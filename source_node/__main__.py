@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from migemu import start
+
+if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
+    start.source()
+
 import asyncio
 import contextlib
 import json
 import os
 import secrets
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -275,10 +279,11 @@ async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
         "(recovery.timeout)"
     )
     again = "; if it was killed, start it again with the same --checkpoint DIR"
-    pauses = Pauses(tried if voice.paired else tried + again)
+    advice = tried if voice.paired else tried + again
+    pauses = Pauses()
     while True:
         standing = source.standing()
-        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error, standing.held):
+        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error, advice, standing.held):
             voice.notice(line)
         await asyncio.sleep(_LOOK_S)
 
@@ -289,7 +294,3 @@ def _in(out: Path | None, paired: bool, line: str) -> str:
         here = "run it again" if paired else without if out is None else way.replace("DIR", shlex.quote(str(out)))
         line = line.replace(way, here)
     return line
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -38,8 +38,9 @@ from migemu.errors import (
     UnreadableError,
     VerificationError,
     VersionError,
+    because,
     one_line,
-)
+)  # fmt: skip
 from migemu.mm.pages import Level, PageBitmap
 from migemu.outcome import Whereabouts
 from migemu.patience import Backoff, Patience
@@ -379,7 +380,7 @@ class Source:
             await self._may_connect.wait()
             if reason := self._patience.over(clock.now_ns()):
                 blamed = PeerError if isinstance(self._loss, PeerError) else BrokenError
-                raise blamed(f"{one_line(self._loss)}; {reason}")
+                raise blamed(because(one_line(self._loss), reason))
             await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
             try:
                 return await self._talk.lines.connect(MAIN, self._destination, once=True)

@@ -41,6 +41,7 @@ RINGS: Final[dict[str, int]] = {
     "source_node.lines": 5, "source_node.preempt": 5, "source_node.pusher": 5,
     "dest_node.service": 5, "dest_node.incoming": 5,
     "dest_node.announced": 5, "dest_node.effects": 5, "dest_node.guest": 5,
+    "dest_node.strangers": 5,
     "dest_node.verify": 5, "dest_node.lines": 5, "dest_node.integrity": 5, "dest_node.standing": 5,
     "dest_node.parts": 5, "dest_node.recovery": 5, "dest_node.arrivals": 5, "dest_node.left": 5, "dest_node.verdict": 5,
     "dest_node.unheard": 5,
@@ -50,6 +51,7 @@ RINGS: Final[dict[str, int]] = {
     "migemu.link.gate": 6, "migemu.link.local": 6, "migemu.link.outgoing": 6, "migemu.link.psk": 6,
     "migemu.link.tls": 6, "migemu.link.emulated": 6, "migemu.link.emulated_channel": 6, "migemu.link.cable": 6,
     "migemu.store": 6, "migemu.sim.loop": 6, "migemu.sim.processor": 6, "migemu.sim.clock": 6, "migemu.sim.handles": 6,
+    "migemu.stdio": 6,
     "migemu.sim.outside": 6, "migemu.sim.waiting": 6, "migemu.sim.pace": 6, "migemu.sim.generators": 6,
     # 7: what is told about a run
     "migemu.report": 7, "migemu.sim": 7, "migemu.experiment": 7,
@@ -58,6 +60,7 @@ RINGS: Final[dict[str, int]] = {
     "migemu.command": 8,
     "migemu.compare": 8, "migemu.control": 8, "migemu.measured": 8, "migemu.ordering": 8,
     "migemu.pair": 8, "migemu.pytest_plugin": 8, "migemu.reporting": 8, "migemu.reproduce": 8,
+    "migemu.start": 8,
     "migemu.simulate": 8, "migemu.status": 8, "migemu.sweep": 8,
 }  # fmt: skip
 #: Ring -> the rings it may import. Its own stands where neighbours may know each other.

@@ -3,9 +3,9 @@
 One pool of N processes breaks as a whole when one of them dies, and does not say which run it died of. N pools of one
 break one at a time: the run that killed its worker is known, and the others go on.
 
-Workers are started afresh (`spawn`): a fork of a process with threads may inherit their locks. They ignore Ctrl-C,
-which reaches them too from a terminal: the parent decides. If the parent is killed they end at once: by itself a pool's
-worker would wait for ever for its next run.
+Workers are started afresh (`spawn`): a fork of a process with threads may inherit their locks. They ignore Ctrl-C
+and SIGHUP, which reach them too from a terminal: the parent decides. If the parent is killed they end at once: by
+itself a pool's worker would wait for ever for its next run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 
+from migemu import stdio
 from migemu.experiment.world import Answer, Job, do, lost
 
 
 def _prepare() -> None:
     """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stdio.secure()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

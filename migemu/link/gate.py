@@ -68,7 +68,7 @@ class Gate:
     def trouble(self) -> str:
         """What it probably means if the peer leaves before it is open, and what to do."""
         other = self._end.other.value
-        if self._end is End.SOURCE and self._proof is not None:
+        if self._end is End.SOURCE and self._proof is not None and self._proof.is_answered:
             return f"the {other} did not accept the pre-shared key; give both sides the same (security.psk_file)"
         if self._end is End.SOURCE and self._shaken:
             return f"the {other} did not accept this side's certificate; look at its security.peer_name"

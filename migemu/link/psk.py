@@ -61,6 +61,11 @@ class Proof:
         self._peer_nonce = b""
         self.wants = OPENING_BYTES
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the peer has opened its part: what it has refused since then can only be the key."""
+        return bool(self._peer_nonce)
+
     def opening(self) -> bytes:
         """What is sent first."""
         return NAME + self._nonce

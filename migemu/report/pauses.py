@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from migemu.errors import sentences
+
 _STAGES: Final = ("paused", "recover")
 
 
 class Pauses:
     """Of one migration, at one node."""
 
-    def __init__(self, advice: str) -> None:
-        """`advice` says who waits for whom, and what can be done."""
-        self._advice = advice
+    def __init__(self) -> None:
         self._recoveries = 0
         self._is_told = self._is_held = False
 
-    def see(self, stage: str, recoveries: int, last_error: str, held: bool = False) -> str:
-        """The line that is due now that the node stands so, `held` by its operator or not; empty if none is."""
+    def see(self, stage: str, recoveries: int, last_error: str, advice: str, held: bool = False) -> str:
+        """The line that is due now that the node stands so, `held` by its operator or not; empty if none is.
+
+        `advice` says who waits for whom now, and what can be done.
+        """
         if held is not self._is_held:
             self._is_held = self._is_told = held
             return "paused by an operator, until migemu resume" if held else "resumed by an operator"
@@ -33,7 +36,7 @@ class Pauses:
             return line
         if stage in _STAGES and not self._is_told:
             self._is_told = True
-            return f"paused: {last_error}{'' if last_error.endswith('?') else '.'} {self._advice}"
+            return sentences(f"paused: {last_error}", advice)
         return ""
 
     def __repr__(self) -> str:

@@ -116,8 +116,9 @@ class Record:
             raise BrokenError(f"{self._directory / NAME} cannot be written: {error.strerror}") from None
         if self._lock is None:
             raise InputError(
-                f"--out {self._directory}: a source that runs has it, and goes on by itself as long as it does "
-                f"(migemu status {self._directory})"
+                f"--out {self._directory}: a source that runs has it (migemu status {self._directory}), and tries "
+                f"{self._migration.address} again by itself; if the destination is elsewhere now, end that source, "
+                f"then migemu-source --recover {self._directory} --connect ADDRESS"
             )
 
     def save(self, **changes: Any) -> None:

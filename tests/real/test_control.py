@@ -140,8 +140,8 @@ def test_before_the_switch_a_migration_is_cancelled_at_no_cost(out: Path) -> Non
         assert done.output.startswith("source: cancelled: the guest runs on here")
         assert sender.wait() == 130
         assert sender.error == "cancelled by its operator. The guest runs on at the source, whose image is unchanged"
-        assert dest.wait() == 3
-        assert "the source gave up: cancelled by its operator" in dest.error
+        said = "the source gave up: cancelled by its operator"
+        dest.wait_until(lambda told: said in told.get("notice", ""))  # and it waits for another source
     assert not json.loads((out / "s" / "migration.json").read_text())["switched"]
 
 

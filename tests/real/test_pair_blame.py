@@ -18,7 +18,7 @@ from migemu.scenario import load
 _NODES = """#!{python}
 import json, os, signal, sys
 here = {here!r}
-if "dest_node" in sys.argv:
+if "--listen" in sys.argv:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     print(json.dumps({{"listening": "127.0.0.1:1"}}), flush=True)
     open(here, "rb").read()  # until the source has ended

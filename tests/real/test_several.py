@@ -40,17 +40,28 @@ def test_eight_sources_into_one_destination_are_all_verified(tmp_path: Path) -> 
     assert sorted(told) == sorted(f"migration {name}: verified, 1M" for name in names)
 
 
-def test_one_that_fails_gives_the_exit_code_and_the_next_one_is_served(tmp_path: Path) -> None:
-    with destination("--migrations", "2", "--out", str(tmp_path), "--set", "limits.memory_max=1M") as dest:
+def test_one_that_is_refused_is_none_of_them_and_the_next_one_is_served(tmp_path: Path) -> None:
+    with destination("--migrations", "1", "--out", str(tmp_path), "--set", "limits.memory_max=1M") as dest:
         with source(dest.port, "--set", "memory.size=2M") as large:
             assert large.wait() == 3
             assert "limits.memory_max of this destination is 1M" in large.error
         with source(dest.port) as fits:
             assert fits.wait() == 0, fits.error
-        assert dest.wait() == 2
-        assert "limits.memory_max" in dest.error
-    statuses = sorted(json.loads(path.read_text())["status"] for path in tmp_path.glob("*/result.json"))
-    assert statuses == ["completed", "failed"]
+        assert "limits.memory_max" in dest.wait_for_notice()
+        assert dest.wait() == 0, dest.error
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "completed"
+
+
+def test_refusals_do_not_lock_a_destination_that_serves_for_ever() -> None:
+    """More of them than it has places for connections; before, each kept one."""
+    limits = ("--set", "limits.memory_max=1M", "--set", "limits.connections_max=4")
+    with destination("--migrations", "0", *limits) as dest:
+        for _ in range(5):
+            with source(dest.port, "--set", "memory.size=2M") as large:
+                assert large.wait() == 3
+                assert "limits.memory_max" in large.error
+        with source(dest.port) as honest:
+            assert honest.wait() == 0, honest.error
 
 
 def test_one_that_serves_for_ever_is_interrupted(tmp_path: Path) -> None:

@@ -29,5 +29,5 @@ SEEN = (
     ids=["one", "too short", "two", "one behind the other", "none"],
 )  # fmt: skip
 def test_each_pause_is_told_once_with_what_to_do(seen: list[tuple[str, int, str]], told: list[str]) -> None:
-    pauses = Pauses("Wait")
-    assert [line for line in (pauses.see(*each) for each in seen) if line] == told
+    pauses = Pauses()
+    assert [line for line in (pauses.see(*each, "Wait") for each in seen) if line] == told

@@ -79,7 +79,7 @@ def test_a_verdict_that_never_comes_is_waited_for_as_long_as_there_is_patience()
     lost = "; ".join(f"lose main->source Complete {nth}" for nth in range(1, 30))
     with pytest.raises(MigemuError) as caught:
         _play(lost, net__idle_timeout="1s")
-    assert "no progress for 20s (recovery.timeout)" in str(caught.value)
+    assert "No progress for 20s (recovery.timeout)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

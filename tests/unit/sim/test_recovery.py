@@ -229,7 +229,7 @@ def test_a_source_that_never_comes_back_is_given_up_with_who_waits_for_what() ->
     ):
         world.run()
     (told,) = nodes.errors
-    assert "no progress for 60s (recovery.timeout)" in told
+    assert "No progress for 60s (recovery.timeout)" in told
     assert "The guest is at the destination, where" in told
     assert "of 128 base pages are not known to have arrived" in told
     assert "go on with migemu-source --recover DIR" in told
