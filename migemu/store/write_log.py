@@ -100,7 +100,12 @@ def read_log(path: Path, migration: str, most_bytes: int | None = None) -> ReadL
     """What counts of the log at `path`, within its first `most_bytes`; None when its header does not. OSError."""
     with named.opened(path) as file:
         data = file.read(-1 if most_bytes is None else most_bytes)
-    name = f"{migration}/{path.name}"
+    return parsed(data, path.name, migration)
+
+
+def parsed(data: bytes, name: str, migration: str) -> ReadLog | None:
+    """What counts of the bytes of the log `name`; None when its header does not."""
+    name = f"{migration}/{name}"
     if len(data) < HEADER_BYTES:
         return None
     magic, salt, previous_bytes = _HEADER.unpack_from(data)

@@ -9,14 +9,13 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import count, repeat
-from pathlib import PurePath
 from typing import Any, Final
 
 from dest_node.integrity import check_seal
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY, Level, PieceRun
 from migemu.store.checkpoint import decode
-from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, encoded, read_log
+from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, encoded, parsed
 from migemu.wire.bitmap import BitmapReader
 from migemu.wire.codec import STAGING_BYTES, FrameDecoder, Limits, decode_header, preamble
 from migemu.wire.messages import ChannelRole, Message, Page, ReceivedBitmap, Zero
@@ -48,6 +47,7 @@ BITMAP_PAGES: Final = 4096
 _GUARD: Final = 4 * PAGE
 _GUARDS: Final = b"\xee" * _GUARD
 _MIGRATION: Final = "0" * 32
+_LOG: Final = "log.1"
 
 
 class Memory:
@@ -204,27 +204,15 @@ def judge_seal(data: bytes, tally: Tally) -> None:
     tally.outcomes["seal: broken" if inside is None else "seal: whole"] += 1
 
 
-class _File:
-    """A path to bytes that are in no file."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.name = PurePath("log.1").name
-
-    def read_bytes(self) -> bytes:
-        return self._data
-
-
 def judge_log(data: bytes, tally: Tally) -> None:
     """A log of guest writes. It has no errors: what is not whole does not count."""
-    path: Any = _File(data)
-    log = read_log(path, _MIGRATION)
+    log = parsed(data, _LOG, _MIGRATION)
     if log is None:
         tally.outcomes["log: no header"] += 1
         return
     records = len(log.words.word)
     assert log.size == HEADER_BYTES + records * RECORD_BYTES <= len(data)
-    assert encoded(log.words, path.name, _MIGRATION)[HEADER_BYTES:] == data[HEADER_BYTES : log.size]
+    assert encoded(log.words, _LOG, _MIGRATION)[HEADER_BYTES:] == data[HEADER_BYTES : log.size]
     tally.outcomes["log: whole" if log.size == len(data) else "log: up to a torn record"] += 1
 
 
