@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import count, repeat
-from typing import Any, Final
+from typing import Final
 
 from dest_node.integrity import check_seal
 from migemu.errors import PeerError
