@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import xxhash
 
@@ -146,17 +147,37 @@ def load(directory: Path) -> Migration:
         return _judged(Migration(**values))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; give the DIR of the source's --out") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(f"{path}: is not the record of a migration") from None
 
 
 def _judged(migration: Migration) -> Migration:
-    """The same, if what is used of it at once is what it should be. ValueError, AttributeError."""
+    """The same, if each of its fields is what it should be. ValueError."""
+    for name, kind in _KINDS.items():
+        if type(getattr(migration, name)) is not kind:
+            raise ValueError(name)
+    image, scenario = migration.image, migration.scenario
+    if not _NAME.fullmatch(migration.migration) or not 0 <= migration.downtime_ns < 1 << 63:
+        raise ValueError("no such migration")
+    if image and {name: type(value) for name, value in image.items()} != _IMAGE_KINDS:
+        raise ValueError("image")
+    if not scenario or not all(isinstance(section, dict) for section in scenario.values()):
+        raise ValueError("scenario")
+    if image and ("memory" not in scenario or "\0" in image["path"]):
+        raise ValueError("no path")
     try:
         parse_address(migration.address)
     except InputError as error:
         raise ValueError(str(error)) from None
     return migration
+
+
+#: Field -> its type: what JSON reads, no more and no less.
+_KINDS: Final[dict[str, type]] = {
+    name: dict if kind not in (str, bool, int) else kind for name, kind in get_type_hints(Migration).items()
+}
+_IMAGE_KINDS: Final[dict[str, type]] = {"path": str, "bytes": int, "mtime_ns": int, "sample": str}
+_NAME: Final = re.compile("[0-9a-f]{32}")
 
 
 def _identity(image: str) -> dict[str, Any]:
