@@ -59,6 +59,7 @@ class Line:
 
     def lost(self, channel: Channel, error: MigemuError | None) -> None:
         """Passed on."""
+        self.channel = channel
         self._lines.lost(self, error)
 
 
@@ -75,6 +76,8 @@ class Lines:
         self._limits = limits
         self._lines: dict[ChannelRole, Line] = {}
         self._sent_bytes = 0  # by those that are gone
+        #: Whether one of those has brought a byte.
+        self.heard = False
 
     async def connect(self, role: ChannelRole, address: Address, *, once: bool = False) -> Channel:
         """A new line of `role`. BrokenError when nobody answers, or it is lost at once."""
@@ -151,6 +154,7 @@ class Lines:
             self.due.settled()
         if line.channel is not None:
             self._sent_bytes += line.channel.statistics().sent_bytes
+            self.heard = self.heard or line.channel.statistics().received_bytes > 0
         if line.watch is not None:
             line.watch.cancel()
 

@@ -48,7 +48,7 @@ from migemu.policy.push import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
 from migemu.scenario import Scenario
 from migemu.trace.events import Event, Happening
-from migemu.units import MIB
+from migemu.units import MIB, MS
 from migemu.wire.bitmap import BitmapReader
 from migemu.wire.codec import DIGESTED_PAGES_MAX, TEXT_BYTES_MAX, Limits
 from migemu.wire.digest import MemoryDigest
@@ -79,6 +79,8 @@ from source_node.pusher import NODE, Pusher
 from source_node.sender import Sender
 
 _CHUNK_BYTES = 1 * MIB
+#: As `migemu.link.tcp` waits where nobody answers.
+_RETRY_NS = 100 * MS
 _DIGEST_PAGES = 512
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 PAUSED = "an operator has paused it"
@@ -140,7 +142,7 @@ class Source:
         self._stopped_ns: int | None = None
         self._may_connect = asyncio.Event()
         self._may_connect.set()
-        self._downtime_ns = self._known_pages = 0
+        self._downtime_ns = self._known_pages = self._began_ns = 0
         self._all_sent = self._is_known_to_run = False
         self._verdict: Complete | None = None
         self._address: Address | None = None
@@ -203,7 +205,7 @@ class Source:
                     if not self._interrupted or self._error or (current is not None and current.cancelling()):
                         raise
                 await self._end_beside()
-                session = self._recover
+                session = self._recover if self._talk.run_said else self._knock_again
         except (MigemuError, asyncio.CancelledError) as error:
             self._give_up(self._error or error)
             raise explained(self._error or error, self.whereabouts, self._missing, self._pages) from None
@@ -317,10 +319,22 @@ class Source:
     # --- sessions ---
 
     async def _migrate(self) -> Complete:
-        scenario, talk = self._scenario, self._talk
-        await talk.lines.connect(MAIN, self._destination)
-        talk.say(Hello(MAIN, self._migration))
+        self._began_ns = self._clock.now_ns()
+        await self._greet()
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
+        return await self._propose()
+
+    async def _knock_again(self) -> Complete:
+        await self._clock.sleep_until(self._clock.now_ns() + _RETRY_NS)
+        await self._greet()
+        return await self._propose()
+
+    async def _greet(self) -> None:
+        await self._talk.lines.connect(MAIN, self._destination)
+        self._talk.say(Hello(MAIN, self._migration))
+
+    async def _propose(self) -> Complete:
+        scenario, talk = self._scenario, self._talk
         self._stage("advise")
         talk.say(Advise(
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
@@ -477,6 +491,11 @@ class Source:
             return
         closed = f"the destination closed the {role.value} connection before the migration was complete"
         broken = error or BrokenError(f"{closed} (stage {self.stage})")
+        if self._was_nobody(broken):
+            self._talk.legality = Legality()
+            self._interrupted = True
+            self._stop_work()
+            return
         if not recoverable or isinstance(broken, VersionError):
             self._fail(broken)
             return
@@ -485,6 +504,15 @@ class Source:
         self._loss = broken
         self._interrupted = True
         self._stop_work()
+
+    def _was_nobody(self, error: MigemuError) -> bool:
+        """Whether the connection broke without a byte, as that to a forwarder behind which nobody listens yet.
+
+        It is tried again, as where nobody answers, for `net.connect_timeout`.
+        """
+        deadline_ns = self._began_ns + self._scenario.net.connect_timeout
+        nobody = not self._talk.run_said and not self._talk.lines.heard and isinstance(error, BrokenError)
+        return nobody and self._clock.now_ns() + _RETRY_NS < deadline_ns
 
     def _fail(self, error: MigemuError) -> None:
         """The migration is over; the first error counts."""

@@ -56,6 +56,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._ready = False
         #: For whoever called through a gate: done when the other side has let it in, or why it has not.
         self.let_in: asyncio.Future[None] | None = loop.create_future() if gate is not None and door is None else None
+        #: Whether a byte has come through the gate, if there is one.
+        self.heard = False
         self._drip = Drip(self._net.idle_timeout, self._net.rate_min, self._clock.now_ns())
         self._look: asyncio.TimerHandle | None = None
         self._messages = 0
@@ -156,6 +158,7 @@ class TcpChannel(asyncio.BufferedProtocol):
 
     def _through(self, gate: Gate, nbytes: int) -> None:
         """Bytes for the gate; from it, once it is open, to the decoder."""
+        self.heard = True
         assert self._transport is not None
         try:
             gate.updated(nbytes)

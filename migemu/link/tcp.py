@@ -91,7 +91,13 @@ class TcpNetwork:
                     ) from None
                 await asyncio.sleep(_RETRY_S)
             else:
-                await self._let_in(channel)
+                try:
+                    await self._let_in(channel)
+                except BrokenError:  # a forwarder, behind which nobody listens yet, breaks off without a byte
+                    if once or channel.heard or self._clock.now_ns() + _RETRY_S * SECOND >= deadline:
+                        raise
+                    await asyncio.sleep(_RETRY_S)
+                    continue
                 return channel
 
     async def _dial(self, address: Address, handler: ChannelHandler) -> TcpChannel:

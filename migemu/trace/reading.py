@@ -35,6 +35,10 @@ _TYPES: Final[dict[str, type]] = {
 }  # fmt: skip
 
 
+#: Base pages of a guest: 4 TiB, four times what `limits.memory_max` allows by default. Each costs a judge a byte.
+PAGES_MAX: Final = 1 << 30
+
+
 class Trace:
     """A trace file that is being read: its header, its memory, and its events, once, in order."""
 
@@ -88,6 +92,8 @@ class Trace:
             self._refuse(f"line {number}: {event.detail!r} is no geometry; known: {', '.join(GEOMETRIES)}")
         if not event.count or event.count < 0 or event.count % geometry.pages(Level.PUD):
             self._refuse(f"line {number}: {event.count} base pages are not whole hugetlb pages of {geometry.name}")
+        if event.count > PAGES_MAX:
+            self._refuse(f"line {number}: {event.count} base pages are more than any guest has; the line is damaged")
         return geometry, event.count
 
     def _parsed(self) -> Iterator[list[Event]]:

@@ -95,6 +95,7 @@ def test_any_event_of_the_vocabulary_survives_being_written_and_read(
         (HEADER + SENT + MEMORY, "line 2: an event about page 0 before any `memory` event"),
         (HEADER + MEMORY.replace("tiny", "vax"), "line 2: 'vax' is no geometry; known: x86_64, arm64_4k, tiny"),
         (HEADER + MEMORY.replace("32", "33"), "line 2: 33 base pages are not whole hugetlb pages of tiny"),
+        (HEADER + MEMORY.replace("32", str(1 << 63)), f"line 2: {1 << 63} base pages are more than any guest has"),
         (HEADER + MEMORY.replace("32", "-16"), "line 2: -16 base pages are not whole hugetlb pages of tiny"),
     ],
 )
