@@ -295,11 +295,12 @@ async def _obey(destination: Destination, order: Order) -> str:
 def _statuses(destination: Destination, keeper: Keeper | None) -> list[NodeStatus]:
     """For whoever asks."""
     if not destination.serving:
-        return [NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "")]
-    return [_status(incoming, keeper) for incoming in destination.serving.values()]
+        away = destination.turned_away_count
+        return [NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "", turned_away=away)]
+    return [_status(incoming, keeper, destination.turned_away_count) for incoming in destination.serving.values()]
 
 
-def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
+def _status(incoming: Incoming, keeper: Keeper | None, turned_away: int) -> NodeStatus:
     snapshot = incoming.snapshot()
     receiver, page_bytes = snapshot.receiver, snapshot.geometry.page_bytes
     return NodeStatus(
@@ -308,7 +309,8 @@ def _status(incoming: Incoming, keeper: Keeper | None) -> NodeStatus:
         received_bytes=receiver.pages_received * page_bytes if receiver else 0,
         mapped_bytes=receiver.pages_mapped * page_bytes if receiver else 0,
         faults_waiting=snapshot.pages_waited_for, vcpus_waiting=receiver.faults_open if receiver else 0,
-        whereabouts=incoming.whereabouts.value, checkpoint=keeper.protection() if keeper else None,
+        turned_away=turned_away, whereabouts=incoming.whereabouts.value,
+        checkpoint=keeper.protection() if keeper else None,
     )  # fmt: skip
 
 

@@ -116,6 +116,8 @@ def remarks(answers: list[NodeStatus]) -> Iterator[str]:
             yield f"{name}: {node.vcpus_waiting} vCPUs wait for {node.faults_waiting} pages"
         if node.last_error:
             yield f"{name}, last error: {node.last_error}"
+        if node.turned_away:
+            yield f"{name}: {node.turned_away} were turned away"
         if node.checkpoint is not None:
             yield f"{name}, checkpoint: {_protection(node.checkpoint)}"
 

@@ -49,6 +49,7 @@ class NodeStatus:
 
     `whereabouts` of its guest, as it knows them (migemu.outcome.Whereabouts); empty: none has come.
     Bytes are of memory; `faults_waiting` are base pages that are waited for, `vcpus_waiting` who sleeps on them.
+    `turned_away` counts who came to the node and was no source of it, or was refused.
     """
 
     role: str
@@ -63,6 +64,7 @@ class NodeStatus:
     mapped_bytes: int = 0
     faults_waiting: int = 0
     vcpus_waiting: int = 0
+    turned_away: int = 0
     whereabouts: str = ""
     checkpoint: Protection | None = None
 

@@ -313,3 +313,32 @@ async def test_an_end_that_was_not_said_inside_of_tls_is_no_end() -> None:
         assert isinstance(error, BrokenError)
         assert "its end was not said inside of TLS" in str(error)
         await made.nobody_noticed()
+
+
+async def test_a_wrong_name_is_told_as_such_where_there_is_a_key_too() -> None:
+    """TLS and a key, both right, but for the name that the destination wants of a source: it is not the key's fault."""
+    served = credentials(KEY, **security(), peer_name="source.example")
+    caller = credentials(KEY, **security())
+    ear = Ear()
+    listener = await TcpNetwork(Net(), MonotonicClock(), None, served).listen(
+        ANY_PORT, lambda _: ear
+    )  # fmt: skip
+    with pytest.raises(MigemuError) as told:
+        await TcpNetwork(Net(), MonotonicClock(), None, caller).connect(listener.address, Ear())
+    assert "did not accept this side's certificate; look at its security.peer_name" in str(told.value)
+    assert "pre-shared key" not in str(told.value)
+    assert "not for source.example" in str(await ear.end())
+    await listener.close()
+
+
+async def test_a_wrong_key_within_tls_is_told_as_such() -> None:
+    ear = Ear()
+    listener = await TcpNetwork(Net(), MonotonicClock(), None, credentials(KEY, **security())).listen(
+        ANY_PORT, lambda _: ear
+    )  # fmt: skip
+    with pytest.raises(MigemuError, match="did not accept the pre-shared key"):
+        await TcpNetwork(Net(), MonotonicClock(), None, credentials(KEY[::-1], **security())).connect(
+            listener.address, Ear()
+        )  # fmt: skip
+    assert "has another pre-shared key" in str(await ear.end())
+    await listener.close()
