@@ -118,8 +118,8 @@ class Record:
         if self._lock is None:
             raise InputError(
                 f"--out {self._directory}: a source that runs has it (migemu status {self._directory}), and tries "
-                f"{self._migration.address} again by itself; if the destination is elsewhere now, end that source, "
-                f"then migemu-source --recover {self._directory} --connect ADDRESS"
+                f"{self._migration.address} again by itself; if the destination is elsewhere now: "
+                f"migemu recover {self._directory} --connect ADDRESS"
             )
 
     def save(self, **changes: Any) -> None:

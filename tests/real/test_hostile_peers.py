@@ -257,7 +257,11 @@ def test_a_source_that_falls_silent_is_given_up_after_the_idle_timeout() -> None
         (lambda peer: (peer.say_bytes(preamble()), peer.say(Running())), 4, "Running is not allowed"),
         (lambda peer: (peer.say_bytes(preamble()), peer.say(Failed("no room"))), 3, "gave up: no room"),
         (lambda peer: (peer.say_bytes(preamble()), peer.say(Complete(True, "", ""))), 4, "Complete is not allowed"),
-        (lambda peer: peer.connection.shutdown(socket.SHUT_WR), 3, "in the middle of a message"),
+        (
+            lambda peer: (peer.say_bytes(preamble()[:3]), peer.connection.shutdown(socket.SHUT_WR)),
+            3,
+            "in the middle of a message",
+        ),
         (lambda peer: peer.say_bytes(preamble()), 3, "silent for 500ms"),
         (lambda peer: None, 3, "silent for 500ms"),
     ],
