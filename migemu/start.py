@@ -28,10 +28,10 @@ from typing import Final, NoReturn
 
 from migemu import stdio
 
-#: Descriptors that a node with a few connections needs (measured: 31 at most, a checkpoint included).
+#: Descriptors that a node with a few connections needs (measured: 30 with a checkpoint, a trace and a dump).
 _DESCRIPTORS_MIN: Final = 48
-#: Address space that a node needs without any memory of a guest (measured: 220 MiB; with less, OpenBLAS and libuv end
-#: the process in their own words).
+#: Address space that a node needs without any memory of a guest (measured: 225 MiB do, with 195 libuv aborts, and
+#: with 150 OpenBLAS gives up in its own words).
 _ADDRESSES_MIN: Final = 256 << 20
 #: Package -> its name for the user, and where its command `main` is.
 _PROGRAMS: Final = {
