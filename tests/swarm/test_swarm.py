@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from migemu.patience import Patience
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import parse_all
 from tests.swarm.__main__ import told, try_seed
@@ -72,6 +73,12 @@ def test_wherever_it_goes_dark_for_good_no_guest_is_lost_by_both_and_none_runs_t
         here, there = known
         lost = there == "destination" and not keeps
         assert verdict.told == (here, "lost" if lost else there)
+
+
+def test_a_node_that_does_not_come_to_an_end_in_the_dark_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "over", lambda *_: "")
+    verdict = try_out(darkened("nothing goes wrong", "main->destination Run 1", False))
+    assert verdict.complaint.startswith(("LimitError", "hung"))
 
 
 def test_most_of_them_go_wrong_and_recover() -> None:
