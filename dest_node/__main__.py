@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migemu import start
+from migemu.process import start
 
 if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
     start.destination()
@@ -20,54 +20,51 @@ from random import Random
 import click
 from rich.console import Console
 
-from dest_node.checkpoint import opened
-from dest_node.ends import Ends, Files, missing
+from dest_node.checkpointing import opened
+from dest_node.ending import Ends, Files, missing
 from dest_node.incoming import Incoming
-from dest_node.left import may_go
+from dest_node.resumption import may_go
 from dest_node.service import Destination
 from migemu import named
+from migemu import result as results
 from migemu.address import Address, parse_address
-from migemu.command import (
+from migemu.checkpoint.writer import Keeper
+from migemu.errors import BrokenError, InputError, MigemuError, one_line
+from migemu.guest.recording import Recorded
+from migemu.mm.pages import Geometry
+from migemu.node.outcome import Snapshot
+from migemu.ports import GuestMemory
+from migemu.process.options import (
     CONTEXT,
-    Voice,
     address_from_here,
-    exit_with,
     insecure_option,
     json_option,
     load_credentials,
     load_scenario,
     paired_option,
     quiet_option,
-    run_node,
     scenario_argument,
     set_option,
-    stderr_console,
     supervised_option,
     trace_option,
     version_option,
-)  # fmt: skip
-from migemu.errors import BrokenError, InputError, MigemuError, one_line
-from migemu.guest.recording import Recorded
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.shaper import Shaper, check_link
-from migemu.link.tcp import TcpNetwork
-from migemu.mm.pages import Geometry
-from migemu.outcome import Snapshot
-from migemu.ports import GuestMemory
-from migemu.report import result as results
-from migemu.report.node_status import NodeStatus, Order, answering
-from migemu.report.pauses import Pauses
-from migemu.report.progress import Progress
-from migemu.report.status import Status
-from migemu.report.summary import summary
-from migemu.scenario import Scenario
+)
+from migemu.process.runner import Voice, exit_with, run_node, stderr_console
+from migemu.process.status_socket import NodeStatus, Order, answering
+from migemu.report.terminal.pauses import Pauses
+from migemu.report.terminal.progress import Progress
+from migemu.report.terminal.status_line import Status
+from migemu.report.terminal.summary import summary
+from migemu.scenario.scenario import Scenario
 from migemu.store.allocate import allocate
 from migemu.store.earlier import OF_DESTINATION, set_aside
-from migemu.store.keeper import Keeper
 from migemu.store.mapped import MappedMemory
 from migemu.store.output import named_files
 from migemu.store.recordings import read_ahead
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.shaper import Shaper, check_link
+from migemu.transport.tcp import TcpNetwork
 from migemu.units import format_time
 
 _STATUS_S = 0.1

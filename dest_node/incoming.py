@@ -14,18 +14,17 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from dest_node.announced import Announced
-from dest_node.arrivals import Arrivals
-from dest_node.effects import NODE
-from dest_node.integrity import check_seal
-from dest_node.left import Keeping, Left, give_back
-from dest_node.lines import Lines
-from dest_node.parts import Allocate, Parts, assemble
-from dest_node.receiver import Receiver
+from dest_node.assembly import Allocate, Parts, assemble
+from dest_node.channels import DestinationChannels
+from dest_node.core.advise import Announced
+from dest_node.core.effects import NODE
+from dest_node.core.receiver import Receiver
+from dest_node.landing import Arrivals
 from dest_node.recovery import RECOVER, RUN, Recovery
+from dest_node.resumption import Keeping, Left, give_back
 from dest_node.standing import Standing
 from dest_node.verdict import Verdict
-from migemu.due import Due
+from dest_node.verification.integrity import check_seal
 from migemu.errors import (
     BrokenError,
     GaveUpError,
@@ -39,13 +38,14 @@ from migemu.errors import (
 )  # fmt: skip
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Level, PageIndex
-from migemu.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
-from migemu.patience import Patience
+from migemu.node.due import Due
+from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
+from migemu.node.patience import Patience
 from migemu.ports import Channel, Clock, Landing, Tracer
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import SECOND, format_time
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     Advise,
     Agreed,
@@ -98,7 +98,9 @@ class Incoming:
         self._make_receiver, self._read_text, self._recorded = make_receiver, read_text, recorded
         self.limits, self._tracer, self._keeping = limits, tracer, keeping
         self._due = Due("the source", scenario.net.answer_timeout)
-        self._lines = Lines(clock, scenario.net.idle_timeout, self._due, self._silent, self._late, self._look_at_faults)
+        self._lines = DestinationChannels(
+            clock, scenario.net.idle_timeout, self._due, self._silent, self._late, self._look_at_faults
+        )
         patience = Patience(scenario.recovery)
         self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
         self._recovery = Recovery(

@@ -16,13 +16,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dest_node.lines import Lines
-from dest_node.parts import Parts
+from dest_node.assembly import Parts
+from dest_node.channels import DestinationChannels
 from dest_node.standing import Standing
-from migemu.due import Due
 from migemu.errors import BrokenError, MigemuError, PeerError, because, one_line
-from migemu.outcome import Stage, with_whereabouts
-from migemu.patience import Patience
+from migemu.node.due import Due
+from migemu.node.outcome import Stage, with_whereabouts
+from migemu.node.patience import Patience
 from migemu.ports import Clock
 from migemu.wire.bitmap import parts as bitmap_parts
 from migemu.wire.messages import ChannelRole, Message, Ready, Recover, Resume, Resumed
@@ -40,8 +40,8 @@ class Recovery:
     """
 
     def __init__(
-        self, migration: str, clock: Clock, legality: Legality, lines: Lines, standing: Standing, patience: Patience,
-        due: Due, *,
+        self, migration: str, clock: Clock, legality: Legality, lines: DestinationChannels, standing: Standing,
+        patience: Patience, due: Due, *,
         enter: Callable[[Stage], None], say: Callable[[Message, bytes | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         lost: Callable[[ChannelRole, MigemuError], None], done: Callable[[], None],

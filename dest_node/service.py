@@ -19,21 +19,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from dest_node.assembly import Allocate
+from dest_node.core.receiver import Receiver
 from dest_node.incoming import Incoming
-from dest_node.left import Keeping, Left
-from dest_node.parts import Allocate
-from dest_node.receiver import Receiver
+from dest_node.resumption import Keeping, Left
 from dest_node.strangers import Strangers
 from dest_node.unheard import Unheard
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
-from migemu.outcome import Outcome, Whereabouts
+from migemu.node.outcome import Outcome, Whereabouts
 from migemu.ports import Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.units import SECOND, format_size, format_time
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
 
 #: So many migrations that have ended are remembered, for sources that have not heard of it (assumed: enough).

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dest_node.announced import Announced
-from dest_node.left import Keeping, Left
-from dest_node.lines import Lines
-from dest_node.parts import Parts
-from migemu.outcome import DOUBT, Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times, Whereabouts
-from migemu.patience import Patience
+from dest_node.assembly import Parts
+from dest_node.channels import DestinationChannels
+from dest_node.core.advise import Announced
+from dest_node.resumption import Keeping, Left
+from migemu.node.outcome import DOUBT, Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times, Whereabouts
+from migemu.node.patience import Patience
 from migemu.ports import Clock
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import Agreed, End
 
 _MAP_CELLS = 512
@@ -29,8 +29,8 @@ class Standing:
     """Of one migration. Whoever runs it writes here; times in ns of the node's clock."""
 
     def __init__(
-        self, clock: Clock, lines: Lines, patience: Patience, limits: Limits, keeping: Keeping | None = None,
-        left: Left | None = None,
+        self, clock: Clock, lines: DestinationChannels, patience: Patience, limits: Limits,
+        keeping: Keeping | None = None, left: Left | None = None,
     ) -> None:  # fmt: skip
         self.stage = Stage.SETUP if left is None or left.verdict is None else Stage.COMPLETED
         self.times = Times()
@@ -114,15 +114,18 @@ class Standing:
             return f"{DOUBT}{_IN_DOUBT_KEPT if self.is_kept else _IN_DOUBT_GONE}"
         assert self.parts is not None
         receiver = self.parts.receiver
-        if receiver.received.complete:
-            return "All of the guest's memory is here"
+        is_whole = receiver.received.complete
         waiting = (
-            f"{receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
-            f"that have not arrived ({self.progress})"
+            "all of its memory is here"
+            if is_whole
+            else (
+                f"{receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages "
+                f"that have not arrived ({self.progress})"
+            )
         )
         if self.is_kept:
             return f"The guest is in its checkpoint, to go on from with the same command: {waiting}"
-        return f"The guest is lost: {waiting}"
+        return "All of the guest's memory is here" if is_whole else f"The guest is lost: {waiting}"
 
     @property
     def at_stake(self) -> str:

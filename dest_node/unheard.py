@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dest_node.channels import DestinationChannels
 from dest_node.incoming import Incoming
-from dest_node.lines import Lines
-from migemu.due import Due
 from migemu.errors import MigemuError, PeerError
+from migemu.node.due import Due
 from migemu.ports import Channel, Clock, Landing
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.wire.messages import (
     Agreed,
     ChannelRole,
@@ -42,7 +42,7 @@ class Unheard:
         self._signed = signed
         self._legality = Legality.resumed(running=True)
         self._due = Due("the source", scenario.net.answer_timeout)
-        self._lines = Lines(
+        self._lines = DestinationChannels(
             clock, scenario.net.idle_timeout, self._due,
             silent=self._cut, late=lambda _: self._cut(MAIN), look=lambda _: None,
         )  # fmt: skip

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 
-from dest_node.left import Keeping, Left
-from dest_node.parts import Parts
+from dest_node.assembly import Parts
+from dest_node.resumption import Keeping, Left
 from migemu.errors import PeerError
 from migemu.mm.pages import Level, PageIndex
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import Agreed, Complete, Digests
 from migemu.wire.seal import seal_of
 

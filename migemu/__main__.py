@@ -1,6 +1,6 @@
 """`python -m migemu`: the command line."""
 
-from migemu.start import migemu
+from migemu.process.start import migemu
 
 if __name__ == "__main__":
     migemu()

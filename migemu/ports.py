@@ -24,7 +24,8 @@ from migemu.errors import MigemuError
 from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.trace.events import Event
-from migemu.wire.codec import Limits, Sized
+from migemu.wire.codec import Sized
+from migemu.wire.limits import Limits
 from migemu.wire.messages import Message, Page
 
 

@@ -65,7 +65,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
+class RegistryEntry(Generic[T]):
     """A registered choice: its name, its factory, the first line of its docstring, its settings."""
 
     name: str
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str) -> None:
         self.kind = kind
         self.group = group
-        self._entries: dict[str, Entry[T]] = {}
+        self._entries: dict[str, RegistryEntry[T]] = {}
         self._broken: dict[str, str] = {}  # name -> why its entry point cannot be used
         self._loaded = False
 
@@ -134,7 +134,7 @@ class Registry(Generic[T]):
                     f"{self.kind} {name!r}: setting {parameter.name!r} needs a default and one of int, float, bool, str"
                 )
             settings.append(Setting(parameter.name, kind, parameter.default))
-        self._entries[name] = Entry(name, factory, doc.splitlines()[0], tuple(settings))
+        self._entries[name] = RegistryEntry(name, factory, doc.splitlines()[0], tuple(settings))
 
     @contextmanager
     def lent(self, name: str, factory: Callable[..., T]) -> Iterator[None]:
@@ -154,7 +154,7 @@ class Registry(Generic[T]):
         entry, settings = self.parse(spec)
         return entry.factory(*arguments, **settings)
 
-    def parse(self, spec: str) -> tuple[Entry[T], dict[str, Any]]:
+    def parse(self, spec: str) -> tuple[RegistryEntry[T], dict[str, Any]]:
         """The entry and the converted settings of `spec`; ValueError as in `create`."""
         name, _, rest = spec.partition(":")
         entries = self._all()
@@ -173,13 +173,13 @@ class Registry(Generic[T]):
             settings[key] = known[key].convert(text)
         return entry, settings
 
-    def __iter__(self) -> Iterator[Entry[T]]:
+    def __iter__(self) -> Iterator[RegistryEntry[T]]:
         return iter(sorted(self._all().values(), key=lambda entry: entry.name))
 
     def __repr__(self) -> str:
         return f"<Registry of {self.kind}: {', '.join(sorted(self._entries))}>"
 
-    def _all(self) -> dict[str, Entry[T]]:
+    def _all(self) -> dict[str, RegistryEntry[T]]:
         if not self._loaded:
             self._loaded = True
             for point in sorted(_points(self.group), key=lambda point: (point.name, _name(point.dist))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migemu import start
+from migemu.process import start
 
 if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
     start.source()
@@ -23,42 +23,39 @@ from typing import Any
 import click
 
 from migemu.address import Address, parse_address
-from migemu.command import (
+from migemu.errors import BrokenError, InputError, MigemuError
+from migemu.node.outcome import Whereabouts
+from migemu.process.options import (
     CONTEXT,
-    Voice,
     address_from_here,
-    exit_with,
     insecure_option,
     json_option,
     load_credentials,
     load_scenario,
     paired_option,
     quiet_option,
-    run_node,
     scenario_argument,
     set_option,
-    stderr_console,
     supervised_option,
     trace_option,
     version_option,
-)  # fmt: skip
-from migemu.errors import BrokenError, InputError, MigemuError
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.shaper import Shaper, check_link
-from migemu.link.tcp import TcpNetwork
-from migemu.outcome import Whereabouts
-from migemu.report.node_status import NodeStatus, Order, answering
-from migemu.report.pauses import Pauses
-from migemu.scenario import Scenario
+)
+from migemu.process.runner import Voice, exit_with, run_node, stderr_console
+from migemu.process.status_socket import NodeStatus, Order, answering
+from migemu.report.terminal.pauses import Pauses
+from migemu.scenario.scenario import Scenario
 from migemu.store.earlier import OF_SOURCE, set_aside
 from migemu.store.image import ImageMemory, image_advice, open_image, pattern
-from migemu.store.migration import Migration, Record, load
 from migemu.store.output import named_files
 from migemu.store.trace_file import FileRecorder
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.shaper import Shaper, check_link
+from migemu.transport.tcp import TcpNetwork
 from migemu.units import format_size, format_time
-from source_node.ending import GO_ON, TAKE_BACK, SourceOutcome
+from source_node.record import Migration, Record, load
 from source_node.service import Source
+from source_node.source_outcome import GO_ON, TAKE_BACK, SourceOutcome
 
 _LOOK_S = 0.1
 

@@ -14,9 +14,10 @@ from typing import Final, Protocol
 from migemu.errors import BrokenError, GaveUpError, MigemuError, PeerError
 from migemu.mm.pages import Geometry, PageBitmap
 from migemu.ports import Channel, Clock, Network
-from migemu.scenario import Net
+from migemu.scenario.net import NetSettings
 from migemu.wire.bitmap import BitmapReader
-from migemu.wire.codec import Limits, Sized
+from migemu.wire.codec import Sized
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     ChannelRole,
     Complete,
@@ -30,7 +31,7 @@ from migemu.wire.messages import (
     Running,
 )  # fmt: skip
 from migemu.wire.states import Legality, Role
-from source_node.lines import Lines
+from source_node.channels import SourceChannels
 
 MAIN = ChannelRole.MAIN
 #: What the destination owes besides answers: that it takes in what is sent.
@@ -54,9 +55,9 @@ class Speaker(Protocol):
 class Conversation:
     """One migration's."""
 
-    def __init__(self, speaker: Speaker, network: Network, clock: Clock, net: Net, limits: Limits) -> None:
+    def __init__(self, speaker: Speaker, network: Network, clock: Clock, net: NetSettings, limits: Limits) -> None:
         self.legality = Legality()
-        self.lines = Lines(self, network, clock, net, limits)
+        self.lines = SourceChannels(self, network, clock, net, limits)
         self.over = False
         #: Whether Run has been said: from then on a connection that is refused may be followed by another.
         self.run_said = False

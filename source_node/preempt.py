@@ -13,14 +13,14 @@ from typing import Any
 
 from migemu.address import Address
 from migemu.errors import BrokenError, PeerError
-from migemu.patience import Backoff
+from migemu.node.patience import Backoff
 from migemu.ports import Clock
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.wire.bitmap import BitmapReader
 from migemu.wire.messages import ChannelRole, Hello
 from source_node.conversation import Conversation
+from source_node.core.sender import Sender
 from source_node.pusher import Pusher
-from source_node.sender import Sender
 
 PREEMPT = ChannelRole.PREEMPT
 

@@ -13,14 +13,14 @@ from typing import Final
 from migemu.errors import BrokenError, MigemuError, UnreadableError
 from migemu.mm.pages import PieceRun
 from migemu.ports import Channel, Clock, SourceMemory, Tracer
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
 from migemu.wire.codec import Sized
 from migemu.wire.messages import ChannelRole, Page, Zero
 from migemu.wire.seal import sealed
 from source_node.conversation import Conversation
-from source_node.sender import Sender
+from source_node.core.sender import Sender
 
 NODE: Final = "source"
 #: What sending a run costs besides its bytes, as bytes that would take as long (some 10 us at 4 GB/s): zero runs have

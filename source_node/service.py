@@ -42,16 +42,17 @@ from migemu.errors import (
     one_line,
 )  # fmt: skip
 from migemu.mm.pages import Level, PageBitmap
-from migemu.outcome import Whereabouts
-from migemu.patience import Backoff, Patience
-from migemu.policy.push import push_orders
+from migemu.node.outcome import Whereabouts
+from migemu.node.patience import Backoff, Patience
+from migemu.policy.push_order import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MIB, MS
 from migemu.wire.bitmap import BitmapReader
-from migemu.wire.codec import DIGESTED_PAGES_MAX, TEXT_BYTES_MAX, Limits
 from migemu.wire.digest import MemoryDigest
+from migemu.wire.header import DIGESTED_PAGES_MAX, TEXT_BYTES_MAX
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     Advise,
     Agreed,
@@ -73,13 +74,13 @@ from migemu.wire.messages import (
 from migemu.wire.seal import seal_of
 from migemu.wire.states import Legality
 from source_node.conversation import Conversation
-from source_node.ending import SourceOutcome, SourceStanding, explained, told, told_changed
+from source_node.core.sender import Sender
 from source_node.preempt import PreemptChannel
 from source_node.pusher import NODE, Pusher
-from source_node.sender import Sender
+from source_node.source_outcome import SourceOutcome, SourceStanding, explained, told, told_changed
 
 _CHUNK_BYTES = 1 * MIB
-#: As `migemu.link.tcp` waits where nobody answers.
+#: As `migemu.transport.tcp` waits where nobody answers.
 _RETRY_NS = 100 * MS
 _DIGEST_PAGES = 512
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT

@@ -11,8 +11,8 @@ from typing import Final
 
 import trustme
 
-from migemu.link.credentials import Credentials, load
-from migemu.net import Security
+from migemu.scenario.net import SecuritySettings
+from migemu.transport.security.credentials import Credentials, load
 
 _FOLDER: Final = tempfile.TemporaryDirectory(prefix="migemu-certificates-")
 atexit.register(_FOLDER.cleanup)
@@ -54,7 +54,7 @@ def security(name: str = NODE, of: str = "ours", trusts: str = "ours", *, expire
 
 def credentials(psk: str = "", **settings: str) -> Credentials:
     """What a node of these settings has."""
-    return load(Security(**settings), {"MIGEMU_PSK": psk} if psk else {})[0]
+    return load(SecuritySettings(**settings), {"MIGEMU_PSK": psk} if psk else {})[0]
 
 
 TLS: Final = credentials(**security())

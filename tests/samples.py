@@ -10,7 +10,7 @@ import zlib
 from typing import Final
 
 from migemu.mm.pages import TINY, Level, PieceRun
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     Advise,
     Agreed,

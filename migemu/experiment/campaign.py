@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from migemu.experiment.cell import Cell
-from migemu.experiment.executor import Executor
+from migemu.experiment.executors import Executor
 from migemu.experiment.program import this_program
 from migemu.experiment.results import Results
-from migemu.experiment.sweep import Sweep
-from migemu.experiment.world import Answer, Job
+from migemu.experiment.run_world import Job, RunAnswer
+from migemu.experiment.sweep_file import Sweep
 
 ATTEMPTS_MAX: Final = 2
 
@@ -32,7 +32,7 @@ class Watcher(Protocol):
         """How many runs there are to do, and how many were done before."""
         ...
 
-    def ended(self, cell: Cell, seed: int, answer: Answer) -> None:
+    def ended(self, cell: Cell, seed: int, answer: RunAnswer) -> None:
         """A run has ended and is kept."""
         ...
 

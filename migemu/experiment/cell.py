@@ -18,7 +18,7 @@ import attrs
 import xxhash
 
 from migemu.errors import InputError, ScenarioError
-from migemu.scenario import Scenario, describe, from_mapping
+from migemu.scenario.scenario import Scenario, describe, from_mapping
 
 Settings = Mapping[str, Mapping[str, Any]]
 

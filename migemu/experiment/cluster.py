@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from migemu.errors import BrokenError, ExtraError, InputError, one_line
 from migemu.experiment.program import Program, this_program
-from migemu.experiment.world import Answer, Job, do, lost
+from migemu.experiment.run_world import Job, RunAnswer, do, lost
 
 _LOOK_S: Final = 1.0
 #: Runs submitted per thread of the cluster: one at work, one waiting beside it.
@@ -45,7 +45,7 @@ class Cluster:
             self.close()
             raise
 
-    def run(self, jobs: deque[Job]) -> Iterator[Answer]:
+    def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
         """Do the jobs; see the top of this file for what may go wrong."""
         under_way: dict[str, Job] = {}
         width, looked = 1, -_LOOK_S
@@ -68,11 +68,11 @@ class Cluster:
             if answer.blameless:
                 self._wait_for_scheduler()
 
-    def _answer(self, future: Any, job: Job) -> Answer:
+    def _answer(self, future: Any, job: Job) -> RunAnswer:
         if future.status == "cancelled":
             return lost(job, "the Dask cluster", blameless=True)
         try:
-            answer: Answer = future.result(timeout=self._patience_s)
+            answer: RunAnswer = future.result(timeout=self._patience_s)
         except Exception as error:  # KilledWorker, CommClosedError, a timeout: whatever Dask has to say
             return lost(job, f"a Dask worker: {type(error).__name__}")
         finally:

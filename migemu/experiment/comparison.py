@@ -26,8 +26,8 @@ from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.cell import differing
 from migemu.experiment.figures import HEADLINES, figures, unknown
-from migemu.experiment.gate import Gate, Verdict
-from migemu.experiment.sources import Sample, Source
+from migemu.experiment.gate import Gate, GateVerdict
+from migemu.experiment.sources import Sample, SampleSource
 
 #: With fewer seeds an interval covers so little that whoever shows one has to say so (bootstrap.py has the figures).
 _SEEDS_ENOUGH: Final = 5
@@ -36,7 +36,7 @@ _BUCKETS: Final = "fault.log2_us."
 Key = tuple[tuple[str, str], ...]
 
 
-class Pair(NamedTuple):
+class PairedRuns(NamedTuple):
     """Two runs with one seed in one cell, as figures."""
 
     seed: int
@@ -76,7 +76,7 @@ class Ruling:
 
     gate: Gate
     row: Row
-    verdict: Verdict
+    verdict: GateVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,9 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(base: Source, new: Source, metrics: Sequence[str] = (), gates: Sequence[Gate] = ()) -> Comparison:
+def compare(
+    base: SampleSource, new: SampleSource, metrics: Sequence[str] = (), gates: Sequence[Gate] = ()
+) -> Comparison:
     """Compare `new` with `base`. InputError when nothing can be paired, or a metric or gate speaks of no figure."""
     if base.kind != new.kind:
         raise InputError(
@@ -124,7 +126,7 @@ def too_few(seeds: int) -> str:
     return ""
 
 
-def row(cell: str, key: str, pairs: Sequence[Pair]) -> Row:
+def row(cell: str, key: str, pairs: Sequence[PairedRuns]) -> Row:
     """The row of `key` over `pairs`."""
     before, after = [float(_at(pair.base, key)) for pair in pairs], [float(_at(pair.new, key)) for pair in pairs]
     base, new = float(np.mean(before)), float(np.mean(after))
@@ -148,7 +150,7 @@ def rule(gate: Gate, row: Row) -> Ruling:
     return Ruling(gate, row, gate.verdict(point, interval))
 
 
-def _pair(base: Source, new: Source) -> tuple[dict[Key, list[tuple[Sample, Sample]]], list[str]]:
+def _pair(base: SampleSource, new: SampleSource) -> tuple[dict[Key, list[tuple[Sample, Sample]]], list[str]]:
     fixed = {*base.chosen, *new.chosen}
     sides: list[dict[Key, dict[int, Sample]]]
     if base.single or new.single:
@@ -170,7 +172,7 @@ def _pair(base: Source, new: Source) -> tuple[dict[Key, list[tuple[Sample, Sampl
     return paired, _notes(base, new, sides, paired)
 
 
-def _one_cell(source: Source) -> Sequence[Sample]:
+def _one_cell(source: SampleSource) -> Sequence[Sample]:
     """All samples of a side that is one cell."""
     cells = {tuple(sample.coordinates.items()) for sample in source.samples}
     if len(cells) > 1:
@@ -178,7 +180,7 @@ def _one_cell(source: Source) -> Sequence[Sample]:
     return source.samples
 
 
-def _by_cell(source: Source, fixed: set[str]) -> dict[Key, dict[int, Sample]]:
+def _by_cell(source: SampleSource, fixed: set[str]) -> dict[Key, dict[int, Sample]]:
     cells: dict[Key, dict[int, Sample]] = {}
     for sample in source.samples:
         key = tuple(sorted((axis, value) for axis, value in sample.coordinates.items() if axis not in fixed))
@@ -192,7 +194,7 @@ def _by_cell(source: Source, fixed: set[str]) -> dict[Key, dict[int, Sample]]:
     return cells
 
 
-def _notes(base: Source, new: Source, sides: Any, paired: Mapping[Key, Any]) -> list[str]:
+def _notes(base: SampleSource, new: SampleSource, sides: Any, paired: Mapping[Key, Any]) -> list[str]:
     notes = [f"{source.text}: {source.left_out} runs did not finish and are left out" for source in (base, new)
              if source.left_out]  # fmt: skip
     for source, side in zip((base, new), sides, strict=True):
@@ -204,19 +206,19 @@ def _notes(base: Source, new: Source, sides: Any, paired: Mapping[Key, Any]) -> 
     return notes
 
 
-def _figures(pair: tuple[Sample, Sample]) -> Pair:
-    return Pair(pair[0].seed, figures(pair[0].result), figures(pair[1].result))
+def _figures(pair: tuple[Sample, Sample]) -> PairedRuns:
+    return PairedRuns(pair[0].seed, figures(pair[0].result), figures(pair[1].result))
 
 
 def _at(side: Mapping[str, int | float], key: str) -> int | float:
     return side.get(key, 0) if key.startswith(_BUCKETS) else side[key]
 
 
-def _has(pairs: Sequence[Pair], key: str) -> bool:
+def _has(pairs: Sequence[PairedRuns], key: str) -> bool:
     return key.startswith(_BUCKETS) or all(key in pair.base and key in pair.new for pair in pairs)
 
 
-def _known(cells: Mapping[str, Sequence[Pair]]) -> dict[str, None]:
+def _known(cells: Mapping[str, Sequence[PairedRuns]]) -> dict[str, None]:
     """The figures that every pair of some cell has, in order."""
     found: dict[str, None] = {}
     for pairs in cells.values():
@@ -236,7 +238,7 @@ def _shown(metrics: Sequence[str], known: Mapping[str, None]) -> list[str]:
     return list(shown)
 
 
-def _overall(key: str, cells: Mapping[str, Sequence[Pair]]) -> Overall | None:
+def _overall(key: str, cells: Mapping[str, Sequence[PairedRuns]]) -> Overall | None:
     """None where a figure is zero somewhere: it has no ratio there."""
     groups = [number for number, pairs in enumerate(cells.values()) if _has(pairs, key) for _ in pairs]
     pairs = [pair for each in cells.values() if _has(each, key) for pair in each]

@@ -13,7 +13,7 @@ from typing import Any
 
 from migemu.errors import ExtraError
 from migemu.experiment.figures import figures
-from migemu.experiment.results import Results, Run
+from migemu.experiment.results import Results, StoredRun
 from migemu.store.output import Output
 
 _FIXED = ("seed", "status", "error", "program", "wall_ns")
@@ -32,7 +32,7 @@ def table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
     return ["cell", *(f"axis.{axis}" for axis in axes), *_FIXED, *keys], rows
 
 
-def _fixed(run: Run) -> dict[str, Any]:
+def _fixed(run: StoredRun) -> dict[str, Any]:
     return {name: getattr(run, name) for name in _FIXED}
 
 

@@ -42,7 +42,7 @@ _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
 About = Literal["relative", "difference", "value"]
 
 
-class Verdict(Enum):
+class GateVerdict(Enum):
     """How a gate came out."""
 
     HOLDS = "holds"
@@ -60,14 +60,14 @@ class Gate:
     about: About
     limit: float
 
-    def verdict(self, point: float, interval: Interval | None) -> Verdict:
+    def verdict(self, point: float, interval: Interval | None) -> GateVerdict:
         """Rule 1, for one cell: `point` and `interval` of what the gate is about."""
         beyond = _COMPARE[self.comparison]
         edges = (point,) if interval is None else interval
         out = [beyond(edge, self.limit) for edge in edges]
         if all(out):
-            return Verdict.FAILS
-        return Verdict.UNSURE if any(out) else Verdict.HOLDS
+            return GateVerdict.FAILS
+        return GateVerdict.UNSURE if any(out) else GateVerdict.HOLDS
 
     def __str__(self) -> str:
         if self.about == "relative":

@@ -10,6 +10,7 @@ itself a pool's worker would wait for ever for its next run.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,12 +22,13 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 
 from migemu import stdio
-from migemu.experiment.world import Answer, Job, do, lost
+from migemu.experiment.run_world import Job, RunAnswer, do, lost
 
 
 def _prepare() -> None:
     """What a worker does first."""
     stdio.secure()
+    logging.getLogger("migemu").addHandler(logging.NullHandler())  # whoever started it has told the same
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -50,10 +52,10 @@ class Processes:
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_prepare)
 
-    def run(self, jobs: deque[Job]) -> Iterator[Answer]:
+    def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
         """Do the jobs; a worker that dies is replaced."""
         idle = list(reversed(range(len(self._pools))))
-        under_way: dict[Future[Answer], tuple[int, Job]] = {}
+        under_way: dict[Future[RunAnswer], tuple[int, Job]] = {}
         while jobs or under_way:
             while jobs and idle:
                 number, job = idle.pop(), jobs.popleft()
@@ -64,14 +66,14 @@ class Processes:
                 idle.append(number)
                 yield self._answer(future, number, job)
 
-    def _submit(self, number: int, job: Job) -> Future[Answer]:
+    def _submit(self, number: int, job: Job) -> Future[RunAnswer]:
         try:
             return self._pools[number].submit(do, job)
         except BrokenProcessPool:  # it died while it was idle: nobody's run is lost
             self._replace(number)
             return self._pools[number].submit(do, job)
 
-    def _answer(self, future: Future[Answer], number: int, job: Job) -> Answer:
+    def _answer(self, future: Future[RunAnswer], number: int, job: Job) -> RunAnswer:
         try:
             return future.result()
         except BrokenProcessPool:

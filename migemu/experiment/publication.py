@@ -24,7 +24,7 @@ Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class PublishedSetting:
     """`value` of the setting `key`, and where it is from."""
 
     key: str
@@ -33,9 +33,9 @@ class Setting:
     assumed: bool = False
 
 
-def assumed(key: str, value: Any, why: str) -> Setting:
+def assumed(key: str, value: Any, why: str) -> PublishedSetting:
     """A setting that no source states."""
-    return Setting(key, value, why, assumed=True)
+    return PublishedSetting(key, value, why, assumed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Variant:
 
     name: str
     description: str
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[PublishedSetting, ...] = ()
     histogram_us: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -81,7 +81,7 @@ class Publication:
 
     title: str
     source: str
-    settings: tuple[Setting, ...]
+    settings: tuple[PublishedSetting, ...]
     variants: tuple[Variant, ...]
     figures: tuple[Figure, ...]
     caveats: tuple[str, ...] = ()

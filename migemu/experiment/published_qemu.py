@@ -12,7 +12,7 @@ from typing import Final
 from migemu.experiment.publication import (
     Figure,
     Publication,
-    Setting,
+    PublishedSetting,
     Variant,
     assumed,
     count_between,
@@ -29,21 +29,23 @@ _MACHINES: Final = (
     assumed("return_link.preset", "10G", "as the other direction"),
     assumed("net.send_buffer", "4M", "not stated; what Linux grows to by default [sysctl]"),
     assumed("net.receive_buffer", "3M", "not stated; Linux grows to 6 MB by default, half of it is window [sysctl]"),
-    Setting("net.high_water", "128K", "32 pages wait in QEMU itself [file]"),
+    PublishedSetting("net.high_water", "128K", "32 pages wait in QEMU itself [file]"),
     assumed("net.idle_timeout", "600s", "QEMU has no such timeout; a collapse of all memory takes longer than ours"),
-    Setting("costs.threads", "three", "QEMU: listen thread, preempt thread, fault thread [pc]"),
-    Setting(
+    PublishedSetting("costs.threads", "three", "QEMU: listen thread, preempt thread, fault thread [pc]"),
+    PublishedSetting(
         "costs.handler", "sleeping", "the fault thread sleeps in poll(2) [pc]; 104 us on the machine measured here"
     ),
-    Setting("costs.place", "copy", "each page by a UFFDIO_COPY of its own [pc]; 3.5 us on the machine measured here"),
+    PublishedSetting(
+        "costs.place", "copy", "each page by a UFFDIO_COPY of its own [pc]; 3.5 us on the machine measured here"
+    ),
     assumed("memory.zero_share", 0, "the guest has written to all of its memory"),
     assumed("guest.write_share", 1, "a busy thread writes"),
     assumed("guest.workload", "uniform", "random accesses; the memory outside the part that is written is left out"),
     assumed("guest.rate", 1_000_000, "a busy thread: 1 us between accesses that need nobody, far below a fault"),
-    Setting("guest.tick", "0", "each access at its time"),
-    Setting("push.piece", "4K", "QEMU migrates by target pages"),
-    Setting("push.run", "128K", "one writev takes 32 pages [file]"),
-    Setting("pull.piece", "4K", "the page that was asked for"),
+    PublishedSetting("guest.tick", "0", "each access at its time"),
+    PublishedSetting("push.piece", "4K", "QEMU migrates by target pages"),
+    PublishedSetting("push.run", "128K", "one writev takes 32 pages [file]"),
+    PublishedSetting("pull.piece", "4K", "the page that was asked for"),
 )
 
 _REFERENCES: Final = (
@@ -89,21 +91,30 @@ def doublemap() -> Publication:
         source="qemu-devel, 17 Jan 2023, 20230117220914.2062125-1-peterx@redhat.com",
         settings=(
             *_MACHINES,
-            Setting("memory.size", "18G", "[dmap]: 18G guest"),
-            Setting("guest.vcpus", 1, "[dmap]: single thread busy spin workload over 18G map"),
-            Setting("pull.preempt", True, "[dmap]: preempt=on"),
-            Setting("push.order", "sequential", "with preempt the scan did not follow requests before [hint]"),
-            Setting("collapse.policy", "at_end", "[dmap], patch 21: MADV_COLLAPSE when post-copy has finished"),
+            PublishedSetting("memory.size", "18G", "[dmap]: 18G guest"),
+            PublishedSetting("guest.vcpus", 1, "[dmap]: single thread busy spin workload over 18G map"),
+            PublishedSetting("pull.preempt", True, "[dmap]: preempt=on"),
+            PublishedSetting(
+                "push.order", "sequential",
+                "with preempt the scan did not follow requests before [hint]",
+            ),
+            PublishedSetting(
+                "collapse.policy", "at_end", "[dmap], patch 21: MADV_COLLAPSE when post-copy has finished"
+            ),
         ),
         variants=(
             Variant(
                 before, "1G pages, each migrated whole",
-                (Setting("memory.hgm", False, "[dmap]: without HGM a fault waits for the hugepage"),),
+                (PublishedSetting("memory.hgm", False, "[dmap]: without HGM a fault waits for the hugepage"),),
                 {64: 3, 128: 84, 256: 10, 512: 1, 1 << 20: 17, 1 << 21: 21, 1 << 22: 8, 1 << 23: 4},
             ),
             Variant(
                 after, "1G pages in 4K pieces, with HGM",
-                (Setting("costs.place", "continue", "[dmap], patch 20: copied to the mirror, then CONTINUE of 4K"),),
+                (
+                    PublishedSetting(
+                        "costs.place", "continue", "[dmap], patch 20: copied to the mirror, then CONTINUE of 4K"
+                    ),
+                ),
                 histogram_us={16: 6, 32: 6, 64: 3117, 128: 70815, 256: 30460, 512: 1135, 1024: 34, 2048: 42, 4096: 126,
                               8192: 91, 32768: 1},
             ),
@@ -137,17 +148,22 @@ def preempt() -> Publication:
     """QEMU, Aug 2022: one channel, the preempt channel, and urgent pages sent by the return-path thread."""
     vanilla, early, full = "one-channel", "preempt-channel", "return-path-thread"
     one_channel = (
-        Setting("pull.preempt", False, "[full]: Postcopy Vanilla"),
-        Setting("push.order", "fault_follow", "with one channel the scan goes on from the page sent last [hint]"),
+        PublishedSetting("pull.preempt", False, "[full]: Postcopy Vanilla"),
+        PublishedSetting(
+            "push.order", "fault_follow", "with one channel the scan goes on from the page sent last [hint]"
+        ),
     )
     return Publication(
         title="migration: Postcopy Preempt-Full",
         source="qemu-devel, 29 Aug 2022, 20220829165659.96046-1-peterx@redhat.com",
         settings=(
             *_MACHINES,
-            Setting("memory.size", "20G", "[full]: 20G mem, of which 18G are written at random"),
-            Setting("pull.preempt", True, "[full]: preempt"),
-            Setting("push.order", "sequential", "with preempt the scan did not follow requests before [hint]"),
+            PublishedSetting("memory.size", "20G", "[full]: 20G mem, of which 18G are written at random"),
+            PublishedSetting("pull.preempt", True, "[full]: preempt"),
+            PublishedSetting(
+                "push.order", "sequential",
+                "with preempt the scan did not follow requests before [hint]",
+            ),
             assumed("collapse.policy", "never", "not stated; a guest on 4K pages has nothing to collapse"),
             assumed(
                 "guest.vcpus", 1, "20 vCPUs are stated, not how many of them write. Samples x mean of the published "
@@ -163,7 +179,11 @@ def preempt() -> Publication:
             ),
             Variant(
                 early, "requested pages on a channel of their own, sent by the migration thread",
-                (Setting("pull.sender", "push", "[full]: Postcopy Preempt, merged: the migration thread sends"),),
+                (
+                    PublishedSetting(
+                        "pull.sender", "push", "[full]: Postcopy Preempt, merged: the migration thread sends"
+                    ),
+                ),
                 {32: 2, 64: 2306, 128: 25422, 256: 8238, 512: 1066, 1024: 2167, 2048: 3329, 4096: 109, 8192: 48},
             ),
             Variant(

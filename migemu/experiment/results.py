@@ -26,14 +26,14 @@ from migemu.experiment import schema
 from migemu.experiment.cell import Cell, differing
 from migemu.experiment.figures import figures
 from migemu.experiment.program import Program, this_program
-from migemu.experiment.sweep import Sweep
-from migemu.experiment.world import Answer
+from migemu.experiment.run_world import RunAnswer
+from migemu.experiment.sweep_file import Sweep
 
 _BUSY_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StoredRun:
     """One row: how one cell went with one seed. `result` is {} where there is none."""
 
     cell: str
@@ -207,7 +207,7 @@ class Results:
 
     # ----------------------------------------------------------------------------------------------------- the runs
 
-    def record(self, cell: Cell, seed: int, answer: Answer, attempts: int) -> None:
+    def record(self, cell: Cell, seed: int, answer: RunAnswer, attempts: int) -> None:
         """Keep one run that has ended, in one transaction. BrokenError when the disk refuses it."""
         result = answer.result or {}
         status = schema.FAILED if answer.error else schema.DONE
@@ -247,7 +247,7 @@ class Results:
         rows = self._db.execute("SELECT name, problem FROM cell WHERE in_sweep AND problem != '' ORDER BY position")
         return [(name, problem) for name, problem in rows]
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[StoredRun]:
         """All runs of the sweep as it is now, in the order of its file, by seed."""
         coordinates: dict[int, dict[str, str]] = {}
         for cell, axis, value in self._db.execute("SELECT cell, axis, value FROM coordinate ORDER BY cell, position"):
@@ -258,7 +258,7 @@ class Results:
         )
         for number, name, seed, status, error, program, wall_ns, result in rows:
             there = json.loads(result) if result else {}
-            yield Run(name, coordinates.get(number, {}), seed, status, error, program, wall_ns, there)
+            yield StoredRun(name, coordinates.get(number, {}), seed, status, error, program, wall_ns, there)
 
 
 def _difference(before: dict[str, Any], cell: Cell) -> str:

@@ -22,9 +22,9 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.experiment.cell import parse_selector, selected
 from migemu.experiment.results import Results
+from migemu.experiment.run_world import judge
 from migemu.experiment.schema import DONE
-from migemu.experiment.world import judge
-from migemu.report.result import SCHEMA_VERSION
+from migemu.result import SCHEMA_VERSION
 
 SWEEP_FILE: Final = "sweep.sqlite"
 
@@ -39,7 +39,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SampleSource:
     """What was read, from `file`. `single` is a run by itself; `chosen` are the axes that a selector fixed.
 
     `left_out` counts.
@@ -59,7 +59,7 @@ class Source:
         return str(self.samples[0].result["kind"])
 
 
-def read_source(text: str) -> Source:
+def read_source(text: str) -> SampleSource:
     """The runs that `text` means. InputError when there are none to compare, or they cannot be read."""
     path, selector = _split(text)
     source = _sweep(text, path, selector) if _is_sweep(path) else _single(text, path, selector)
@@ -85,7 +85,7 @@ def _is_sweep(path: Path) -> bool:
     return not path.is_dir() and path.suffix != ".json"
 
 
-def _single(text: str, path: Path, selector: str) -> Source:
+def _single(text: str, path: Path, selector: str) -> SampleSource:
     if selector:
         raise InputError(f"{text}: only cells of a sweep can be selected, {path} is one run")
     file = path / "result.json" if path.is_dir() else path
@@ -101,10 +101,10 @@ def _single(text: str, path: Path, selector: str) -> Source:
     if problem := judge(result):
         raise InputError(f"{file}: the run did not complete: {problem}")
     seed = result["scenario"]["scenario"]["seed"]
-    return Source(text, (Sample({}, seed, result),), True, {}, 0, frozenset(), file)
+    return SampleSource(text, (Sample({}, seed, result),), True, {}, 0, frozenset(), file)
 
 
-def _sweep(text: str, path: Path, selector: str) -> Source:
+def _sweep(text: str, path: Path, selector: str) -> SampleSource:
     samples, left_out, programs = [], 0, set()
     with Results.read(path) as results:
         chosen = parse_selector(selector, dict.fromkeys(results.axes())) if selector else {}
@@ -119,7 +119,7 @@ def _sweep(text: str, path: Path, selector: str) -> Source:
             programs.add(run.program)
     if chosen and not samples and not left_out:
         raise InputError(f"{text}: no cell is at {selector}")
-    return Source(text, tuple(samples), False, chosen, left_out, frozenset(programs), path)
+    return SampleSource(text, tuple(samples), False, chosen, left_out, frozenset(programs), path)
 
 
 def _check_version(what: str, result: dict[str, Any]) -> None:

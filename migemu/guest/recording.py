@@ -94,7 +94,7 @@ class Recording:
 
 def recording(name: str, blocks: Iterable[bytes]) -> Recording:
     """The recording in the bytes of a file, which come in blocks of any length. ValueError says what is wrong."""
-    reader = _Reader(name)
+    reader = _RecordingReader(name)
     rest = b""
     for block in blocks:
         block = rest + block
@@ -111,7 +111,7 @@ def recording(name: str, blocks: Iterable[bytes]) -> Recording:
     return reader.recording()
 
 
-class _Reader:
+class _RecordingReader:
     """Takes whole lines, block by block."""
 
     def __init__(self, name: str) -> None:

@@ -85,7 +85,7 @@ workloads: Registry[Workload] = Registry("workload", "migemu.workload")
 
 
 @workloads.register("sequential")
-class Sequential:
+class SequentialWorkload:
     """Each vCPU walks through its own share of the memory, from the first page to the last, round after round.
 
     Setting `stride`: pages from one access to the next. A round is then `stride` passes, each beginning one page after
@@ -126,7 +126,7 @@ class Sequential:
 
 
 @workloads.register("uniform")
-class Uniform:
+class UniformWorkload:
     """Every vCPU touches any page of the whole memory with the same probability."""
 
     __slots__ = ("_random", "_total_pages", "_write_share")

@@ -44,7 +44,7 @@ class Constant:
 
 
 @jitters.register("uniform")
-class Uniform:
+class UniformJitter:
     """evenly from as much earlier to as much later."""
 
     def __init__(self, jitter_ns: int, rng: Random, read_text: ReadText) -> None:

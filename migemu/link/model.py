@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from migemu.link.jitter import Jitter, Uniform
+from migemu.link.jitter import Jitter, UniformJitter
 from migemu.units import SECOND, US
 
 _BITS: Final = 8 * SECOND
@@ -56,7 +56,7 @@ class LinkModel:
         self.outages = tuple(outages)
         #: When all that was sent has departed.
         self.free_ns = 0
-        self._jitter = jitter or Uniform(jitter_ns, rng, _no_file)
+        self._jitter = jitter or UniformJitter(jitter_ns, rng, _no_file)
         self._varies = jitter is not None or jitter_ns > 0
         self._busy_since_ns = 0
         self._busy_bytes = 0

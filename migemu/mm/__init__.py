@@ -10,7 +10,6 @@ from migemu.mm.faults import FaultOutcome
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.hugetlb_file import HugetlbFile
 from migemu.mm.madvise import MADV_COLLAPSE, MADV_DONTNEED, MADV_HWPOISON, MADV_POPULATE_WRITE, MADV_SPLIT
-from migemu.mm.messages import UffdEvent, UffdFeature, UffdMsg, UffdPagefault
 from migemu.mm.pages import (
     ARM64_4K,
     GEOMETRIES,
@@ -23,6 +22,7 @@ from migemu.mm.pages import (
     PieceRun,
     Span,
 )
+from migemu.mm.uffd_msg import UffdEvent, UffdFeature, UffdMsg, UffdPagefault
 from migemu.mm.userfaultfd import Userfaultfd
 
 __all__ = [

@@ -47,9 +47,9 @@ from migemu.mm.madvise import (
     madvise_split,
 )
 from migemu.mm.mapcount import MAPCOUNT_OF, MapcountScheme, page_mapcount
-from migemu.mm.messages import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.page_table import PMD, PTE, PUD, PageTable
 from migemu.mm.pages import Geometry, Level
+from migemu.mm.uffd_msg import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.userfaultfd import Userfaultfd
 from migemu.mm.vma import Mapping, Vma, VmaTree
 from migemu.mm.zap import unmap_region

@@ -26,7 +26,7 @@ from typing import Final
 from migemu.mm.entries import LEAF, MIGRATION, WP, WP_MARKER, is_wp, kind_of
 from migemu.mm.hugetlb_file import CACHED
 from migemu.mm.memory_failure import largest_healthy
-from migemu.mm.messages import UffdMsg, UffdPagefault
+from migemu.mm.uffd_msg import UffdMsg, UffdPagefault
 from migemu.mm.vma import Vma
 
 

@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from migemu.mm.hugepage_entries import copy_entries
-from migemu.mm.messages import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.page_table import PageTable
+from migemu.mm.uffd_msg import OnWake, UffdContext, UffdEvent, UffdFeature
 from migemu.mm.userfaultfd import Userfaultfd
 from migemu.mm.vma import Mapping, Vma, VmaTree
 

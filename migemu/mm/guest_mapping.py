@@ -24,8 +24,8 @@ from migemu.mm.entries import Entry
 from migemu.mm.faults import FaultOutcome
 from migemu.mm.gather import GatherStep
 from migemu.mm.madvise import MADV_COLLAPSE, MADV_SPLIT
-from migemu.mm.messages import UffdFeature, UffdPagefault
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
+from migemu.mm.uffd_msg import UffdFeature, UffdPagefault
 
 #: What MADV_COLLAPSE may answer to a call that is well made: try again later, or live with it (SEMANTICS 2.2).
 MAY_FAIL: Final = (errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ENOMEM, EHWPOISON)

@@ -17,8 +17,8 @@ from migemu.mm.contiguous import torn_group
 from migemu.mm.entries import CONT, ENTRIES, LEAF, MIGRATION, POISON, TABLE, WP, Table, is_wp, kind_of
 from migemu.mm.errnos import ValidationError
 from migemu.mm.hugetlb_file import CACHED, HWPOISON, ISOLATED, UNMAPPED, HugetlbFile
-from migemu.mm.messages import UffdContext
 from migemu.mm.page_table import CONT_PMD, CONT_PTE, PUD, PageTable
+from migemu.mm.uffd_msg import UffdContext
 from migemu.mm.vma import Vma, VmaTree
 
 _MAPS = bytes(entry if entry >= LEAF else 0 for entry in range(256))

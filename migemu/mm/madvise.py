@@ -28,7 +28,7 @@ from migemu.mm.faults import USERFAULTS, Handling, hugetlb_fault
 from migemu.mm.gather import OnGather
 from migemu.mm.hugetlb_file import UNMAPPED
 from migemu.mm.memory_failure import memory_failure
-from migemu.mm.messages import UffdEvent, UffdFeature
+from migemu.mm.uffd_msg import UffdEvent, UffdFeature
 from migemu.mm.vma import Vma, VmaTree
 from migemu.mm.zap import zap_page_range
 

@@ -24,11 +24,11 @@ from typing import Final
 from migemu.mm.entries import LEAF, NONE, WP_MARKER
 from migemu.mm.errnos import PartialError
 from migemu.mm.hugetlb_file import CACHED, MAPPABLE
-from migemu.mm.messages import OnWake, UffdContext, UffdFeature, UffdMsg
 from migemu.mm.mfill import continue_ptes, mfill_continue, mfill_copy, mfill_poison
 from migemu.mm.page_table import PTE
 from migemu.mm.pages import Geometry, Level
 from migemu.mm.protection import change_protection, mwriteprotect_range
+from migemu.mm.uffd_msg import OnWake, UffdContext, UffdFeature, UffdMsg
 from migemu.mm.vma import Vma, VmaTree
 
 #: End of user addresses on x86_64 and on arm64 with 48 bits, 4-level tables.

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from migemu.mm.hugetlb_file import HugetlbFile
-from migemu.mm.messages import UffdContext
 from migemu.mm.page_table import PageTable
 from migemu.mm.pages import Level, PageIndex
+from migemu.mm.uffd_msg import UffdContext
 
 
 @dataclass(slots=True, eq=False)

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from dest_node.effect import Ask, Finish, Refuse
+from dest_node.core.effects import Ask, Finish, Refuse
 from migemu.mm.pages import Level, PageIndex, PieceRun
 from migemu.ordering import rules
 from migemu.ordering.halves import PAGES, Halves, bits, pages_of
@@ -87,7 +87,7 @@ class Vcpu(NamedTuple):
     write: bool = False
 
 
-class State(NamedTuple):
+class AdversaryState(NamedTuple):
     """All that decides what can still happen. Sets of pages and of messages are bits; effects and halves numbers."""
 
     receiver: int
@@ -119,18 +119,18 @@ class Adversary:
         self._all_messages = (1 << len(bounds.messages)) - 1
         self._accesses = [(page, write) for page in bounds.touched for write in bounds.writes]
 
-    def start(self) -> State:
+    def start(self) -> AdversaryState:
         """Nothing has come; every vCPU has all its accesses before it."""
         vcpus = (Vcpu(self.bounds.accesses),) * self.bounds.vcpus
-        return State(0, 0, (), 0, (), vcpus, (), 0, 0, False, False, 0)
+        return AdversaryState(0, 0, (), 0, (), vcpus, (), 0, 0, False, False, 0)
 
-    def all_heard(self, state: State) -> bool:
+    def all_heard(self, state: AdversaryState) -> bool:
         """Whether everything has come and been told, and nothing is pending: from here on only the guest acts."""
         return (
             state.ended and not state.stack and not state.unread and self.halves.claim(state.receiver).deadline is None
         )
 
-    def ways_on(self, state: State) -> Iterator[Step]:
+    def ways_on(self, state: AdversaryState) -> Iterator[Step]:
         """Every step that may come next."""
         for number, vcpu in enumerate(state.vcpus):
             if vcpu.status == WOKEN:
@@ -153,7 +153,7 @@ class Adversary:
         if self.halves.claim(state.receiver).deadline is not None:
             yield ("deadline",)
 
-    def take(self, state: State, step: Step) -> State:
+    def take(self, state: AdversaryState, step: Step) -> AdversaryState:
         """The state after a step. BrokenRuleError when the step breaks a rule about orders."""
         what = step[0]
         if what == "effect":
@@ -181,7 +181,7 @@ class Adversary:
         else:
             now = max(now, self.halves.claim(receiver).deadline or 0)
             receiver, more = self.halves.tell(receiver, "timeout", now=now)
-        return State(
+        return AdversaryState(
             receiver, memory, stack + more, come, answers, vcpus, unread, landed, written, ended, finished, now
         )
 
@@ -191,13 +191,13 @@ class Adversary:
         assert isinstance(ask, Ask)
         return ask.run
 
-    def _lands(self, state: State, pages: int) -> int:
+    def _lands(self, state: AdversaryState, pages: int) -> int:
         """Which of `pages` the receiver lets land."""
         lands = self.halves.claim(state.receiver).fresh & pages
         rules.writes_kept(lands & state.written)
         return lands
 
-    def _access(self, state: State, number: int, page: PageIndex, write: bool) -> State:
+    def _access(self, state: AdversaryState, number: int, page: PageIndex, write: bool) -> AdversaryState:
         receiver, memory, stack, come, answers, vcpus, unread, landed, written, ended, finished, now = state
         vcpu = vcpus[number]
         left = vcpu.left - (vcpu.status == IDLE)
@@ -208,9 +208,11 @@ class Adversary:
             vcpus = _changed(vcpus, number, Vcpu(left, UNREAD, page, write))
             unread = (*unread, number)
             memory = self.halves.fall_asleep(memory, page)
-        return State(receiver, memory, stack, come, answers, vcpus, unread, landed, written, ended, finished, now)
+        return AdversaryState(
+            receiver, memory, stack, come, answers, vcpus, unread, landed, written, ended, finished, now
+        )
 
-    def _effect(self, state: State) -> State:
+    def _effect(self, state: AdversaryState) -> AdversaryState:
         receiver, memory, stack, come, answers, vcpus, unread, landed, written, ended, finished, now = state
         number, stack = stack[-1], stack[:-1]
         effect = self.halves.effects[number]
@@ -235,11 +237,11 @@ class Adversary:
                 )
                 unread = tuple(each for each in unread if vcpus[each].status == UNREAD)
         receiver, more = self.halves.tell(receiver, "done", number, result, now=now)
-        return State(
+        return AdversaryState(
             receiver, memory, stack + more, come, answers, vcpus, unread, landed, written, ended, finished, now
         )
 
-    def check(self, state: State) -> None:
+    def check(self, state: AdversaryState) -> None:
         """BrokenRuleError when a rule about states does not hold."""
         view = self.halves.view(state.memory)
         rules.mapped_within_received(view, state.landed)

@@ -2,9 +2,9 @@
 
 What this models
     What the two services are, reduced to what matters for order: the sender is pulled, messages cross two channels that
-    keep their order and overtake each other, bytes land page by page, effects are carried out by the destination's own
-    hands (`dest_node.effects`) on the model of the kernel's memory, vCPUs touch pages whenever they like. Everything is
-    told in a trace, and every event is judged by every checker as it happens.
+    keep their order and overtake each other, bytes land page by page, effects are carried out by the destination's
+    own hands (`dest_node.executor`) on the model of the kernel's memory, vCPUs touch pages whenever they like.
+    Everything is told in a trace, and every event is judged by every checker as it happens.
 
 Rules
     1. Each method is one step. Between two steps no effect is pending; within `deliver`, accesses and the reading of
@@ -25,14 +25,15 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from itertools import islice
 from typing import Any, Final, cast
 
-from dest_node.effects import NODE, Effects
-from dest_node.receiver import Receiver
+from dest_node.core.effects import NODE
+from dest_node.core.receiver import Receiver
+from dest_node.executor import Effects
 from migemu.mm.pages import PageIndex, PieceRun, Span
 from migemu.ordering.broken import BrokenRuleError
-from migemu.ordering.memory import UNMAPPED, Memory
+from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
 from migemu.ordering.policies import make_policy, policy_name
 from migemu.ordering.source_side import Plan, SourceSide, begin
-from migemu.policy.collapse import promises
+from migemu.policy.collapse_policy import promises
 from migemu.ports import Clock, Collapsed, Continued, GuestMemory
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event, Happening
@@ -69,7 +70,7 @@ class Cores:
         self.receiver = make_receiver(
             plan.geometry, plan.pages, policy, urgent_piece=plan.pull_piece, collapse_ns=plan.costs.collapse_ns
         )  # fmt: skip
-        self.memory = Memory(plan.geometry, plan.pages)
+        self.memory = KernelMemory(plan.geometry, plan.pages)
         # The hands use the clock and four calls of the guest's memory: all of them are here.
         self.effects = Effects(
             self.receiver, cast(GuestMemory, self), plan.costs, cast(Clock, self), self,

@@ -16,12 +16,12 @@ from collections.abc import Callable, Hashable
 from traceback import extract_tb
 from typing import Any, Final, NamedTuple
 
-from dest_node.effect import Collapse, Continue, Effect, Wake
-from dest_node.receiver import Receiver
+from dest_node.core.effects import Collapse, Continue, Effect, Wake
+from dest_node.core.receiver import Receiver
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
 from migemu.ordering.broken import BrokenRuleError
 from migemu.ordering.frozen import freeze
-from migemu.ordering.memory import UNMAPPED, Memory
+from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
 from migemu.ordering.numbered import Numbered
 from migemu.ports import Collapsed
 
@@ -67,8 +67,8 @@ class Halves:
     def __init__(self, receiver: Receiver, ignore: frozenset[str]) -> None:
         ignored = COUNTERS | ignore
         self._receivers: Numbered[Receiver] = Numbered(receiver, lambda each: freeze(each, ignored))
-        self._memories: Numbered[Memory] = Numbered(
-            Memory(TINY, PAGES), lambda each: (each.entries(), each.asleep())
+        self._memories: Numbered[KernelMemory] = Numbered(
+            KernelMemory(TINY, PAGES), lambda each: (each.entries(), each.asleep())
         )  # fmt: skip
         self.effects: list[Effect] = []
         self._numbers: dict[tuple[type, Effect], int] = {}
@@ -154,7 +154,7 @@ class Halves:
         return f"<Halves: {len(self._receivers)} states of the receiver, {len(self._memories)} of the memory>"
 
 
-def _carry_out(memory: Memory, effect: Continue | Collapse | Wake) -> tuple[int | Collapsed | None, int]:
+def _carry_out(memory: KernelMemory, effect: Continue | Collapse | Wake) -> tuple[int | Collapsed | None, int]:
     result: int | Collapsed | None = None
     try:
         if isinstance(effect, Continue):
@@ -169,7 +169,7 @@ def _carry_out(memory: Memory, effect: Continue | Collapse | Wake) -> tuple[int 
     return result, sum(1 << page for _, page in memory.take_woken())
 
 
-def _fall_asleep(memory: Memory, page: PageIndex) -> Callable[[], None] | None:
+def _fall_asleep(memory: KernelMemory, page: PageIndex) -> Callable[[], None] | None:
     """One waiter stands for all who sleep on `page`; its message is read at once."""
     if page not in memory.asleep():
         memory.touch(page, page, False)

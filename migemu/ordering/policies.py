@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
-from migemu.mm.costs import CostModel
+from migemu.costs.collapse_cost import CostModel
 from migemu.mm.pages import TINY, Geometry
 from migemu.ordering.frozen import clone
-from migemu.policy.collapse import CollapsePolicy, collapse_policies
+from migemu.policy.collapse_policy import CollapsePolicy, collapse_policies
 from migemu.units import MS
 
 #: A policy: its spec ("batched:spans=2"), the class or function that makes it of a geometry, or the object itself.

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import errorcode
 
-from dest_node.effect import Collapse, Effect, Refuse, Wake
+from dest_node.core.effects import Collapse, Effect, Refuse, Wake
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.pages import TINY, Level, PageIndex, Span
 from migemu.ordering.broken import BrokenRuleError
 from migemu.ordering.halves import ALL, PAGES, View, bits
-from migemu.ordering.memory import UNMAPPED
+from migemu.ordering.kernel_memory import UNMAPPED
 from migemu.ports import Collapsed
 
 _SIZES = {Level.PTE: "4K", Level.PMD: "2M", Level.PUD: "1G", UNMAPPED: "nothing"}

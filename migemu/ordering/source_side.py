@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from migemu.mm.costs import CostModel
+from migemu.costs.collapse_cost import CostModel
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun
 from migemu.ordering.policies import DEAR, PolicyChoice
-from migemu.policy.push import push_orders
+from migemu.policy.push_order import push_orders
 from migemu.trace.events import Happening
 from migemu.wire.messages import (
     Advise,
@@ -34,7 +34,7 @@ from migemu.wire.messages import (
     Zero,
 )  # fmt: skip
 from migemu.wire.states import Legality, Role
-from source_node.sender import Sender
+from source_node.core.sender import Sender
 
 MAIN: Final = ChannelRole.MAIN
 PREEMPT: Final = ChannelRole.PREEMPT

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from dest_node.effect import Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
+from dest_node.core.effects import Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
 from migemu.mm.pages import Level, PieceRun
-from migemu.ordering.adversary import WOKEN, Adversary, State, Step
+from migemu.ordering.adversary import WOKEN, Adversary, AdversaryState, Step
 from migemu.ordering.halves import bits, pages_of
 from migemu.ordering.rules import pages_in_words, span_in_words
 from migemu.units import format_time
@@ -23,7 +23,7 @@ def in_words(adversary: Adversary, steps: Sequence[Step]) -> Iterator[str]:
             state = after
 
 
-def _step(adversary: Adversary, before: State, step: Step, after: State | None) -> str:
+def _step(adversary: Adversary, before: AdversaryState, step: Step, after: AdversaryState | None) -> str:
     what = step[0]
     if what == "access":
         _, vcpu, page, write = step
@@ -69,7 +69,7 @@ def _run(run: PieceRun) -> str:
     return f"{pages} ({run.count} x 2M)" if run.level == Level.PMD else pages
 
 
-def _woken(before: State, after: State | None) -> str:
+def _woken(before: AdversaryState, after: AdversaryState | None) -> str:
     if after is None:
         return ""
     both = enumerate(zip(before.vcpus, after.vcpus, strict=True))

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from migemu.mm.pages import Geometry, PageIndex, Span
-from migemu.policy.collapse import Eager, MappingView, collapse_policies
+from migemu.policy.collapse_policy import Eager, MappingView, collapse_policies
 from migemu.units import SECOND, format_time, parse_time
 
 
@@ -40,7 +40,7 @@ from migemu.units import SECOND, format_time, parse_time
 class Budget(Eager):
     """Collapses as `eager` does, but stalls the guest for at most `stall` in any second: hot and cheap spans first.
 
-    Setting `stall`: time per second that calls may take, by the cost model (`migemu.mm.costs`).
+    Setting `stall`: time per second that calls may take, by the cost model (`migemu.costs.collapse_cost`).
     """
 
     __slots__ = ("_queue", "_spent", "_spent_ns", "_stall_ns")

@@ -9,7 +9,7 @@ from math import isfinite
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.comparison import Comparison, Row, Ruling
 from migemu.experiment.figures import show
-from migemu.experiment.tables import percent
+from migemu.experiment.text_tables import percent
 from migemu.report import document, tables
 from migemu.report.draw.forest import LOOKS, WORDS, forests, judged
 from migemu.report.draw.style import Section

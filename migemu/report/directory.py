@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from migemu import named
 from migemu.errors import InputError
-from migemu.report.result import SCHEMA_VERSION
+from migemu.result import SCHEMA_VERSION
 from migemu.store.output import PARTIAL
 from migemu.trace.events import KINDS
 

@@ -27,9 +27,9 @@ from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.figures import HEADLINES, figures, unknown
-from migemu.experiment.results import Results, Run
+from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
-from migemu.experiment.tables import few
+from migemu.experiment.text_tables import few
 
 MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
 #: The axis of cells that stand beside the grid (sweep.py).
@@ -169,8 +169,8 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     )  # fmt: skip
 
 
-def _cells(done: Sequence[Run], kept: Mapping[tuple[str, int], Path]) -> list[CellRuns]:
-    found: dict[str, list[Run]] = {}
+def _cells(done: Sequence[StoredRun], kept: Mapping[tuple[str, int], Path]) -> list[CellRuns]:
+    found: dict[str, list[StoredRun]] = {}
     for run in done:
         found.setdefault(run.cell, []).append(run)
     return [
@@ -182,7 +182,7 @@ def _cells(done: Sequence[Run], kept: Mapping[tuple[str, int], Path]) -> list[Ce
     ]  # fmt: skip
 
 
-def _title(run: Run) -> str:
+def _title(run: StoredRun) -> str:
     """What the run of a cell is called in its own scenario."""
     return str(run.result.get("scenario", {}).get("scenario", {}).get("name", ""))
 

@@ -10,20 +10,22 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from migemu.analysis import mapping_figures as regained
+from migemu.analysis.reducer import MAPS_MAX, Told, read_told
+from migemu.costs.access import Pattern
 from migemu.errors import InputError
-from migemu.mm.access import Pattern
 from migemu.mm.pages import Level
-from migemu.report import document, regained, tables
+from migemu.report import document, tables
 from migemu.report.directory import RunDirectory
-from migemu.report.draw import faults, memory
-from migemu.report.draw.style import Panel, Run, Section
-from migemu.report.told import MAPS_MAX, Told, read_told
+from migemu.report.draw import fault_figures as faults
+from migemu.report.draw import memory_figures as memory
+from migemu.report.draw.style import Panel, Section, ShownRun
 
 
 def load(
     found: Sequence[RunDirectory], hugepages: Sequence[int] | None = None,
     progress: Callable[[Path, int], None] = lambda _path, _done: None,
-) -> list[Run]:  # fmt: skip
+) -> list[ShownRun]:  # fmt: skip
     """The runs of these directories, their traces read; what is damaged or missing is told by the run.
 
     InputError when a directory has the result of one run and the trace of another, or a hugetlb page that none of them
@@ -33,12 +35,12 @@ def load(
     runs = []
     for place, directory in enumerate(found):
         label = directory.name if names.count(directory.name) == 1 else f"{directory.name} ({directory.path})"
-        runs.append(Run(*_read(directory, hugepages, len(found), progress), label, place))
+        runs.append(ShownRun(*_read(directory, hugepages, len(found), progress), label, place))
     _refuse_absent(runs, hugepages or ())
     return runs
 
 
-def _refuse_absent(runs: Sequence[Run], hugepages: Sequence[int]) -> None:
+def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
     """InputError for a hugetlb page that none of the runs has; one that some have not is told on the page."""
     totals = [run.told.pages // run.told.geometry.pages(Level.PUD) for run in runs if run.told is not None]
     for each in hugepages:
@@ -77,7 +79,7 @@ def pattern_of(scenario: dict[str, dict[str, Any]]) -> Pattern:
     return regained.pattern_of(str(scenario.get("guest", {}).get("workload", "")))
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[ShownRun]) -> list[Section]:
     """Everything that is drawn, in the order in which it is asked."""
     told = [run for run in runs if run.told and len(run.told.faults)]
     where = [
@@ -127,17 +129,17 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     ]  # fmt: skip
 
 
-def _by_kind(runs: Sequence[Run]) -> list[Run]:
+def _by_kind(runs: Sequence[ShownRun]) -> list[ShownRun]:
     """The order in which figures of one run each are drawn."""
     return [run for kind in dict.fromkeys(run.kind for run in runs) for run in runs if run.kind == kind]
 
 
-def html(runs: Sequence[Run]) -> str:
+def html(runs: Sequence[ShownRun]) -> str:
     """The page."""
     return "\n".join(_page(runs))
 
 
-def _page(runs: Sequence[Run]) -> Iterator[str]:
+def _page(runs: Sequence[ShownRun]) -> Iterator[str]:
     drawn = [section for section in sections(runs) if section.panels]
     pictures = [(f"map-{n}", *each) for n, each in enumerate(each for run in runs for each in memory.pictures(run))]
     links = [(section.anchor, section.title) for section in drawn]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
-from migemu.report.draw.faults import part_name
-from migemu.report.draw.style import Run
-from migemu.trace.attribution import PARTS
+from migemu.analysis.attribution import PARTS
+from migemu.report.draw.fault_figures import part_name
+from migemu.report.draw.style import ShownRun
 from migemu.units import format_size, format_time
 
 _Figure = Callable[[dict[str, Any]], str]
@@ -66,7 +66,7 @@ _SETTINGS: Final = (
 )  # fmt: skip
 
 
-def of_runs(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def of_runs(runs: Sequence[ShownRun]) -> list[tuple[str, str]]:
     """(kind, table) for each kind of run, a column a run, and of what the cost model says: kinds share no table."""
     told = [
         (kind, _of_kind([run for run in runs if run.kind == kind])) for kind in dict.fromkeys(run.kind for run in runs)
@@ -77,11 +77,11 @@ def of_runs(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return told
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[ShownRun]) -> list[str]:
     return [f'<span class="key" style="background:{run.colour}"></span>{escape(run.label)}' for run in runs]
 
 
-def _of_kind(runs: Sequence[Run]) -> str:
+def _of_kind(runs: Sequence[ShownRun]) -> str:
     rows = [[what, *(_told(run, tell) for run in runs)] for what, tell in _ROWS]
     settings = [[escape(key), *(_setting(run, key) for run in runs)] for key in _differing(runs)]
     names = _names(runs)
@@ -89,7 +89,7 @@ def _of_kind(runs: Sequence[Run]) -> str:
     return f'<div class="tables">{figures}{table(["settings", *names], settings, "settings")}</div>'
 
 
-def _told(run: Run, tell: _Figure) -> str:
+def _told(run: ShownRun, tell: _Figure) -> str:
     """ "-" where there is no result, or one that does not say."""
     try:
         return escape(str(tell(run.directory.result)))
@@ -97,20 +97,20 @@ def _told(run: Run, tell: _Figure) -> str:
         return "-"
 
 
-def _differing(runs: Sequence[Run]) -> list[str]:
+def _differing(runs: Sequence[ShownRun]) -> list[str]:
     keys = {f"{section}.{key}" for run in runs for section, each in run.directory.scenario.items() for key in each}
     others = sorted(key for key in keys if key not in _SETTINGS and key != "scenario.name")
     always = [key for key in _SETTINGS if any(_setting(run, key) not in ("", "-") for run in runs)]
     return [*always, *(key for key in others if len({_setting(run, key) for run in runs}) > 1)]
 
 
-def _setting(run: Run, key: str) -> str:
+def _setting(run: ShownRun, key: str) -> str:
     section, _, name = key.partition(".")
     value = run.directory.scenario.get(section, {}).get(name, "-")
     return escape(("on" if value else "off") if isinstance(value, bool) else str(value))
 
 
-def attribution(run: Run) -> str:
+def attribution(run: ShownRun) -> str:
     """Means by part, of all faults and of the slowest 1 %, with what stood in front of them at the source."""
     assert run.told is not None
     rows = run.told.faults.attribution()
@@ -132,7 +132,7 @@ def attribution(run: Run) -> str:
     return table(head, body, "parts")
 
 
-def causes(run: Run) -> str:
+def causes(run: ShownRun) -> str:
     """Faults by cause."""
     assert run.told is not None
     rows = run.told.faults.causes()

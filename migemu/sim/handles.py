@@ -11,7 +11,7 @@ from migemu.sim.waiting import describe
 from migemu.units import SECOND
 
 
-class Ready(asyncio.Handle):
+class ReadyHandle(asyncio.Handle):
     """A callback that is ready."""
 
     __slots__ = ()
@@ -33,7 +33,7 @@ class Ready(asyncio.Handle):
         return f"<Handle {'cancelled' if self._cancelled else describe(self._callback)}>"
 
 
-class Timer(asyncio.TimerHandle):
+class TimerHandle(asyncio.TimerHandle):
     """A callback that is due at `when_ns`."""
 
     __slots__ = ("_forget", "when_ns")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from migemu.errors import PeerError
-from migemu.link.emulated_channel import EmulatedChannel, Parcel, Read
-from migemu.link.wire import Frame
+from migemu.link.scheduler import QueuedFrame
 from migemu.sim.coverage import Coverage, Kind, Said, Seen, part_of
+from migemu.sim.emulated_channel import EmulatedChannel, Parcel, Read
 from migemu.sim.hazards import CRASHES, ON_A_MESSAGE, ON_NONE, AtTime, Fault, Hazard, OnMessage, OnStage, Way
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.mangle import corrupted, size_of, torn, up_to
@@ -54,7 +54,7 @@ class _Path:
     #: Nothing arrives before that; how much is on its way by then; what is held, in order.
     free_ns: int = 0
     delayed: int = 0
-    held: deque[tuple[Read, Frame]] = field(default_factory=deque)
+    held: deque[tuple[Read, QueuedFrame]] = field(default_factory=deque)
     #: What a torn frame becomes when the bytes are there that it lacks.
     torn: Parcel | PeerError | None = None
     lacking_bytes: int = 0
@@ -132,7 +132,7 @@ class Injection:
 
     # --- what arrives ---
 
-    def __call__(self, channel: EmulatedChannel, read: Read, frame: Frame) -> None:
+    def __call__(self, channel: EmulatedChannel, read: Read, frame: QueuedFrame) -> None:
         """A frame has come out of the link; what becomes of it."""
         path = self._paths.get(channel)
         if path is None:
@@ -151,7 +151,7 @@ class Injection:
         else:
             self._message(path, parcel, frame)
 
-    def _message(self, path: _Path, parcel: Parcel, frame: Frame) -> None:
+    def _message(self, path: _Path, parcel: Parcel, frame: QueuedFrame) -> None:
         """A message arrives: count it, and let strike what is due."""
         path.messages += 1
         way = self._way(path, parcel.message)
@@ -217,7 +217,7 @@ class Injection:
         elif fault is Fault.HALF_OPEN:
             path.dead = True
 
-    def _mend(self, path: _Path, item: Parcel | PeerError, parcel: Parcel | None, frame: Frame) -> None:
+    def _mend(self, path: _Path, item: Parcel | PeerError, parcel: Parcel | None, frame: QueuedFrame) -> None:
         """Bytes come for those that a torn frame lacks. Behind them there is no header where one has to be."""
         if parcel is None:
             self._end(path, mid_frame=True)
@@ -229,7 +229,7 @@ class Injection:
             self._arrives(path, PeerError("a header does not begin with the tag of a known message"), frame)
             path.dead = True
 
-    def _arrives(self, path: _Path, arrival: Arrival, frame: Frame) -> None:
+    def _arrives(self, path: _Path, arrival: Arrival, frame: QueuedFrame) -> None:
         channel = path.channel
         if isinstance(arrival, _End):
             self._end(path, arrival.mid_frame)
@@ -243,12 +243,12 @@ class Injection:
     def _end(self, path: _Path, mid_frame: bool) -> None:
         """The stream ends here."""
         channel = path.channel
-        self._pass(path, lambda _: channel.came_end(mid_frame), Frame("", 0, None, self._loop.now_ns, 0, 0))
+        self._pass(path, lambda _: channel.came_end(mid_frame), QueuedFrame("", 0, None, self._loop.now_ns, 0, 0))
         path.dead = True
 
     # --- in order, and in time ---
 
-    def _pass(self, path: _Path, read: Read, frame: Frame) -> None:
+    def _pass(self, path: _Path, read: Read, frame: QueuedFrame) -> None:
         """Hand over, unless it is held, or late."""
         loop = self._loop
         if path.rate_bps:
@@ -259,11 +259,11 @@ class Injection:
         else:
             self._hand_over(path, read, frame)
 
-    def _late(self, path: _Path, read: Read, frame: Frame) -> None:
+    def _late(self, path: _Path, read: Read, frame: QueuedFrame) -> None:
         path.delayed -= 1
         self._hand_over(path, read, frame)
 
-    def _hand_over(self, path: _Path, read: Read, frame: Frame) -> None:
+    def _hand_over(self, path: _Path, read: Read, frame: QueuedFrame) -> None:
         if self.is_dark:
             return
         if path.holding:
@@ -311,7 +311,7 @@ class Injection:
         return f"<Injection {len(self.struck)} hazards have struck, {len(self._waiting)} are to come>"
 
 
-def _unseen(_frame: Frame) -> None:
+def _unseen(_frame: QueuedFrame) -> None:
     """Bytes that the service never sees; the kernel's buffer is free of them all the same."""
 
 

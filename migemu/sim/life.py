@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from migemu.link.emulated import EmulatedNetwork
 from migemu.ports import Tracer
+from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.trace.events import Event, Happening
 
 
 @dataclass(slots=True)
-class Kept:
+class SourceRecord:
     """What a source has written down for its successor. `downtime_ns`: 0 until it is known."""
 
     switching: bool = False

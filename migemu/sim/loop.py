@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from migemu.sim.generators import Generators
-from migemu.sim.handles import Ready, Timer, VirtualTask
+from migemu.sim.handles import ReadyHandle, TimerHandle, VirtualTask
 from migemu.sim.outside import WithoutOutside
 from migemu.sim.processor import Processor, processor_of
 from migemu.sim.waiting import CrashError, DeadlockError, LimitError, describe, waiting
@@ -68,8 +68,8 @@ class VirtualLoop(Generators, WithoutOutside):
         """Limits of 0 are none. `pace(from_ns, to_ns)` is called before each move of the clock and may block."""
         self.now_ns = start_ns
         self.processor: Processor | None = None  # of what runs now; None outside, and where that takes no time
-        self._ready: deque[Ready | Timer] = deque()
-        self._timers: list[tuple[int, int, Ready | Timer]] = []
+        self._ready: deque[ReadyHandle | TimerHandle] = deque()
+        self._timers: list[tuple[int, int, ReadyHandle | TimerHandle]] = []
         self._timers_cancelled = 0
         self._serials = itertools.count(1)
         self._task_serials = itertools.count(1)
@@ -94,7 +94,7 @@ class VirtualLoop(Generators, WithoutOutside):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Call back as soon as everybody who is ready has been."""
-        handle = Ready(callback, args, copy_context() if context is None else context)
+        handle = ReadyHandle(callback, args, copy_context() if context is None else context)
         if self._closed:
             raise RuntimeError("Event loop is closed")
         self._ready.append(handle)
@@ -104,11 +104,13 @@ class VirtualLoop(Generators, WithoutOutside):
 
     def call_at_ns(
         self, when_ns: int, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
-    ) -> Timer:
+    ) -> TimerHandle:
         """Call back at `when_ns`; with those who are ready now if that has passed."""
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        timer = Timer(when_ns, callback, args, copy_context() if context is None else context, self._timer_cancelled)
+        timer = TimerHandle(
+            when_ns, callback, args, copy_context() if context is None else context, self._timer_cancelled
+        )
         if when_ns <= self.now_ns:
             self._ready.append(timer)
         else:
@@ -254,7 +256,7 @@ class VirtualLoop(Generators, WithoutOutside):
 
     def _arm(self, processor: Processor) -> None:
         """Go on with what waits for `processor` when it is free."""
-        free = Ready(self._freed, (processor,), Context())
+        free = ReadyHandle(self._freed, (processor,), Context())
         heapq.heappush(self._timers, (max(processor.free_ns, self.now_ns), next(self._serials), free))
 
     def _freed(self, processor: Processor) -> None:
@@ -354,7 +356,7 @@ class VirtualLoop(Generators, WithoutOutside):
 
     # --- exceptions that nobody caught ---
 
-    def _callback_failed(self, handle: Ready | Timer, error: BaseException) -> None:
+    def _callback_failed(self, handle: ReadyHandle | TimerHandle, error: BaseException) -> None:
         message = f"exception in callback {describe(handle._callback)}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 

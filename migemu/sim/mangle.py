@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import Final
 
 from migemu.errors import PeerError
-from migemu.link.emulated_channel import Parcel
-from migemu.store.model import Contents
+from migemu.sim.contents import Contents
+from migemu.sim.emulated_channel import Parcel
 from migemu.wire.header import decode_header, encode_head
 from migemu.wire.messages import Page
 

@@ -20,27 +20,27 @@ from typing import Any, Final, Protocol
 
 from migemu import named
 from migemu.address import Address, TcpAddress
+from migemu.costs.fault_cost import FaultCosts
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError
-from migemu.link.cable import Direction
-from migemu.link.emulated import EmulatedNetwork
-from migemu.link.emulated_channel import Parcel
 from migemu.link.jitter import jitters
-from migemu.link.wire import Frame
-from migemu.mm.fault_costs import FaultCosts
+from migemu.link.scheduler import QueuedFrame
 from migemu.mm.pages import Geometry
-from migemu.outcome import Outcome
+from migemu.node.outcome import Outcome
 from migemu.ports import Clock, GuestMemory, Network, SourceMemory, Tracer
-from migemu.scenario import Scenario
-from migemu.sim.clock import VirtualClock
+from migemu.scenario.scenario import Scenario
+from migemu.sim.cable import Direction
+from migemu.sim.contents import ModelledSource
+from migemu.sim.emulated_channel import Parcel
+from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.hazards import Hazard
 from migemu.sim.injection import Injection
-from migemu.sim.life import Kept, Life
+from migemu.sim.life import Life, SourceRecord
 from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
-from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
-from migemu.sim.watch import Watch
-from migemu.store.model import ModelledSource
-from migemu.trace.events import Event, Happening, Wire
+from migemu.sim.timed_memory import MemoryCosts, TimedMemory
+from migemu.sim.virtual_clock import VirtualClock
+from migemu.sim.world_watch import WorldWatch
+from migemu.trace.events import CarriedFrame, Event, Happening
 from migemu.units import SECOND
 from migemu.wire.messages import Page, Request, Zero
 
@@ -84,7 +84,7 @@ class Nodes(Protocol):
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None, kept: Kept,
+        tracer: Tracer | None, kept: SourceRecord,
     ) -> Sending:  # fmt: skip
         """The source's service, which writes down in `kept` what its successor needs."""
 
@@ -117,7 +117,7 @@ class World:
         #: The guest's memory at the destination, once it is there.
         self.memory: TimedMemory | None = None
         pages = scenario.memory.size // scenario.geometry.page_bytes
-        self.watch = Watch(self.loop, scenario.geometry, pages, tracer)
+        self.watch = WorldWatch(self.loop, scenario.geometry, pages, tracer)
         names = ("source", "destination", "preempt", "faults")[: 4 if scenario.costs.threads == "three" else 2]
         self._processors = [Processor(name) for name in names]
         self._contexts = [self._context(processor) for processor in self._processors]
@@ -141,7 +141,7 @@ class World:
         networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back, tamper=self.injection)
         self._lives = {network.name: Life(network.name, network, self.watch, self._entered) for network in networks}
         self._over: dict[str, asyncio.Future[None]] = {}
-        self._kept = Kept()
+        self._kept = SourceRecord()
         #: How each node that failed did, in that order.
         self.failed: dict[str, BaseException] = {}
         self.destination: Listening | None = None
@@ -251,7 +251,7 @@ class World:
         )  # fmt: skip
         return self.memory
 
-    def _carried(self, frame: Frame) -> None:
+    def _carried(self, frame: QueuedFrame) -> None:
         """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""
         parcel = frame.token
         if not isinstance(parcel, Parcel) or not isinstance(parcel.message, Page | Zero | Request):
@@ -261,7 +261,7 @@ class World:
             Event(
                 frame.arrived_ns, "link", Happening.CARRIED, first, count * self.scenario.geometry.pages(level), level,
                 detail="return" if isinstance(parcel.message, Request) else frame.channel,
-                wire=Wire(frame.enqueued_ns, frame.started_ns, frame.departed_ns, frame.size),
+                wire=CarriedFrame(frame.enqueued_ns, frame.started_ns, frame.departed_ns, frame.size),
             )
         )  # fmt: skip
 

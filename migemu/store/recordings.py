@@ -10,7 +10,7 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.guest.recording import Recorded, Recording, recording
 from migemu.guest.replay import path_of
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from migemu.units import MIB
 
 _AT_ONCE: Final = 1 * MIB

@@ -121,7 +121,7 @@ def told_by(happening: Happening) -> tuple[str, ...]:
     return NODES[:1] if happening in OF_SOURCE else NODES[2:] if happening in OF_LINK else NODES[1:2]
 
 
-class Wire(NamedTuple):
+class CarriedFrame(NamedTuple):
     """How a frame got over the link: times of the trace's clock, and its length.
 
     enqueued <= started <= departed <= the event's own `t`, which is when its last byte arrived.
@@ -150,7 +150,7 @@ class Event(NamedTuple):
     write: bool | None = None
     urgent: bool | None = None
     detail: str | None = None
-    wire: Wire | None = None
+    wire: CarriedFrame | None = None
 
 
 def header_line(kind: str) -> str:

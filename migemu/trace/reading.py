@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 from migemu import named
 from migemu.errors import InputError
 from migemu.mm.pages import GEOMETRIES, Geometry, Level
-from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, Event, Happening, Wire, told_by
+from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, CarriedFrame, Event, Happening, told_by
 
 _BLOCK: Final = 1024
 _HAPPENINGS: Final = {one.value: one for one in Happening}
@@ -224,11 +224,11 @@ def _plan(said: dict[str, Any]) -> _Plan:
     return _Plan(happening, told_by(happening), "level" in said, "wire" in said, itemgetter(*places))
 
 
-def _wire(said: dict[str, Any]) -> Wire:
+def _wire(said: dict[str, Any]) -> CarriedFrame:
     """What `carried` says of the wire. ValueError when it is not all of it, or something else."""
-    if set(said) != set(Wire._fields) or any(type(value) is not int for value in said.values()):
-        raise ValueError(f"'wire' is {said!r}; it has {', '.join(Wire._fields)}, all integers")
-    return Wire(**said)
+    if set(said) != set(CarriedFrame._fields) or any(type(value) is not int for value in said.values()):
+        raise ValueError(f"'wire' is {said!r}; it has {', '.join(CarriedFrame._fields)}, all integers")
+    return CarriedFrame(**said)
 
 
 def _excerpt(line: bytes | str, most: int = 60) -> str:

@@ -26,7 +26,7 @@ PAGES: Final = TINY.pages(Level.PUD)
 _STEP_NS: Final = 1_000
 
 
-class Stage:
+class Script:
     """The play so far, in `events`."""
 
     def __init__(self, policy: str = "") -> None:

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from migemu.mm.pages import Level
 from migemu.trace.events import Event
-from migemu.trace.stage import PAGES, Stage
+from migemu.trace.stage import PAGES, Script
 
-Play = Callable[[Stage, bool], None]
+Play = Callable[[Script, bool], None]
 
 
-class Scenario(NamedTuple):
+class WrongOrder(NamedTuple):
     """A bug: the rule that must catch it, others that also object, and where it was seen."""
 
     name: str
@@ -32,19 +32,19 @@ class Scenario(NamedTuple):
 
     def events(self, wrong: bool = True) -> list[Event]:
         """The trace of it, over one hugetlb page of TINY; with `wrong` off, of how it should have gone."""
-        stage = Stage(self.policy)
+        stage = Script(self.policy)
         self.play(stage, wrong)
         return stage.events
 
 
-SCENARIOS: Final[dict[str, Scenario]] = {}
+SCENARIOS: Final[dict[str, WrongOrder]] = {}
 
 
 def _scenario(rule: str, happened: str, *, also: tuple[str, ...] = (), policy: str = "") -> Callable[[Play], Play]:
     def add(play: Play) -> Play:
         name = play.__name__.rstrip("_")
         story = " ".join((play.__doc__ or "").split())
-        SCENARIOS[name] = Scenario(name, rule, also, happened, story, policy, play)
+        SCENARIOS[name] = WrongOrder(name, rule, also, happened, story, policy, play)
         return play
 
     return add
@@ -54,7 +54,7 @@ def _scenario(rule: str, happened: str, *, also: tuple[str, ...] = (), policy: s
     "no_hole_collapsed", "HGM: what the kernel does not check",
     also=("mapped_within_received",),
 )  # fmt: skip
-def collapse_before_received(stage: Stage, wrong: bool) -> None:
+def collapse_before_received(stage: Script, wrong: bool) -> None:
     """A 2M is collapsed while one of its pages is still on its way: the guest reads what never came."""
     stage.bring(0, 3)
     if wrong:
@@ -69,7 +69,7 @@ def collapse_before_received(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("mapped_within_received", "HGM: the page cache has the hugetlb page, not the 4K")
-def continue_before_copy(stage: Stage, wrong: bool) -> None:
+def continue_before_copy(stage: Script, wrong: bool) -> None:
     """The handler continues a page as soon as it is asked for: the kernel has a hugetlb page for it, and obeys."""
     stage.access(0, 5, write=False)
     stage.tell("requested", 5, 1, Level.PTE)
@@ -80,7 +80,7 @@ def continue_before_copy(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("mapped_before_woken", "Cloud Hypervisor 8663: guests died of a triple fault")
-def wake_before_continue(stage: Stage, wrong: bool) -> None:
+def wake_before_continue(stage: Script, wrong: bool) -> None:
     """The bytes are there, so the vCPU is woken; that they are not mapped yet comes to mind later."""
     stage.access(0, 5)
     stage.send(5, urgent=True)
@@ -91,7 +91,7 @@ def wake_before_continue(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("sleepers_woken", "HGM: MADV_COLLAPSE wakes nobody; no test of the series covers it")
-def no_wake_after_collapse(stage: Stage, wrong: bool) -> None:
+def no_wake_after_collapse(stage: Script, wrong: bool) -> None:
     """A vCPU sleeps on a page that has come, but is not mapped; a collapse maps it, and nobody tells the vCPU."""
     stage.bring(0, 3)
     stage.access(0, 3)
@@ -104,7 +104,7 @@ def no_wake_after_collapse(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("sleepers_woken", "HGM: a CONTINUE that finds a larger entry")
-def no_wake_after_eexist(stage: Stage, wrong: bool) -> None:
+def no_wake_after_eexist(stage: Script, wrong: bool) -> None:
     """The collapse came first: the CONTINUE of the page gets EEXIST, which is taken for a success, and wakes nobody."""
     stage.bring(0, 3)
     stage.access(0, 3)
@@ -119,7 +119,7 @@ def no_wake_after_eexist(stage: Stage, wrong: bool) -> None:
 @_scenario(
     "faults_resolved", "BuildBuddy 12673: a fault put aside, and a poll without a timeout", also=("completion_is_told",)
 )
-def fault_forgotten(stage: Stage, wrong: bool) -> None:
+def fault_forgotten(stage: Script, wrong: bool) -> None:
     """A fault that cannot be answered at once is put aside until the next event is read. There is no next one."""
     stage.bring(0, 9)
     stage.bring(10, 6)
@@ -133,7 +133,7 @@ def fault_forgotten(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("flushed_before_freed", "Linux: why mmu_gather exists")
-def freed_before_flush(stage: Stage, wrong: bool) -> None:
+def freed_before_flush(stage: Script, wrong: bool) -> None:
     """The table under a collapsed 2M is given back before the TLB is flushed: a processor may still walk it."""
     stage.bring(0, 4)
     stage.tell("cleared", 0, 4, Level.PTE)
@@ -143,7 +143,7 @@ def freed_before_flush(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("smaller_before_larger", "HGM: EEXIST under a larger entry")
-def smaller_after_larger(stage: Stage, wrong: bool) -> None:
+def smaller_after_larger(stage: Script, wrong: bool) -> None:
     """A 2M step that was still queued is carried out after the 1G one: the kernel refuses it and ends the call."""
     stage.bring(0, 16)
     if wrong:
@@ -158,7 +158,7 @@ def smaller_after_larger(stage: Stage, wrong: bool) -> None:
     "smaller_before_larger", "QEMU's HGM prototype: one step from 4K to 1G holds the vCPUs for a second",
     policy="eager collapses steps",
 )  # fmt: skip
-def step_skipped(stage: Stage, wrong: bool) -> None:
+def step_skipped(stage: Script, wrong: bool) -> None:
     """A policy that promises small steps goes from 4K to 1G in one."""
     stage.bring(0, 16)
     for first in range(0, 12 if wrong else 16, 4):
@@ -170,7 +170,7 @@ def step_skipped(stage: Stage, wrong: bool) -> None:
     "huge_at_the_end", "QEMU: a collapse that fails is logged and forgotten, and nobody tries again",
     policy="at_end collapses",
 )  # fmt: skip
-def left_in_small_pages(stage: Stage, wrong: bool) -> None:
+def left_in_small_pages(stage: Script, wrong: bool) -> None:
     """The migration ends, and nobody collapses: the guest keeps its page tables of 4K entries for good."""
     stage.bring(0, 16)
     stage.end()
@@ -180,7 +180,7 @@ def left_in_small_pages(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("writes_kept", "any post-copy that pushes and pulls: the pushed copy of a page that was asked for")
-def late_piece_over_write(stage: Stage, wrong: bool) -> None:
+def late_piece_over_write(stage: Script, wrong: bool) -> None:
     """A page comes urgently, the guest writes to it, and then the copy arrives that had been pushed before."""
     stage.send(5)
     stage.access(0, 5, write=True)
@@ -194,7 +194,7 @@ def late_piece_over_write(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("counts_conserved", "fcvm 961: a count of minus 11 bytes became a huge number, and progress")
-def errno_counted_as_bytes(stage: Stage, wrong: bool) -> None:
+def errno_counted_as_bytes(stage: Script, wrong: bool) -> None:
     """An ioctl answers minus its errno where bytes are expected; as an unsigned number that is a lot of them."""
     stage.bring(5)
     answer = stage.continue_errno(5)
@@ -208,7 +208,7 @@ def errno_counted_as_bytes(stage: Stage, wrong: bool) -> None:
     "completion_is_told", "Cloud Hypervisor: end of file on the fault connection counts as drained",
     also=("counts_conserved",),
 )  # fmt: skip
-def eof_taken_for_completion(stage: Stage, wrong: bool) -> None:
+def eof_taken_for_completion(stage: Script, wrong: bool) -> None:
     """The source dies, its connection ends, and the destination takes the end of the stream for the end of it all."""
     stage.bring(0, 11)
     if not wrong:
@@ -220,7 +220,7 @@ def eof_taken_for_completion(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("received_within_sent", "likely: a connection of an earlier migration that is still open")
-def bytes_of_another_migration(stage: Stage, wrong: bool) -> None:
+def bytes_of_another_migration(stage: Script, wrong: bool) -> None:
     """A piece arrives that this source never sent; it fits, so it is stored."""
     stage.bring(0, 4)
     if not wrong:
@@ -230,7 +230,7 @@ def bytes_of_another_migration(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("dropped_stays_dropped", "Firecracker: its example handler warns of faults read before the remove")
-def remove_read_after_fault(stage: Stage, wrong: bool) -> None:
+def remove_read_after_fault(stage: Script, wrong: bool) -> None:
     """A balloon drops a page, a vCPU touches it; the fault is read first and answered with the source's old bytes."""
     stage.bring(0, 4)
     stage.tell("zapped", 5, 1)
@@ -248,7 +248,7 @@ def remove_read_after_fault(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("protection_kept", "HGM: MADV_COLLAPSE drops uffd-wp markers and protection")
-def protection_lost_by_collapse(stage: Stage, wrong: bool) -> None:
+def protection_lost_by_collapse(stage: Script, wrong: bool) -> None:
     """Writes are tracked by write-protection while the memory is collapsed: from then on none is seen."""
     stage.bring(0, 4)
     stage.tell("protected", 0, 4)
@@ -259,7 +259,7 @@ def protection_lost_by_collapse(stage: Stage, wrong: bool) -> None:
 
 
 @_scenario("poison_unreadable", "likely: EEXIST on a poison entry taken for a page that had come before")
-def poison_overlooked(stage: Stage, wrong: bool) -> None:
+def poison_overlooked(stage: Script, wrong: bool) -> None:
     """A page of the source is poisoned and marked so; the push brings it all the same, and it is mapped over that."""
     stage.bring(0, 5)
     stage.tell("poisoned", 5, 1, detail="marker")

@@ -2,7 +2,7 @@
 
 Absolute figures of a shared virtual machine say little; ratios taken within one run do. So each measurement is a pair,
 run in turn (A B A B ...): A moves the same bytes between the same two processes, through the same memory, with nothing
-but uvloop protocols; B is migemu, both services whole, over `migemu.link.tcp`.
+but uvloop protocols; B is migemu, both services whole, over `migemu.transport.tcp`.
 
     push_4k_ratio           bytes/s of 1 GiB in 4K pieces, each mapped by itself and collapsed eagerly   at least 0.80
     push_2m_ratio           the same in 2M pieces                                                        at least 0.90

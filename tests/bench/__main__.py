@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from migemu.errors import MigemuError
-from migemu.scenario import load
+from migemu.scenario.scenario import load
 from tests import certificates
 from tests.bench import figures, quiet, simulated, table
 from tests.bench.nodes import MEMORY_BYTES, Pair

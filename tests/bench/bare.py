@@ -15,7 +15,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from migemu.scenario import Net, load
+from migemu.scenario.net import NetSettings
+from migemu.scenario.scenario import load
 from migemu.units import KIB
 from tests.bench.nodes import MEMORY_BYTES, PAGE_BYTES, Measurement, Seat
 
@@ -27,7 +28,7 @@ _START_MARK: Final = bytes(PAGE_BYTES)
 _REQUEST: Final = struct.Struct(">IHQ")  # as long as a Request of migemu
 
 
-def tune(transport: asyncio.Transport, net: Net) -> str:
+def tune(transport: asyncio.Transport, net: NetSettings) -> str:
     """The scenario's socket options, as far as the kernel allows; the congestion control in use."""
     sock = transport.get_extra_info("socket")
     if net.send_buffer:
@@ -46,7 +47,7 @@ def tune(transport: asyncio.Transport, net: Net) -> str:
 class _Peer(asyncio.BaseProtocol):
     """What all four ends share: the tuned transport, and a future that is done when this end is."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: NetSettings) -> None:
         self.congestion = ""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -79,7 +80,7 @@ class BulkSender(_Peer, asyncio.Protocol):
     long as the socket takes all of it nobody else gets a turn: for a tenth of a second at a time.
     """
 
-    def __init__(self, net: Net, view: memoryview) -> None:
+    def __init__(self, net: NetSettings, view: memoryview) -> None:
         super().__init__(net)
         self.cpu_ns = 0
         self._view = view
@@ -114,7 +115,7 @@ class BulkSender(_Peer, asyncio.Protocol):
 class BulkReceiver(_Peer, asyncio.BufferedProtocol):
     """Receives the start mark, then into the pool."""
 
-    def __init__(self, net: Net, view: memoryview, started: Callable[[], None]) -> None:
+    def __init__(self, net: NetSettings, view: memoryview, started: Callable[[], None]) -> None:
         super().__init__(net)
         self.span_ns = self.cpu_ns = 0
         self._mark = memoryview(bytearray(len(_START_MARK)))
@@ -147,7 +148,7 @@ class BulkReceiver(_Peer, asyncio.BufferedProtocol):
 class RttServer(_Peer, asyncio.Protocol):
     """Answers each request with its page, until the peer leaves."""
 
-    def __init__(self, net: Net, view: memoryview) -> None:
+    def __init__(self, net: NetSettings, view: memoryview) -> None:
         super().__init__(net)
         self._view = view
 
@@ -163,7 +164,7 @@ class RttServer(_Peer, asyncio.Protocol):
 class RttClient(_Peer, asyncio.BufferedProtocol):
     """Asks for random pages, one at a time, until `count` have come or it is stopped."""
 
-    def __init__(self, net: Net, view: memoryview, count: int) -> None:
+    def __init__(self, net: NetSettings, view: memoryview, count: int) -> None:
         super().__init__(net)
         self.latencies_ns: list[int] = []
         self.made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -203,7 +204,7 @@ class RttClient(_Peer, asyncio.BufferedProtocol):
 # --- the measurements, one coroutine per role ---
 
 
-def _net(seat: Seat) -> Net:
+def _net(seat: Seat) -> NetSettings:
     return load(None, seat.command.assignments).net
 
 

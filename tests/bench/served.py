@@ -19,13 +19,13 @@ from typing import Any, Final
 
 from dest_node.service import Destination
 from migemu.address import LOOPBACK, TcpAddress
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import load as load_security
-from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
 from migemu.ports import Collapsed, OnFault, Stalled
-from migemu.scenario import Scenario, load
+from migemu.scenario.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import load as load_security
+from migemu.transport.tcp import TcpNetwork
 from source_node.service import Source
 from tests.addresses import ANY_PORT
 from tests.bench.nodes import Measurement, Seat

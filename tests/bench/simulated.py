@@ -16,9 +16,9 @@ import resource
 import time
 from typing import Any, Final
 
-from migemu.scenario import load
-from migemu.simulate import Simulation
+from migemu.scenario.scenario import load
 from migemu.units import GIB, SECOND
+from migemu.worlds.modelled import Simulation
 
 _LINK: Final = ("link.preset=25G", "return_link.preset=25G")
 

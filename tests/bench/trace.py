@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from migemu.trace.findings import judge_file
 from migemu.trace.reading import read_trace
-from migemu.trace.verdict import judge_file
 from migemu.units import SECOND
 from tests.bench.nodes import Seat
 from tests.unit.trace.traces import long_trace, write_lines

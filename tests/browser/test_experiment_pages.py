@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
+from migemu.cli.report import write_sweep_page
 from migemu.experiment.comparison import compare
 from migemu.experiment.gate import parse_gate
 from migemu.experiment.sources import read_source
 from migemu.report import comparison_page
-from migemu.reporting import write_sweep_page
 from tests.browser.conftest import Browser
 from tests.browser.drawing import DRAWN, hover, prints_within_paper
 from tests.unit.experiment.sweeps import PIECES, run, sweep_of

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 
+from migemu.cli.report import write_page
 from migemu.mm.pages import TINY
-from migemu.reporting import write_page
 from tests.browser.conftest import Browser
 from tests.browser.drawing import DRAWN, hover, prints_within_paper
 from tests.unit.report.runs import migration, result, write_run

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from migemu.link import psk
-from migemu.wire.codec import HEADER_BYTES_MAX, MAGIC, PREAMBLE_BYTES
-from migemu.wire.header import PREFIX
+from migemu.transport.security import psk
+from migemu.wire.codec import MAGIC, PREAMBLE_BYTES
+from migemu.wire.header import HEADER_BYTES_MAX, PREFIX
 from migemu.wire.messages import TAGS
 
 _NAMES: Final = {tag: kind.__name__ for kind, tag in TAGS.items()}

@@ -24,7 +24,7 @@ from random import Random
 from typing import Any, Final
 
 from migemu.errors import BrokenError
-from migemu.report.node_status import ask
+from migemu.process.status_socket import ask
 from migemu.wire.digest import MemoryDigest, page_digests
 from tests import certificates
 from tests.chaos.drawing import Plan

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from migemu.errors import MigemuError
 from migemu.mm.pages import TINY, Level, PageIndex
 from migemu.ports import Channel
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import Message, Page
 
 PAGE = TINY.page_bytes

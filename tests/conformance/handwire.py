@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from migemu.link.shaper import Port, Shaper
-from migemu.scenario import Link
+from migemu.scenario.scenario import LinkSettings
+from migemu.transport.shaper import Port, Shaper
 from migemu.units import KIB, MS, US
 from tests.conformance.worlds import LOOPS, Loop
 
@@ -61,7 +61,7 @@ class Wire:
 
     def __init__(self, seed: int = 1, socket_bytes: int = SOCKET_BYTES, **link: Any) -> None:
         self.clock = HandClock()
-        self.shaper = Shaper(Link(**link), self.clock, Random(seed), socket_bytes)
+        self.shaper = Shaper(LinkSettings(**link), self.clock, Random(seed), socket_bytes)
         self.exits: list[Exit] = []
 
     def exit(self) -> Exit:

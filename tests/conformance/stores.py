@@ -16,20 +16,20 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from migemu.mm.costs import CostModel
-from migemu.mm.fault_costs import FaultCosts
+from migemu.checkpoint.format import Identity
+from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.restore import begin
+from migemu.costs.collapse_cost import CostModel
+from migemu.costs.fault_cost import FaultCosts
 from migemu.mm.pages import TINY, X86_64, Geometry, Level, PageIndex
 from migemu.ports import GuestMemory
+from migemu.sim.contents import Contents, ModelledMemory, ModelledSource, PageContent
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import Processor
+from migemu.sim.timed_memory import MemoryCosts, TimedMemory
 from migemu.store.allocate import allocate
-from migemu.store.checkpoint import Identity
-from migemu.store.kept import KeptMemory
 from migemu.store.mapped import MappedMemory
-from migemu.store.model import Contents, ModelledMemory, ModelledSource, PageContent
-from migemu.store.restore import begin
-from tests.unit.store.crashes import UnsyncedDisk
+from tests.unit.checkpoint.crashes import UnsyncedDisk
 
 
 class Image(Protocol):

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from migemu.errors import BrokenError
-from migemu.link.clock import EARLY_NS, Alarm
+from migemu.transport.clock import EARLY_NS, Alarm
 from migemu.units import MS, SECOND
 from tests.conformance.worlds import LOOPS, Loop
 

@@ -10,7 +10,8 @@ import pytest
 from migemu.mm.pages import Level
 from migemu.ports import Channel
 from migemu.units import MS
-from migemu.wire.codec import PREAMBLE_BYTES, encode_head
+from migemu.wire.codec import PREAMBLE_BYTES
+from migemu.wire.header import encode_head
 from migemu.wire.messages import Alive, DeviceState, Message, Page, Request
 from tests.conformance.cargo import LARGE, NARROW, body, send_page
 from tests.conformance.ear import BLANK, PAGE, PAGES, Ear

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migemu.errors import ScenarioError
-from migemu.link.clock import EARLY_NS
-from migemu.link.shaper import DELAY_MIN, RATE_MAX, check_link
 from migemu.mm.pages import Level
-from migemu.scenario import Link
+from migemu.scenario.scenario import LinkSettings
+from migemu.transport.clock import EARLY_NS
+from migemu.transport.shaper import DELAY_MIN, RATE_MAX, check_link
 from migemu.units import KIB, MIB, MS, SECOND, US
 from migemu.wire.messages import Alive, DeviceState, Page, Request
 from tests.conformance.ear import PAGE
@@ -314,7 +314,7 @@ def test_whatever_is_sent_each_connection_delivers_all_of_it_in_order(
 )
 def test_a_link_that_real_time_cannot_hold_is_refused_by_its_key(link: dict[str, str], key: str) -> None:
     with pytest.raises(ScenarioError) as error:
-        check_link("link", Link(**link))
+        check_link("link", LinkSettings(**link))
     assert error.value.key == key
 
 
@@ -330,7 +330,7 @@ def test_a_link_that_real_time_cannot_hold_is_refused_by_its_key(link: dict[str,
     ids=str,
 )
 def test_a_link_that_real_time_can_hold_is_accepted(link: dict[str, str]) -> None:
-    check_link("link", Link(**link))
+    check_link("link", LinkSettings(**link))
 
 
 # --- in real time, over TCP ---

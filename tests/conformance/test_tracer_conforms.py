@@ -16,7 +16,7 @@ from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level
 from migemu.ports import Tracer
 from migemu.store.trace_file import FileRecorder, merge
-from migemu.trace.events import Event, Happening, Wire
+from migemu.trace.events import CarriedFrame, Event, Happening
 from migemu.trace.recorder import MemoryRecorder
 from tests.disks import file_size_max
 
@@ -40,7 +40,7 @@ def read_trace(path: Path) -> tuple[dict[str, object], list[Event]]:
     for said in lines:
         level, wire = said.pop("level", None), said.pop("wire", None)
         t, node, happening = said.pop("t"), said.pop("node"), Happening(said.pop("event"))
-        typed = {"level": level and Level[level], "wire": wire and Wire(**wire)}
+        typed = {"level": level and Level[level], "wire": wire and CarriedFrame(**wire)}
         events.append(Event(t, node, happening, **typed, **said))
     return header, events
 

@@ -22,16 +22,17 @@ import pytest
 import uvloop
 
 from migemu.address import Address, UnixAddress
-from migemu.link.cable import Direction
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.emulated import EmulatedNetwork
-from migemu.link.shaper import Shaper
-from migemu.link.tcp import TcpNetwork
 from migemu.ports import Channel, Clock, Listener, Network
-from migemu.scenario import Link, Net
-from migemu.sim.clock import VirtualClock
+from migemu.scenario.net import NetSettings
+from migemu.scenario.scenario import LinkSettings
+from migemu.sim.cable import Direction
+from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.virtual_clock import VirtualClock
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.shaper import Shaper
+from migemu.transport.tcp import TcpNetwork
 from migemu.units import MS
 from tests.addresses import ANY_PORT
 from tests.certificates import NODE, PSK, TLS
@@ -146,10 +147,10 @@ class World:
 
     name: str
     loop: Loop
-    networks: Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]
+    networks: Callable[[NetSettings, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]
     has_files: bool = False
 
-    def run(self, test: Callable[..., Awaitable[None]], net: Net, **arguments: Any) -> None:
+    def run(self, test: Callable[..., Awaitable[None]], net: NetSettings, **arguments: Any) -> None:
         """Run `test(nodes, **arguments)`."""
 
         async def main() -> None:
@@ -167,12 +168,12 @@ class World:
 
 
 def tcp(
-    link: Link | None, credentials: Credentials = ANYWHERE
-) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
+    link: LinkSettings | None, credentials: Credentials = ANYWHERE
+) -> Callable[[NetSettings, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
     """Two nodes on TCP; with a link, each has a shaper of its own in front of what leaves it."""
 
     @asynccontextmanager
-    async def make(net: Net, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
+    async def make(net: NetSettings, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
         shapers = [Shaper(link, clock, Random(node), net.high_water) for node in (1, 2)] if link else [None, None]
         try:
             yield TcpNetwork(net, clock, shapers[0], credentials), TcpNetwork(net, clock, shapers[1], credentials)
@@ -184,11 +185,13 @@ def tcp(
     return make
 
 
-def emulated(forth: Link, back: Link) -> Callable[[Net, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
+def emulated(
+    forth: LinkSettings, back: LinkSettings
+) -> Callable[[NetSettings, Clock], AbstractAsyncContextManager[tuple[Network, Network]]]:
     """Two nodes on a cable in virtual time."""
 
     @asynccontextmanager
-    async def make(net: Net, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
+    async def make(net: NetSettings, clock: Clock) -> AsyncIterator[tuple[Network, Network]]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         directions = Direction(loop, forth, back.delay, Random(1)), Direction(loop, back, forth.delay, Random(2))
@@ -200,7 +203,7 @@ def emulated(forth: Link, back: Link) -> Callable[[Net, Clock], AbstractAsyncCon
 for _loop in LOOPS:
     _loop.make().close()  # a library's first loop may open what the process then keeps
 
-SHAPED = Link(rate="1Gbit", delay="1ms")
+SHAPED = LinkSettings(rate="1Gbit", delay="1ms")
 BARE_WORLDS = tuple(World(f"tcp-{loop.name}", loop, tcp(None)) for loop in LOOPS)
 SHAPED_WORLDS = tuple(World(f"shaped-{loop.name}", loop, tcp(SHAPED)) for loop in LOOPS)
 TCP_WORLDS = (*BARE_WORLDS, *SHAPED_WORLDS)
@@ -215,15 +218,15 @@ SECURE_WORLDS = (
 )
 EMULATED_WORLDS = (
     World("emulated", VIRTUAL, emulated(SHAPED, SHAPED)),
-    World("emulated-fast", VIRTUAL, emulated(Link(rate="32Gbit", delay="6us"), Link(rate="32Gbit", delay="6us"))),
+    World("emulated-fast", VIRTUAL, emulated(*(LinkSettings(rate="32Gbit", delay="6us") for _ in range(2)))),
     World(
         "emulated-lossy", VIRTUAL,
         emulated(
-            Link(
+            LinkSettings(
                 rate="1Gbit", delay="1ms", jitter="500us", distribution="pareto", congestion="cubic", loss=0.01,
                 scheduling="strict", segment="1500", reorder=True,
             ),
-            Link(rate="100Mbit", delay="3ms", congestion="reno", loss=0.01, scheduling="fifo", queue="16K"),
+            LinkSettings(rate="100Mbit", delay="3ms", congestion="reno", loss=0.01, scheduling="fifo", queue="16K"),
         ),
     ),
 )  # fmt: skip
@@ -241,7 +244,7 @@ def in_worlds(worlds: tuple[World, ...], **net: Any) -> Callable[[_Test], Callab
     def decorate(test: _Test) -> Callable[..., None]:
         @functools.wraps(test)
         def run(world: World, **arguments: Any) -> None:
-            world.run(test, Net(**net), **arguments)
+            world.run(test, NetSettings(**net), **arguments)
 
         others = list(inspect.signature(test).parameters.values())[1:]
         world = inspect.Parameter("world", inspect.Parameter.POSITIONAL_OR_KEYWORD)

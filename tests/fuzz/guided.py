@@ -13,7 +13,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["migemu.wire", "migemu.link.psk", "migemu.link.gate", "migemu.store"]):
+with atheris.instrument_imports(
+    include=["migemu.wire", "migemu.transport.security.psk", "migemu.transport.security.handshake", "migemu.store"]
+):
     from tests.fuzz import campaign, seeds
     from tests.fuzz.mutation import INPUT_BYTES_MAX, Mutation
     from tests.fuzz.tally import Tally

@@ -16,18 +16,18 @@ from typing import Any, Final
 
 from dest_node.service import Destination
 from migemu.errors import ClosedError, MigemuError, one_line
-from migemu.link.cable import Direction
-from migemu.link.emulated import EmulatedNetwork
 from migemu.mm.pages import TINY, Geometry, Level, PieceRun
 from migemu.ports import Channel, GuestMemory
-from migemu.scenario import Link, Scenario, load
-from migemu.sim.clock import VirtualClock
+from migemu.scenario.scenario import LinkSettings, Scenario, load
+from migemu.sim.cable import Direction
+from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.virtual_clock import VirtualClock
 from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
 from migemu.units import MS, SECOND
-from migemu.wire.codec import Limits
 from migemu.wire.digest import MemoryDigest, page_digests
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     Advise,
     Agreed,
@@ -224,7 +224,7 @@ async def _ended(work: Coroutine[Any, Any, Any], digest: str) -> str:
 
 
 def _networks(loop: VirtualLoop, scenario: Scenario) -> tuple[EmulatedNetwork, EmulatedNetwork]:
-    forth, back = (Direction(loop, Link(), 0, Random(0)) for _ in range(2))
+    forth, back = (Direction(loop, LinkSettings(), 0, Random(0)) for _ in range(2))
     return EmulatedNetwork.pair(loop, scenario.net, forth, back)
 
 

@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
+from migemu.checkpoint.format import DirectoryState as Generation
+from migemu.checkpoint.format import Identity, encode
+from migemu.checkpoint.write_log import Words, encoded
 from migemu.errors import PeerError
-from migemu.link.psk import End
 from migemu.mm.pages import TINY, Level, PageBitmap, PieceRun
-from migemu.store.checkpoint import Identity, encode
-from migemu.store.checkpoint import State as Generation
-from migemu.store.write_log import Words, encoded
+from migemu.transport.security.psk import PskEnd
 from migemu.wire.bitmap import parts
 from migemu.wire.codec import encode as frame
 from migemu.wire.messages import (
@@ -121,8 +121,8 @@ def honest_inputs() -> dict[str, bytes]:
         "talk-through": talk(*_BEGUN, (_S, Ended), (_D, Complete), (_S, Agreed)),
         "talk-recovered": talk(*_BEGUN, *_AGAIN, (_S, Ended), None, *_AGAIN[1:-1]),
         "bitmap-whole": bitmap(*told),
-        "gate-source": b"G" + bytes((SOURCE, 7)) + honest(End.SOURCE),
-        "gate-destination": b"G" + bytes((0, 255)) + honest(End.DESTINATION),
+        "gate-source": b"G" + bytes((SOURCE, 7)) + honest(PskEnd.SOURCE),
+        "gate-destination": b"G" + bytes((0, 255)) + honest(PskEnd.DESTINATION),
         "seal-whole": b"E"
         + (9).to_bytes(8, "little") + (1).to_bytes(8, "little") + b"\0\1"
         + sealed(PieceRun(9, 1, Level.PTE), True, bytes(8)),

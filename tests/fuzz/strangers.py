@@ -11,9 +11,9 @@ from functools import cache
 from typing import Final
 
 from migemu.errors import PeerError
-from migemu.link.gate import Gate
-from migemu.link.psk import NAME, NONCE_BYTES, OPENING_BYTES, PROOF_BYTES, End, Proof
-from migemu.link.tls import Tls
+from migemu.transport.security.handshake import Handshake
+from migemu.transport.security.psk import NAME, NONCE_BYTES, OPENING_BYTES, PROOF_BYTES, Proof, PskEnd
+from migemu.transport.security.tls import Tls
 from tests.fuzz.tally import Tally
 
 KEY: Final = b"k" * 32
@@ -22,13 +22,13 @@ OURS, THEIRS = b"o" * NONCE_BYTES, b"t" * NONCE_BYTES
 SOURCE, WITH_TLS, WITH_KEY = 1, 2, 4
 
 
-def proof(end: End, ours: bytes, theirs: bytes) -> bytes:
+def proof(end: PskEnd, ours: bytes, theirs: bytes) -> bytes:
     """What `end` proves itself with to the end here, which is the other one."""
-    nonces = theirs + ours if end is End.SOURCE else ours + theirs
+    nonces = theirs + ours if end is PskEnd.SOURCE else ours + theirs
     return hmac.digest(KEY, b"\0".join((b"migemu psk 1", end.value.encode(), nonces)), "sha256")
 
 
-def honest(end: End) -> bytes:
+def honest(end: PskEnd) -> bytes:
     """All that an honest peer says to `end`."""
     return NAME + THEIRS + proof(end.other, OURS, THEIRS)
 
@@ -38,10 +38,10 @@ def judge_gate(data: bytes, tally: Tally) -> None:
     if len(data) < 2:
         return
     flags, cut, came = data[0], data[1] + 1, memoryview(data)[2:]
-    end = End.SOURCE if flags & SOURCE else End.DESTINATION
+    end = PskEnd.SOURCE if flags & SOURCE else PskEnd.DESTINATION
     tls = _tls(end) if flags & WITH_TLS else None
     with_key = tls is None or flags & WITH_KEY
-    gate = Gate(end, tls, "", (lambda which, binding: Proof(KEY, which, OURS, binding)) if with_key else None)
+    gate = Handshake(end, tls, "", (lambda which, binding: Proof(KEY, which, OURS, binding)) if with_key else None)
     gate.start()
     at = said = 0
     try:
@@ -65,11 +65,13 @@ def judge_gate(data: bytes, tally: Tally) -> None:
     tally.outcomes["gate: open" if gate.open else "gate: waits for more"] += 1
 
 
-def _tls(end: End) -> Tls:
+def _tls(end: PskEnd) -> Tls:
     credentials = _credentials()
-    context = credentials.server if end is End.DESTINATION else credentials.client
+    context = credentials.server if end is PskEnd.DESTINATION else credentials.client
     assert context is not None
-    return Tls(context, server_side=end is End.DESTINATION, server_name="" if end is End.DESTINATION else "127.0.0.1")
+    return Tls(
+        context, server_side=end is PskEnd.DESTINATION, server_name="" if end is PskEnd.DESTINATION else "127.0.0.1"
+    )
 
 
 @cache

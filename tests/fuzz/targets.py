@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from itertools import count, repeat
 from typing import Final
 
-from dest_node.integrity import check_seal
+from dest_node.verification.integrity import check_seal
+from migemu.checkpoint.format import decode
+from migemu.checkpoint.write_log import HEADER_BYTES, RECORD_BYTES, encoded, parsed
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY, Level, PieceRun
-from migemu.store.checkpoint import decode
-from migemu.store.write_log import HEADER_BYTES, RECORD_BYTES, encoded, parsed
 from migemu.wire.bitmap import BitmapReader
-from migemu.wire.codec import STAGING_BYTES, FrameDecoder, Limits, decode_header, preamble
+from migemu.wire.codec import STAGING_BYTES, FrameDecoder, preamble
+from migemu.wire.header import decode_header
+from migemu.wire.limits import Limits
 from migemu.wire.messages import ChannelRole, Message, Page, ReceivedBitmap, Zero
 from migemu.wire.seal import opened, sealed
 from migemu.wire.states import Legality, Role, State

@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from migemu.wire.codec import encode_head, preamble
+from migemu.wire.codec import preamble
+from migemu.wire.header import encode_head
 from migemu.wire.messages import PROTOCOL_VERSION
 from tests.samples import SAMPLES
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from migemu.errors import VersionError
-from migemu.wire.codec import decode_header, frames_of, preamble
+from migemu.wire.codec import frames_of, preamble
+from migemu.wire.header import decode_header
 from migemu.wire.messages import PROTOCOL_VERSION, TAGS
 from tests.golden.captures import capture, lines
 from tests.samples import SAMPLES

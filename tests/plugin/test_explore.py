@@ -10,7 +10,7 @@ import migemu.ordering
 import tests.plugin.wrong
 from migemu.mm.pages import TINY, Level, PieceRun
 from migemu.ordering import OrderingError, TooManyStatesError, explore
-from migemu.policy.collapse import Eager, collapse_policies
+from migemu.policy.collapse_policy import Eager, collapse_policies
 from tests.plugin import wrong
 
 #: Without a guest: what the order of messages alone can break.
@@ -180,7 +180,7 @@ def test_a_policy_is_a_spec_a_class_a_function_or_an_object() -> None:
     several = [explore(each, **NO_GUEST) for each in ("eager", Eager, lambda geometry: Eager(geometry), made)]
     assert len({(each.states, each.transitions) for each in several}) == 1
     assert several[0].policy == "eager"
-    assert several[1].policy == several[3].policy == "migemu.policy.collapse.Eager"
+    assert several[1].policy == several[3].policy == "migemu.policy.collapse_policy.Eager"
     assert not made._proposed, "it was tried on a clone"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migemu.cli import main as command
+from migemu.cli.main import main as command
 from migemu.ordering import golden, run
 
 #: Loaded here, they stay loaded from one inner run to the next.
@@ -20,7 +20,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 SMALL = """
 from migemu.mm.pages import Level, Span
-from migemu.policy.collapse import Eager
+from migemu.policy.collapse_policy import Eager
 
 class Mine(Eager):
     pass
@@ -50,10 +50,12 @@ def test_the_example_of_the_readme_passes_as_it_stands(pytester: pytest.Pytester
 
 def test_nothing_is_loaded_before_it_is_used() -> None:
     """Whoever has migemu installed and tests something else pays nothing for it."""
-    code = "import sys, pytest, migemu.pytest_plugin; print(*sorted(sys.modules))"
+    code = "import sys, pytest, migemu.ordering.plugin; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert {name for name in loaded if name.startswith("migemu")} == {"migemu", "migemu.pytest_plugin"}
+    assert {name for name in loaded if name.startswith("migemu")} == {
+        "migemu", "migemu.ordering", "migemu.ordering.plugin",
+    }  # fmt: skip
     assert not loaded & {"numpy", "uvloop", "attrs", "attr", "rich", "msgpack", "asyncio"}
 
 

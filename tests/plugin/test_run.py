@@ -14,8 +14,8 @@ import tests.plugin.wrong
 from migemu.errors import ScenarioError
 from migemu.mm.pages import Level
 from migemu.ordering import OrderingError, run
-from migemu.policy.collapse import Eager
-from migemu.scenario import Scenario
+from migemu.policy.collapse_policy import Eager
+from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Happening
 from tests.plugin import wrong
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dest_node.effect import Ask, Collapse, Continue, Effect, Wake
-from dest_node.receiver import Receiver
+from dest_node.core.effects import Ask, Collapse, Continue, Effect, Wake
+from dest_node.core.receiver import Receiver
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.policy.collapse import AtEnd, Direct, Eager, MappingView
+from migemu.policy.collapse_policy import AtEnd, Direct, Eager, MappingView
 from migemu.ports import Collapsed
 
 # --- policies ---

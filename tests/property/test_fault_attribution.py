@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migemu.analysis.attribution import Attribution
 from migemu.mm.pages import TINY, Level
-from migemu.trace.attribution import Attribution
-from migemu.trace.events import Event, Happening, Wire
+from migemu.trace.events import CarriedFrame, Event, Happening
 
 PAGES = 16
 pages = st.integers(0, PAGES - 1)
@@ -24,7 +24,7 @@ def happenings(draw: st.DrawFn) -> Event:
     first = draw(pages)
     if kind in (Happening.FAULTED, Happening.WOKEN, Happening.KILLED):
         return Event(0, "destination", kind, first, vcpu=draw(st.integers(0, 3)), write=False, detail="SIGBUS")
-    wire = Wire(*(draw(times) for _ in range(3)), 4096) if kind is Happening.CARRIED else None
+    wire = CarriedFrame(*(draw(times) for _ in range(3)), 4096) if kind is Happening.CARRIED else None
     return Event(
         0, "any", kind, first, draw(st.integers(1, PAGES - first)), draw(st.sampled_from(TINY.levels)),
         urgent=draw(st.booleans()),
@@ -62,12 +62,26 @@ def test_milestones_in_their_order_are_the_parts_as_they_are(lengths: list[int],
         Event(began, "destination", Happening.FAULTED, 3, vcpu=0, write=True),
         Event(requested, "destination", Happening.REQUESTED, 3, 1, Level.PTE),
         Event(
-            asked, "link", Happening.CARRIED, 3, 1, Level.PTE, detail="return", wire=Wire(requested, requested, left, 9)
+            asked,
+            "link",
+            Happening.CARRIED,
+            3,
+            1,
+            Level.PTE,
+            detail="return",
+            wire=CarriedFrame(requested, requested, left, 9),
         ),
         Event(asked, "source", Happening.ASKED, 3, 1, Level.PTE),
         Event(asked, "source", Happening.SENT, 3, 1, Level.PTE, urgent=True),
         Event(
-            received, "link", Happening.CARRIED, 3, 1, Level.PTE, detail="main", wire=Wire(asked, started, departed, 9)
+            received,
+            "link",
+            Happening.CARRIED,
+            3,
+            1,
+            Level.PTE,
+            detail="main",
+            wire=CarriedFrame(asked, started, departed, 9),
         ),
         Event(received, "destination", Happening.RECEIVED, 3, 1, Level.PTE, urgent=True),
         Event(mapped, "destination", Happening.CONTINUED, 3, 1, Level.PTE),

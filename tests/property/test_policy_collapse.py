@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migemu.mm.pages import TINY, X86_64, Geometry, Level, PageBitmap, PageIndex, Span
-from migemu.policy.collapse import collapse_policies
+from migemu.policy.collapse_policy import collapse_policies
 
 SPECS = ("never", "at_end", "eager", "direct", "batched", "batched:spans=1", "batched:spans=3", "budget:stall=10ms")
 COLLAPSING = tuple(spec for spec in SPECS if spec != "never")

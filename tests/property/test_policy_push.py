@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migemu.mm.pages import TINY, X86_64, Geometry, Level, PageBitmap
-from migemu.policy.push import push_orders
+from migemu.policy.push_order import push_orders
 
 SPECS = (
     "sequential", "fault_follow", "random", "random:block=1", "random:block=3", "random:block=64",

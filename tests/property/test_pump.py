@@ -13,7 +13,7 @@ from migemu.mm.pages import TINY, Geometry, Level, PageIndex, Span
 from migemu.ordering.conditions import check, check_end, drain
 from migemu.ordering.cores import Cores
 from migemu.ordering.source_side import MAIN, PREEMPT, Plan
-from migemu.policy.collapse import MappingView
+from migemu.policy.collapse_policy import MappingView
 
 PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD
 PER_PUD, PER_PMD = TINY.pages(PUD), TINY.pages(PMD)

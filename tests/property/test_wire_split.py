@@ -16,19 +16,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dest_node.receiver import Receiver
+from dest_node.core.receiver import Receiver
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY, Level, PageBitmap, PageIndex, PieceRun
-from migemu.policy.collapse import collapse_policies
-from migemu.wire.codec import (
-    DIRECT_BYTES_MIN,
-    HEADER_BYTES_MAX,
-    STAGING_BYTES,
-    FrameDecoder,
-    Limits,
-    encode,
-    preamble,
-)
+from migemu.policy.collapse_policy import collapse_policies
+from migemu.wire.codec import DIRECT_BYTES_MIN, STAGING_BYTES, FrameDecoder, encode, preamble
+from migemu.wire.header import HEADER_BYTES_MAX
+from migemu.wire.limits import Limits
 from migemu.wire.messages import TAGS, Alive, DeviceState, Failed, Message, Page, Request, Zero
 from tests.samples import PAGE, PAGES, SAMPLES, tiny_limits
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY
-from migemu.wire.codec import Frame, FrameDecoder, Limits, encode, preamble
+from migemu.wire.codec import Frame, FrameDecoder, encode, preamble
+from migemu.wire.limits import Limits
 from migemu.wire.messages import Advise, ChannelRole, Hello, Message, Page
 
 MIGRATION = "0123456789abcdef" * 2

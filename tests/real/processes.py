@@ -20,7 +20,7 @@ from typing import Any
 
 from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError
-from migemu.report.node_status import NodeStatus, ask
+from migemu.process.status_socket import NodeStatus, ask
 
 TINY = ("--set", "memory.geometry=tiny", "--set", "memory.size=1M", "--set", "scenario.name=test")
 TIMEOUT_S = 30
@@ -154,7 +154,7 @@ def migemu(*arguments: str, cwd: Path, timeout_s: float = 60) -> subprocess.Comp
     """The command line, as a user types it."""
     environment = os.environ | {"COLUMNS": "120"}
     return subprocess.run(
-        [sys.executable, "-m", "migemu.cli", *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
+        [sys.executable, "-m", "migemu", *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
         timeout=timeout_s, check=False,
     )  # fmt: skip
 

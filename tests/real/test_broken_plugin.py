@@ -40,7 +40,7 @@ def test_a_broken_plugin_is_one_line_and_an_error_only_when_it_is_asked_for(
     site = install(tmp_path / "site", "orchard", "import nowhere", points)
     (tmp_path / "pieces.toml").write_text('[base.memory]\ngeometry = "tiny"\nsize = "64K"\n')
     done = subprocess.run(
-        [sys.executable, "-m", "migemu.cli", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "migemu", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
         env={**os.environ, "PYTHONPATH": str(site)},
     )  # fmt: skip
     said = [line for line in done.stderr.splitlines() if "seed" not in line]

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from migemu.checkpoint.format import CHECKPOINT, decode
 from migemu.errors import BrokenError
-from migemu.report.node_status import ask
-from migemu.store.checkpoint import CHECKPOINT, decode
+from migemu.process.status_socket import ask
 from tests.disks import small_disk
 from tests.real.processes import NodeProcess, asked, destination, free_port, source
 

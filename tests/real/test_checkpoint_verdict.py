@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from dest_node.checkpoint import KeptMigration, opened
+from dest_node.checkpointing import KeptMigration, opened
 from dest_node.service import Destination
-from migemu.link.clock import MonotonicClock
-from migemu.link.tcp import TcpNetwork
-from migemu.outcome import Outcome
-from migemu.scenario import Scenario, load
+from migemu.checkpoint.writer import Keeper
+from migemu.node.outcome import Outcome
+from migemu.scenario.scenario import Scenario, load
 from migemu.store.image import ImageMemory, pattern
-from migemu.store.keeper import Keeper
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.tcp import TcpNetwork
 from source_node.service import Source
 from tests.addresses import ANY_PORT
 

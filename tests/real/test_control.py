@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migemu.address import LOOPBACK, TcpAddress
-from migemu.cli import main
-from migemu.report.node_status import Order, ask, give
+from migemu.cli.main import main
+from migemu.process.status_socket import Order, ask, give
 from tests.real.processes import NodeProcess, asked, destination, free_port, node, source
 
 #: Nothing is pushed for a while: time enough for an operator, however slow the machine.

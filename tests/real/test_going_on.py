@@ -15,22 +15,22 @@ import pytest
 from dest_node.service import Destination
 from migemu.address import Address, TcpAddress
 from migemu.errors import InputError
-from migemu.link.clock import MonotonicClock
-from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry
-from migemu.outcome import Outcome
+from migemu.node.outcome import Outcome
 from migemu.ports import Channel, ChannelHandler, GuestMemory
-from migemu.scenario import Scenario, load
+from migemu.scenario.scenario import Scenario, load
 from migemu.store.allocate import allocate
 from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
-from migemu.store.migration import Migration, Record
-from migemu.store.migration import load as load_migration
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event
 from migemu.trace.recorder import MemoryRecorder
-from source_node.ending import SourceOutcome
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.tcp import TcpNetwork
+from source_node.record import Migration, Record
+from source_node.record import load as load_migration
 from source_node.service import Source
+from source_node.source_outcome import SourceOutcome
 from tests.addresses import ANY_PORT
 from tests.real.processes import destination, source
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from migemu.errors import BrokenError
-from migemu.report.node_status import ask
+from migemu.process.status_socket import ask
 from tests.real.processes import NodeProcess, asked, destination, source
 from tests.real.proxy import proxy
 
@@ -127,7 +127,8 @@ def test_bits_that_flip_are_found_and_mended_with_digests(seed: int, tmp_path: P
 def test_bits_that_flip_are_never_taken_for_the_memory_without_digests(seed: int, tmp_path: Path) -> None:
     sender, dest, said = harmed(tmp_path, seed, ("corrupt", "cut"))
     differs = (sender, dest) == (5, 5) and "the destination does not hold the source's memory: " in said
-    assert (sender, dest) == (0, 0) or differs, said
+    unheard = (sender, dest) == (3, 5) and "in doubt: everything was sent, and the verdict was not heard" in said
+    assert (sender, dest) == (0, 0) or differs or unheard, said
 
 
 #: For a destination whose source has given up.

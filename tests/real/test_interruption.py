@@ -72,7 +72,7 @@ class Run:
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "migemu.cli", "run", *TINY, *HOLD, "--out", "out", *arguments], cwd=directory,
+            [sys.executable, "-m", "migemu", "run", *TINY, *HOLD, "--out", "out", *arguments], cwd=directory,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         assert self.process.stderr is not None

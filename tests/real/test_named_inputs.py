@@ -86,7 +86,7 @@ def test_whoever_waits_for_a_pipe_can_be_stopped(place: list[str], number: signa
     os.mkfifo(fifo)
     arguments = [word.replace("{}", str(fifo)) for word in place]
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "migemu.cli", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "migemu", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     try:
         wait_until_it_has_opened(waiting.pid, fifo)
@@ -113,7 +113,7 @@ def wait_until_it_has_opened(pid: int, path: Path) -> None:
 def test_a_scenario_may_come_through_a_pipe_or_standard_input(tmp_path: Path) -> None:
     text = '[memory]\ngeometry = "tiny"\nsize = "1M"\n'
     for command in (f"printf '{text}' | {{}} sim - --out a", f"{{}} sim <(printf '{text}') --out b"):
-        line = command.replace("{}", f"{sys.executable} -m migemu.cli")
+        line = command.replace("{}", f"{sys.executable} -m migemu")
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "a" / "result.json").exists()

@@ -59,11 +59,15 @@ def test_a_dump_that_is_the_image_of_its_source_is_refused_before_the_guest_leav
         dump.hardlink_to(image)
     elif link == "symbolic":
         dump.symlink_to(image)
-    with destination("--dump", str(dump)) as dest, source(dest.port, "--image", str(image)) as sender:
-        assert ends(dest, sender)[1] == 2
-        assert "dump" in dest.error or link == "same"
-        assert "is being read or written at this moment, by a source perhaps" in dest.error
+    waits = ("--set", "net.listen_timeout=3s")  # for a source whose image is another file
+    with destination("--dump", str(dump), *waits) as dest, source(dest.port, "--image", str(image)) as sender:
+        assert sender.wait() == 3
         assert "The guest runs on at the source" in sender.error
+        assert f"{dump}: " in sender.error
+        assert "is being read or written at this moment, by a source perhaps" in sender.error
+        assert "is being read or written at this moment, by a source perhaps" in dest.wait_for_notice()
+        assert ends(dest, sender) == (3, 3)
+        assert "source came within 3s (net.listen_timeout)" in dest.error
     assert image.read_bytes() == before
     assert names(tmp_path) == sorted({"image", dump.name})
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from migemu.pair import Pair
-from migemu.report.progress import Progress
-from migemu.scenario import load
+from migemu.report.terminal.progress import Progress
+from migemu.scenario.scenario import load
+from migemu.worlds.pair import Pair
 
 #: In place of Python: a destination that listens and fails when the source has ended, unless it is terminated before;
 #: a source that fails with what the other has told it.

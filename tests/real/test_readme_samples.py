@@ -24,17 +24,17 @@ from rich.console import Console, RenderableType
 
 import dest_node.__main__
 import source_node.__main__
-from migemu.cli import main
-from migemu.experiment.sweep import load_sweep
-from migemu.link.credentials import load as load_security
+from migemu.cli.main import main
+from migemu.cli.status import remarks, table
+from migemu.experiment.sweep_file import load_sweep
 from migemu.ordering import OrderingError, explore
-from migemu.policy.collapse import collapse_policies
-from migemu.report.histogram import log2_histogram
-from migemu.report.node_status import NodeStatus
-from migemu.report.progress import Rate, panel
-from migemu.report.status import Status
-from migemu.scenario import from_mapping, load
-from migemu.status import remarks, table
+from migemu.policy.collapse_policy import collapse_policies
+from migemu.process.status_socket import NodeStatus
+from migemu.report.terminal.histogram import log2_histogram
+from migemu.report.terminal.progress import Rate, panel
+from migemu.report.terminal.status_line import Status
+from migemu.scenario.scenario import from_mapping, load
+from migemu.transport.security.credentials import load as load_security
 from migemu.units import GIB, MIB, SECOND
 from migemu.wire.states import diagram
 from tests.distributions import install
@@ -194,7 +194,7 @@ def test_nobody_is_sent_to_an_index_that_has_no_migemu() -> None:
 
 
 def test_the_recipe_for_certificates_makes_some_that_both_nodes_take(tmp_path: Path) -> None:
-    recipe, nodes = (block for block in TYPED if block.path.parent.name == "link")
+    recipe, nodes = (block for block in TYPED if block.path.parent.name == "transport")
     subprocess.run(["bash", "-e", "-c", recipe.text], cwd=tmp_path, check=True, capture_output=True)
     for command in nodes.commands():
         for words in ours(command):
@@ -256,11 +256,11 @@ def test_the_recipe_for_a_package_of_ones_own_works_as_it_stands(tmp_path: Path)
     ((group, named_there),) = tomllib.loads(entry_points)["project"]["entry-points"].items()
     lines = [f"[{group}]", *(f"{name} = {value}" for name, value in named_there.items())]
     site = install(tmp_path / "site", "your_package", python_of("README.md", 0), "\n".join(lines))
-    listed = python("-m", "migemu.cli", "list", folder=tmp_path, path=str(site))
+    listed = python("-m", "migemu", "list", folder=tmp_path, path=str(site))
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "impatient" in listed.stdout
     arguments = ("sim", "-q", "--out", "run", "--set", "collapse.policy=impatient:share=50", *SMALL)
-    ran = python("-m", "migemu.cli", *arguments, folder=tmp_path, path=str(site))
+    ran = python("-m", "migemu", *arguments, folder=tmp_path, path=str(site))
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from migemu.cli import main
+from migemu.cli.main import main
 from tests.real.processes import migemu
 from tests.unit.report.runs import migration, result, write_run
 from tests.unit.trace.traces import whole

@@ -11,10 +11,10 @@ import pytest
 
 from migemu.address import LOOPBACK, TcpAddress
 from migemu.errors import MigemuError
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.tcp import TcpNetwork
-from migemu.scenario import Net
+from migemu.scenario.net import NetSettings
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.tcp import TcpNetwork
 from tests import certificates
 from tests.certificates import KEY, PSK, credentials, security
 from tests.conformance.ear import Ear
@@ -63,7 +63,7 @@ async def turned_away(port: int, of: Credentials) -> str:
     """What a caller with these credentials is told."""
     ear = Ear()
     try:
-        channel = await TcpNetwork(Net(), MonotonicClock(), None, of).connect(TcpAddress(LOOPBACK, port), ear)
+        channel = await TcpNetwork(NetSettings(), MonotonicClock(), None, of).connect(TcpAddress(LOOPBACK, port), ear)
     except MigemuError as error:
         return str(error)
     told = await ear.end()

@@ -9,20 +9,20 @@ from random import Random
 import pytest
 
 from dest_node.service import Destination
-from migemu.link.clock import MonotonicClock
-from migemu.link.shaper import Shaper
-from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import Geometry, Level
-from migemu.outcome import Outcome
+from migemu.node.outcome import Outcome
 from migemu.ports import GuestMemory
-from migemu.scenario import Scenario, load
+from migemu.scenario.scenario import Scenario, load
 from migemu.store.allocate import allocate
 from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
 from migemu.trace.events import Event, Happening
 from migemu.trace.recorder import MemoryRecorder
-from source_node.ending import SourceOutcome
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.shaper import Shaper
+from migemu.transport.tcp import TcpNetwork
 from source_node.service import Source
+from source_node.source_outcome import SourceOutcome
 from tests.addresses import ANY_PORT
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from migemu.report.node_status import ask
+from migemu.process.status_socket import ask
 from tests.real.processes import TINY, destination, node, source
 
 EIGHT = range(1, 9)

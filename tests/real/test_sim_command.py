@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.check import check
-from migemu.policy.collapse import collapse_policies
-from migemu.simulate import sim
+from migemu.cli.check import check
+from migemu.cli.sim import sim
+from migemu.policy.collapse_policy import collapse_policies
 from tests.plugin import wrong
 
 SMALL = (
@@ -160,7 +160,7 @@ def test_a_policy_that_breaks_a_rule_fails_in_one_line_with_a_result() -> None:
 def test_ctrl_c_ends_it_at_once_and_leaves_the_result(number: signal.Signals, tmp_path: Path) -> None:
     """At this pace a run of a second takes hours, and between two moves of its clock it sleeps."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "migemu.cli", "sim", "--set", "link.rate=1Gbit", "--out", "a", "--trace",
+        [sys.executable, "-m", "migemu", "sim", "--set", "link.rate=1Gbit", "--out", "a", "--trace",
          "--pace", "0.0001", "--set", "device.state=0", "--set", "push.hold=1s", "--set", "guest.tick=0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
     )  # fmt: skip

@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.checkpoint.writer import Protection
+from migemu.cli.main import main
 from migemu.errors import BrokenError, InputError
-from migemu.link.local import Credential
-from migemu.report.node_status import (
+from migemu.process.status_socket import (
     ASKERS_MAX,
     ORDER_BYTES_MAX,
     Answer,
@@ -32,7 +32,7 @@ from migemu.report.node_status import (
     give,
     runtime_directory,
 )
-from migemu.store.keeper import Protection
+from migemu.transport.local import Credential
 from migemu.units import GIB, SECOND
 
 DESTINATION = NodeStatus(
@@ -310,7 +310,7 @@ def test_a_runtime_directory_of_somebody_else_is_refused(short: Path) -> None:
 
 
 def test_an_answer_that_never_ends_does_not_hold_whoever_asks(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("migemu.report.node_status._PATIENCE_S", 0.2)
+    monkeypatch.setattr("migemu.process.status_socket._PATIENCE_S", 0.2)
     with socket.socket(socket.AF_UNIX) as endless:
         endless.bind(str(short / "source.sock"))
         endless.listen()
@@ -331,7 +331,7 @@ def test_an_answer_that_never_ends_does_not_hold_whoever_asks(short: Path, monke
 
 
 def test_a_node_that_is_stopped_does_not_hold_whoever_asks(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("migemu.report.node_status._PATIENCE_S", 0.05)
+    monkeypatch.setattr("migemu.process.status_socket._PATIENCE_S", 0.05)
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(short / "source.sock"))
         stopped.listen()
@@ -437,5 +437,5 @@ async def test_an_answer_to_an_order_that_is_none_is_told_in_one_line(short: Pat
 async def test_nobody_but_the_user_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mode of the file keeps others out already; the kernel's word for who they are is asked all the same."""
     async with opened(tmp_path / "source.sock", SOURCE) as door:
-        monkeypatch.setattr("migemu.link.local.Credential.of", lambda _sock: Credential(1, os.getuid() + 1))
+        monkeypatch.setattr("migemu.transport.local.Credential.of", lambda _sock: Credential(1, os.getuid() + 1))
         assert await said(door.path, b'{"order":"pause"}') == b""

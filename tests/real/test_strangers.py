@@ -16,12 +16,12 @@ import pytest
 
 from migemu.address import LOOPBACK, TcpAddress
 from migemu.errors import BrokenError, MigemuError, PeerError
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.psk import NAME, End
-from migemu.link.tcp import TcpListener, TcpNetwork
 from migemu.ports import Channel
-from migemu.scenario import Bounds, Net
+from migemu.scenario.net import LimitsSettings, NetSettings
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.security.psk import NAME, PskEnd
+from migemu.transport.tcp import TcpListener, TcpNetwork
 from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import Alive, DeviceState
 from tests import certificates
@@ -62,7 +62,7 @@ class House:
 
 @asynccontextmanager
 async def house(of: Credentials, places: int = 16, **net: str) -> AsyncIterator[House]:
-    clock, settings, bounds = MonotonicClock(), Net(**net), Bounds(connections_max=places)
+    clock, settings, bounds = MonotonicClock(), NetSettings(**net), LimitsSettings(connections_max=places)
     made: House
 
     def accept(_: Channel) -> Ear:
@@ -135,18 +135,18 @@ async def test_a_caller_that_may_not_come_in_is_told_why_in_a_line_and_so_is_the
         honest = credentials(**security("source.example"), peer_name=certificates.NODE)
         served = credentials(**security(), peer_name="source.example")
         clock, ear = MonotonicClock(), Ear()
-        listener = await TcpNetwork(Net(), clock, None, served).listen(ANY_PORT, lambda _: ear)
-        channel = await TcpNetwork(Net(), clock, None, honest).connect(listener.address, Ear())
+        listener = await TcpNetwork(NetSettings(), clock, None, served).listen(ANY_PORT, lambda _: ear)
+        channel = await TcpNetwork(NetSettings(), clock, None, honest).connect(listener.address, Ear())
         await channel.close()
         assert await ear.end() is None
         ear = Ear()
         with pytest.raises(MigemuError, match="did not accept this side's certificate"):
-            await TcpNetwork(Net(), clock, None, caller).connect(listener.address, Ear())
+            await TcpNetwork(NetSettings(), clock, None, caller).connect(listener.address, Ear())
         assert at_door in str(await ear.end())
         await listener.close()
         return
     async with house(of) as made:
-        network = TcpNetwork(Net(), MonotonicClock(), None, caller)
+        network = TcpNetwork(NetSettings(), MonotonicClock(), None, caller)
         heard = Ear()
         try:
             channel = await network.connect(made.listener.address, heard)
@@ -167,7 +167,7 @@ async def test_a_caller_that_may_not_come_in_is_told_why_in_a_line_and_so_is_the
 async def test_a_caller_with_credentials_at_a_door_without_is_told(of: Credentials, word: str) -> None:
     async with house(Credentials()) as made:
         with pytest.raises(PeerError, match=f"the destination {word}"):
-            await TcpNetwork(Net(), MonotonicClock(), None, of).connect(made.listener.address, Ear())
+            await TcpNetwork(NetSettings(), MonotonicClock(), None, of).connect(made.listener.address, Ear())
         assert "does not speak migemu" in str(await (await made.stranger(1)).end())
         await made.nobody_noticed()
 
@@ -274,7 +274,9 @@ async def test_a_peer_that_drips_within_a_message_is_cut_off(of: Credentials) ->
 async def test_a_peer_that_takes_nothing_in_does_not_fill_this_sides_memory() -> None:
     clock, ear = MonotonicClock(), Ear()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        network = TcpNetwork(Net(high_water="4K"), clock, None, Credentials(), Bounds(queue_frames_max=1000))
+        network = TcpNetwork(
+            NetSettings(high_water="4K"), clock, None, Credentials(), LimitsSettings(queue_frames_max=1000)
+        )
         channel = await network.connect(TcpAddress(LOOPBACK, server.getsockname()[1]), ear)
         sent = 0
         while not channel.closing and sent < 10_000:
@@ -288,7 +290,7 @@ async def test_a_peer_that_takes_nothing_in_does_not_fill_this_sides_memory() ->
 @pytest.mark.parametrize("of", SECURE, ids=IDS)
 async def test_a_destination_that_never_finishes_the_handshake_is_given_up(of: Credentials) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        network = TcpNetwork(Net(hello_timeout="20ms"), MonotonicClock(), None, of)
+        network = TcpNetwork(NetSettings(hello_timeout="20ms"), MonotonicClock(), None, of)
         with pytest.raises(BrokenError, match=r"did not finish the handshake within 20ms \(net.hello_timeout\)"):
             await network.connect(TcpAddress(LOOPBACK, server.getsockname()[1]), Ear())
 
@@ -296,7 +298,7 @@ async def test_a_destination_that_never_finishes_the_handshake_is_given_up(of: C
 async def test_an_end_that_was_not_said_inside_of_tls_is_no_end() -> None:
     """Anybody on the way can end a connection; it must not look as if the peer had."""
     async with house(TLS) as made, raw(made.listener.address.port) as stranger:
-        gate = TLS.gate(End.SOURCE, certificates.NODE)
+        gate = TLS.gate(PskEnd.SOURCE, certificates.NODE)
         assert gate is not None
         gate.start()
         while not gate.open:
@@ -320,11 +322,11 @@ async def test_a_wrong_name_is_told_as_such_where_there_is_a_key_too() -> None:
     served = credentials(KEY, **security(), peer_name="source.example")
     caller = credentials(KEY, **security())
     ear = Ear()
-    listener = await TcpNetwork(Net(), MonotonicClock(), None, served).listen(
+    listener = await TcpNetwork(NetSettings(), MonotonicClock(), None, served).listen(
         ANY_PORT, lambda _: ear
     )  # fmt: skip
     with pytest.raises(MigemuError) as told:
-        await TcpNetwork(Net(), MonotonicClock(), None, caller).connect(listener.address, Ear())
+        await TcpNetwork(NetSettings(), MonotonicClock(), None, caller).connect(listener.address, Ear())
     assert "did not accept this side's certificate; look at its security.peer_name" in str(told.value)
     assert "pre-shared key" not in str(told.value)
     assert "not for source.example" in str(await ear.end())
@@ -333,11 +335,11 @@ async def test_a_wrong_name_is_told_as_such_where_there_is_a_key_too() -> None:
 
 async def test_a_wrong_key_within_tls_is_told_as_such() -> None:
     ear = Ear()
-    listener = await TcpNetwork(Net(), MonotonicClock(), None, credentials(KEY, **security())).listen(
+    listener = await TcpNetwork(NetSettings(), MonotonicClock(), None, credentials(KEY, **security())).listen(
         ANY_PORT, lambda _: ear
     )  # fmt: skip
     with pytest.raises(MigemuError, match="did not accept the pre-shared key"):
-        await TcpNetwork(Net(), MonotonicClock(), None, credentials(KEY[::-1], **security())).connect(
+        await TcpNetwork(NetSettings(), MonotonicClock(), None, credentials(KEY[::-1], **security())).connect(
             listener.address, Ear()
         )  # fmt: skip
     assert "has another pre-shared key" in str(await ear.end())

@@ -13,7 +13,7 @@ import pytest
 
 from migemu.errors import BrokenError, InputError
 from migemu.experiment.results import Results
-from migemu.experiment.world import MODELLED
+from migemu.experiment.run_world import MODELLED
 from tests.real.processes import free_port
 from tests.unit.experiment.sweeps import Notes, run, sweep_of
 from tests.unit.experiment.worlds import PLAIN, STAGE

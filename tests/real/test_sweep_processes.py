@@ -33,7 +33,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def command(stage: Path, *arguments: str, world: str = "plain") -> list[str]:
     return [
-        sys.executable, "-m", "migemu.cli", "sweep", str(stage / "pieces.toml"), "--out", str(stage / "out"),
+        sys.executable, "-m", "migemu", "sweep", str(stage / "pieces.toml"), "--out", str(stage / "out"),
         "--world", f"{WORLDS}:{world}", *arguments,
     ]  # fmt: skip
 
@@ -135,7 +135,7 @@ def test_the_measured_world_can_be_swept_too(stage: Path) -> None:
         '[[axis]]\nsetting = "collapse.policy"\nvalues = ["never", "eager"]\n'
     )
     done = subprocess.run(
-        [sys.executable, "-m", "migemu.cli", "sweep", "pieces.toml", "--out", "out", "--measured", "--workers", "2"],
+        [sys.executable, "-m", "migemu", "sweep", "pieces.toml", "--out", "out", "--measured", "--workers", "2"],
         cwd=stage, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

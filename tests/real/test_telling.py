@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from migemu.report.node_status import ask
+from migemu.process.status_socket import ask
 from tests.real.processes import TIMEOUT_S, TINY, asked, free_port, node, source
 
 SLOW = ("--set", "push.hold=1s")

@@ -10,12 +10,12 @@ import socket
 
 import pytest
 
-from migemu.link.channel import TcpChannel
-from migemu.link.clock import MonotonicClock
-from migemu.link.tcp import TcpNetwork
 from migemu.mm.pages import TINY, Level
 from migemu.ports import Channel
-from migemu.scenario import Net
+from migemu.scenario.net import NetSettings
+from migemu.transport.channel import TcpChannel
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.tcp import TcpNetwork
 from migemu.units import MIB
 from migemu.wire.codec import encode, preamble
 from migemu.wire.messages import Alive, Message, Page, Request
@@ -50,7 +50,7 @@ class Peer:
         return self.channel.statistics().received_bytes - self._before
 
 
-async def peers(net: Net, count: int, network: TcpNetwork) -> list[Peer]:
+async def peers(net: NetSettings, count: int, network: TcpNetwork) -> list[Peer]:
     """So many connections, greeted and then not read."""
     loop = asyncio.get_running_loop()
     made: asyncio.Queue[Channel] = asyncio.Queue()
@@ -79,7 +79,7 @@ async def peers(net: Net, count: int, network: TcpNetwork) -> list[Peer]:
 @pytest.mark.parametrize("hot", [False, True], ids=["cold", "hot"])
 async def test_a_message_waits_for_one_turn_of_each_other_connection_and_no_more(hot: bool) -> None:
     """Seven are full, their runs larger than a turn. While faults come and go, turns are shorter."""
-    net = Net(read="256K", read_hot="16K", receive_buffer="1M", busy_poll="10ms")
+    net = NetSettings(read="256K", read_hot="16K", receive_buffer="1M", busy_poll="10ms")
     network = TcpNetwork(net, MonotonicClock())
     turn = net.read_hot if hot else net.read // ((FLOODS + 1) // 2)
     *floods, lone = await peers(net, FLOODS + 1, network)

@@ -15,10 +15,10 @@ import pytest
 
 from migemu.address import TcpAddress, UnixAddress
 from migemu.errors import BrokenError, InputError
-from migemu.link.clock import MonotonicClock
-from migemu.link.credentials import Credentials
-from migemu.link.tcp import TcpNetwork
-from migemu.scenario import Net
+from migemu.scenario.net import NetSettings
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.security.credentials import Credentials
+from migemu.transport.tcp import TcpNetwork
 from tests.certificates import TLS
 from tests.conformance.ear import Ear
 from tests.real.processes import TINY, node
@@ -32,7 +32,7 @@ def there() -> Iterator[Path]:
 
 
 def network(credentials: Credentials | None = None) -> TcpNetwork:
-    return TcpNetwork(Net(connect_timeout="100ms"), MonotonicClock(), None, credentials or Credentials())
+    return TcpNetwork(NetSettings(connect_timeout="100ms"), MonotonicClock(), None, credentials or Credentials())
 
 
 async def test_only_the_user_may_connect_and_the_file_goes_with_the_listener(there: Path) -> None:

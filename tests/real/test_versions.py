@@ -106,9 +106,13 @@ def test_a_source_of_another_version_cannot_recover_a_migration_and_the_right_on
 
 @pytest.mark.parametrize("version", [*OLDER, *NEWER])
 def test_a_destination_of_another_version_after_the_switch_ends_it_at_once(version: int) -> None:
-    """Trying again would not change it. Several times: it may be heard before or after the connection stands."""
+    """Trying again would not change it. Several times: it may be heard before or after the connection stands.
+
+    Nothing is pushed meanwhile: a source that has sent everything says where to look for the verdict instead.
+    """
+    settings = ("pull.preempt=off", "recovery.backoff_min=1ms", "push.hold=60s")
     for _ in range(6):
-        with listening() as (server, port), source(port, "pull.preempt=off", "recovery.backoff_min=1ms") as sender:
+        with listening() as (server, port), source(port, *settings) as sender:
             connection, _ = server.accept()
             with connection:
                 peer = Peer(connection)

@@ -86,7 +86,7 @@ def test_no_node_runs_anything_from_there(name: str, here: Path) -> None:
     assert done.returncode == 2, done.stderr
 
 
-@pytest.mark.parametrize("module", ["migemu", "migemu.cli", "source_node", "dest_node"])
+@pytest.mark.parametrize("module", ["migemu", "source_node", "dest_node"])
 def test_nor_does_a_module_that_is_run_by_its_name(module: str, here: Path) -> None:
     """What Python itself imports before migemu begins is Python's; `python -P` keeps that out too."""
     for name in ("asyncio", "multiprocessing", "random", "dest_node", "source_node"):
@@ -111,7 +111,7 @@ def test_a_checkout_that_is_not_installed_finds_itself(how: str, here: Path) -> 
         # as if nothing of migemu were installed: not through the finder of an editable install
         code = (
             "import sys; sys.meta_path[:] = [each for each in sys.meta_path if 'editable' not in str(each)]; "
-            "from migemu.start import migemu; import migemu as it; "
+            "from migemu.process.start import migemu; import migemu as it; "
             f"assert it.__file__.startswith({str(checkout)!r}), it.__file__; sys.argv[0] = 'migemu'; migemu()"
         )
         if how == "folder":
@@ -124,7 +124,7 @@ def test_a_checkout_that_is_not_installed_finds_itself(how: str, here: Path) -> 
 
 def test_the_pytest_plugin_runs_nothing_from_there(here: Path) -> None:
     (here / "test_it.py").write_text(
-        "from migemu.policy.collapse import Batched\n"
+        "from migemu.policy.collapse_policy import Batched\n"
         "def test_it(migemu_scenario):\n    migemu_scenario({}, policy=Batched, seeds=1)\n"
     )
     for name in ("random", "statistics"):  # pytest puts the folder of a test first, while it runs it

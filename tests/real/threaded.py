@@ -15,16 +15,16 @@ from weakref import ref
 from dest_node.service import Destination
 from migemu.address import LOOPBACK, Address, TcpAddress
 from migemu.errors import MigemuError, one_line
-from migemu.link.channel import TcpChannel
-from migemu.link.clock import MonotonicClock
-from migemu.link.tcp import TcpListener, TcpNetwork
 from migemu.mm.pages import Geometry
-from migemu.outcome import Outcome
+from migemu.node.outcome import Outcome
 from migemu.ports import ChannelHandler, GuestMemory
-from migemu.scenario import Scenario, load
+from migemu.scenario.scenario import Scenario, load
 from migemu.store.allocate import allocate
 from migemu.store.image import pattern
 from migemu.store.mapped import MappedMemory
+from migemu.transport.channel import TcpChannel
+from migemu.transport.clock import MonotonicClock
+from migemu.transport.tcp import TcpListener, TcpNetwork
 from source_node.service import Source
 from tests.addresses import ANY_PORT
 from tests.real.peers import MIGRATION

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from migemu.scenario import load
+from migemu.scenario.scenario import load
 from migemu.sim.coverage import Kind, Said, Seen, can_be
 from migemu.sim.hazards import Fault, Hazard, OnMessage, parse_all
 from migemu.units import MS

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
-from migemu.scenario import Scenario, load
+from migemu.scenario.scenario import Scenario, load
 from migemu.sim.hazards import AtTime, Fault, Hazard, OnMessage, OnStage, Way, in_one_line
 from migemu.units import MS, US
 from migemu.wire.messages import (

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from migemu.patience import Patience
+from migemu.node.patience import Patience
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import parse_all
 from tests.swarm.__main__ import told, try_seed

@@ -10,26 +10,26 @@ from typing import Any, Final
 import pytest
 
 import dest_node.incoming
-import dest_node.left
 import dest_node.recovery
+import dest_node.resumption
 import migemu.wire.bitmap
-import source_node.lines
+import source_node.channels
 import source_node.service
+from dest_node.core.receiver import Receiver
 from dest_node.incoming import Incoming
-from dest_node.integrity import Integrity
-from dest_node.receiver import Receiver
 from dest_node.recovery import Recovery
 from dest_node.verdict import Verdict
+from dest_node.verification.integrity import Integrity
 from migemu.address import Address
-from migemu.due import Due
 from migemu.mm.pages import PageBitmap
-from migemu.outcome import Stage, Whereabouts
-from migemu.patience import Patience
-from migemu.sim.life import Kept
+from migemu.node.due import Due
+from migemu.node.outcome import Stage, Whereabouts
+from migemu.node.patience import Patience
+from migemu.sim.life import SourceRecord
 from migemu.wire.messages import ChannelRole, ReceivedBitmap
-from source_node.ending import explained
-from source_node.sender import Sender
+from source_node.core.sender import Sender
 from source_node.service import Source
+from source_node.source_outcome import explained
 from tests.swarm.__main__ import main, told
 from tests.swarm.drawing import draw
 from tests.swarm.shrinking import shrink
@@ -156,14 +156,16 @@ BUGS: Final = {
     "takes Run for heard": Bug(Recovery, "asked", _takes_run_for_heard),
     "does not look at seals": Bug(dest_node.incoming, "check_seal", _nothing),
     "remembers what it asked for": Bug(Receiver, "recovered", _remembers_what_it_asked_for),
-    "does not hear silence": Bug(source_node.lines.Lines, "_silent", _nothing),
+    "does not hear silence": Bug(source_node.channels.SourceChannels, "_silent", _nothing),
     "does not send corrupt pieces again": Bug(Sender, "_send_again", _nothing),
-    "does not write down that it switches": Bug(Kept, "switch", _nothing),
+    "does not write down that it switches": Bug(SourceRecord, "switch", _nothing),
     "begins anew after a restart": Bug(Source, "recover", _begins_anew),
     "takes Alive for an answer": Bug(Due, "overdue", lambda *_: None),
-    "empties its checkpoint in doubt": Bug(dest_node.left, "may_go", lambda where, _: where is Whereabouts.IN_DOUBT),
+    "empties its checkpoint in doubt": Bug(
+        dest_node.resumption, "may_go", lambda where, _: where is Whereabouts.IN_DOUBT
+    ),
     "empties it with a verdict that was not heard": Bug(
-        dest_node.left, "may_go", lambda where, _: where in (Whereabouts.SOURCE, Whereabouts.VERIFIED)
+        dest_node.resumption, "may_go", lambda where, _: where in (Whereabouts.SOURCE, Whereabouts.VERIFIED)
     ),
     "takes the guest back by itself": Bug(Whereabouts, "of_source", _takes_it_back_by_itself),
     "takes for heard what it says": Bug(Whereabouts, "of_source", _takes_for_heard_what_it_says),

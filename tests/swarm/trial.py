@@ -25,16 +25,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from dest_node import left
+from dest_node import resumption as left
 from dest_node.service import Destination
 from migemu.errors import InputError, MigemuError, VerificationError
-from migemu.outcome import DOUBT, Outcome, Whereabouts
+from migemu.node.outcome import DOUBT, Outcome, Whereabouts
 from migemu.sim.coverage import Coverage
 from migemu.sim.hazards import Fault
 from migemu.sim.world import Nodes, World
-from migemu.simulate import Services
 from migemu.units import SECOND
 from migemu.wire.messages import Message, Page, ReceivedBitmap, Recover, Request, Zero
+from migemu.worlds.modelled import Services
 from source_node.service import Source
 from tests.swarm.drawing import Case
 from tests.swarm.witness import Story, Witness
@@ -206,7 +206,7 @@ def _value(where: Whereabouts | None) -> str | None:
 
 
 class Held:
-    """dest_node.left.Keeping that keeps everything: there are no disks in virtual time, nor any that fail."""
+    """dest_node.resumption.Keeping that keeps everything: there are no disks in virtual time, nor any that fail."""
 
     lost = ""
 

@@ -8,7 +8,7 @@ from typing import Any
 from dest_node.incoming import PAGES
 from migemu.mm.pages import PageIndex
 from migemu.ports import Stalled, Word
-from migemu.sim.memory import TimedMemory
+from migemu.sim.timed_memory import TimedMemory
 from migemu.trace.events import Event, Happening
 from migemu.wire.digest import first_difference
 

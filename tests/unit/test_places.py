@@ -13,9 +13,10 @@ import pytest
 
 from migemu.errors import BrokenError, GaveUpError, MigemuError
 from migemu.wire.messages import Advise, Alive, ChannelRole, Hello, Run
-from source_node.ending import SourceOutcome
-from tests.unit.test_several_migrations import Lying, killed, says
-from tests.unit.town import PLACE, Reach, Town, named, settings
+from source_node.source_outcome import SourceOutcome
+from tests.addresses import PLACE
+from tests.unit.dest_node.test_several_migrations import Lying, killed, says
+from tests.unit.dest_node.town import Reach, Town, named, settings
 
 MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 LARGE = 4096

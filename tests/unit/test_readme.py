@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from migemu.mm.pages import X86_64
-from migemu.outcome import Outcome, Snapshot, Stage, Times
-from migemu.report.result import build
-from migemu.scenario import Scenario
+from migemu.node.outcome import Outcome, Snapshot, Stage, Times
+from migemu.result import build
+from migemu.scenario.scenario import Scenario
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from migemu.guest.workload import workloads
-from migemu.policy.collapse import collapse_policies
-from migemu.policy.push import push_orders
+from migemu.policy.collapse_policy import collapse_policies
+from migemu.policy.push_order import push_orders
 from migemu.registry import Registry
 
 Fruits = Registry[Any]

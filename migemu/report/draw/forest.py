@@ -18,13 +18,13 @@ from typing import Any, Final
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.comparison import Comparison, Row, Ruling
 from migemu.experiment.figures import show
-from migemu.experiment.gate import Verdict
-from migemu.experiment.tables import percent
+from migemu.experiment.gate import GateVerdict
+from migemu.experiment.text_tables import percent
 from migemu.report.draw.style import BLACK, BLUE, GREY, VERMILLION, Panel, figure
 from migemu.report.grid import MORE_IS_BETTER
 
 ALL_CELLS: Final = "all cells (geometric mean)"
-WORDS: Final = {Verdict.HOLDS: "\u2713 holds", Verdict.UNSURE: "? unsure", Verdict.FAILS: "\u2717 FAILS"}
+WORDS: Final = {GateVerdict.HOLDS: "\u2713 holds", GateVerdict.UNSURE: "? unsure", GateVerdict.FAILS: "\u2717 FAILS"}
 _TICKS: Final = (
     -0.99, -0.95, -0.9, -0.8, -0.65, -0.5, -0.35, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
     1, 2, 4, 9, 19, 49, 99, 999, 9999,
@@ -151,15 +151,15 @@ def _limits(limits: Sequence[float]) -> list[dict[str, Any]]:
 def _verdicts(rulings: Sequence[Ruling], rows: Sequence[tuple[str, str, Row]]) -> list[dict[str, Any]]:
     """The worst verdict on each row, at its right."""
     labels = {id(row): label for _, label, row in rows}
-    worst: dict[str, Verdict] = {}
-    rank = list(Verdict)
+    worst: dict[str, GateVerdict] = {}
+    rank = list(GateVerdict)
     for ruling in rulings:
         label = labels.get(id(ruling.row))
         if label is not None:
-            worst[label] = max(worst.get(label, Verdict.HOLDS), ruling.verdict, key=rank.index)
+            worst[label] = max(worst.get(label, GateVerdict.HOLDS), ruling.verdict, key=rank.index)
     return [
         {"xref": "paper", "x": 1.01, "xanchor": "left", "y": label, "showarrow": False, "text": WORDS[verdict],
-         "font": {"size": 11, "color": VERMILLION if verdict is Verdict.FAILS else BLACK}}
+         "font": {"size": 11, "color": VERMILLION if verdict is GateVerdict.FAILS else BLACK}}
         for label, verdict in worst.items()
     ]  # fmt: skip
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from math import log10
 from typing import Any, Final
 
+from migemu.analysis.reducer import Told
 from migemu.report.directory import RunDirectory
-from migemu.report.told import Told
 from migemu.units import GIB, KIB, MIB, MS, SECOND, US, format_time
 
 Figure = dict[str, Any]
@@ -42,7 +42,7 @@ _MARK_ROOM: Final = 0.035
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ShownRun:
     """A run to be drawn: its directory, what its trace tells (None without one), and its place among the runs."""
 
     directory: RunDirectory
@@ -94,7 +94,7 @@ class Section:
     panels: list[Panel] = field(default_factory=list)
 
 
-def kinds(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+def kinds(runs: Sequence[ShownRun]) -> list[tuple[str, list[ShownRun]]]:
     """The runs by kind, in the order in which the kinds first come."""
     return [(kind, [run for run in runs if run.kind == kind]) for kind in dict.fromkeys(run.kind for run in runs)]
 
@@ -150,7 +150,7 @@ def latency_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seconds_axis(runs: Sequence[Run]) -> tuple[dict[str, Any], Scale]:
+def seconds_axis(runs: Sequence[ShownRun]) -> tuple[dict[str, Any], Scale]:
     """The axis of time since the guest's start that all these runs fit, and its unit."""
     most = max((run.told.ended - run.told.zero for run in runs if run.told), default=0)
     scale = time_scale(most)

@@ -3,7 +3,9 @@
 `check` judges a sequence of events, `Checks` judges them one by one as they happen, `checkers` knows all rules by name.
 """
 
-from migemu.trace.checkers import guest, mapping, sleepers, transfer
+from migemu.trace.checkers import accesses as guest
+from migemu.trace.checkers import mapped_pages as mapping
+from migemu.trace.checkers import sleepers, transfer
 from migemu.trace.checkers.account import Account, Witness
 from migemu.trace.checkers.checks import Checks, Violation, check, with_history
 from migemu.trace.checkers.rule import Objection, Rule, checkers

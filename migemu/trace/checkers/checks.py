@@ -173,7 +173,7 @@ def with_history(
 
     `events` are those of the whole trace, again; `line` as for `Checks`. Stages and ends go with them.
     """
-    searches = [_Search(violation, checks) for violation in violations]
+    searches = [_CheckSearch(violation, checks) for violation in violations]
     open_searches = searches
     for number, event in enumerate(events, line + 1):
         open_searches = [search for search in open_searches if number < search.violation.line]
@@ -185,7 +185,7 @@ def with_history(
     return [search.violation._replace(history=search.found()) for search in searches]
 
 
-class _Search:
+class _CheckSearch:
     """What led to one violation: events about its pages or vCPU, and if those are few, about all that its event covers.
 
     With them go the last stages.

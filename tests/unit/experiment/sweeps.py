@@ -7,10 +7,10 @@ from typing import Final
 
 from migemu.experiment.campaign import Campaign, Tally
 from migemu.experiment.cell import Cell
-from migemu.experiment.executor import Executor, InProcess
+from migemu.experiment.executors import Executor, InProcess
 from migemu.experiment.results import Results
-from migemu.experiment.sweep import Sweep, load_sweep
-from migemu.experiment.world import Answer
+from migemu.experiment.run_world import RunAnswer
+from migemu.experiment.sweep_file import Sweep, load_sweep
 from tests.unit.experiment.worlds import PLAIN
 
 PIECES: Final = """
@@ -41,7 +41,7 @@ class Notes:
     def began(self, runs: int, already_done: int) -> None:
         self.runs, self.already = runs, already_done
 
-    def ended(self, cell: Cell, seed: int, answer: Answer) -> None:
+    def ended(self, cell: Cell, seed: int, answer: RunAnswer) -> None:
         self.ends.append((cell.name, seed, answer.error))
 
     def note(self, line: str) -> None:

@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from migemu.errors import BrokenError, InputError
-from migemu.experiment.executor import InProcess
+from migemu.experiment.campaign_progress import CampaignProgress, time_left
+from migemu.experiment.executors import InProcess
 from migemu.experiment.program import Program, this_program
 from migemu.experiment.results import Results
-from migemu.experiment.watch import Watch, time_left
-from migemu.experiment.world import Answer, Job, do, find_world, lost
-from migemu.scenario import Scenario
+from migemu.experiment.run_world import Job, RunAnswer, do, find_world, lost
+from migemu.scenario.scenario import Scenario
 from migemu.units import SECOND
 from tests.unit.experiment import worlds
 from tests.unit.experiment.sweeps import PIECES, Notes, run, sweep_of
@@ -34,7 +34,7 @@ class Scripted:
         self.script = {int(number.removeprefix("at")): what for number, what in script.items()}
         self.taken: list[int] = []
 
-    def run(self, jobs: deque[Job]) -> Iterator[Answer]:
+    def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
         while jobs:
             job = jobs.popleft()
             what = self.script.get(len(self.taken), "")
@@ -155,7 +155,10 @@ def test_the_time_left_is_that_of_the_mean_run(elapsed_s: int, done: int, runs: 
 def test_a_log_gets_plain_lines(tmp_path: Path) -> None:
     text = StringIO()
     sweep, path = sweep_of(tmp_path, PIECES), tmp_path / "x.sqlite"
-    with Results.create(path, sweep, FAILING) as results, Watch(Console(file=text, width=200), "pieces") as watch:
+    with (
+        Results.create(path, sweep, FAILING) as results,
+        CampaignProgress(Console(file=text, width=200), "pieces") as watch,
+    ):
         from migemu.experiment.campaign import Campaign
 
         Campaign(sweep, FAILING, results, watch).run(InProcess())

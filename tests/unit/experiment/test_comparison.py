@@ -10,13 +10,13 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.errors import InputError
 from migemu.experiment.comparison import compare
-from migemu.experiment.gate import Verdict, parse_gate
+from migemu.experiment.gate import GateVerdict, parse_gate
 from migemu.experiment.sources import read_source
-from migemu.report.result import begin, write
-from migemu.scenario import Scenario, replace
+from migemu.result import begin, write
+from migemu.scenario.scenario import Scenario, replace
 from tests.unit.experiment.sweeps import PIECES, run, sweep_of
 from tests.unit.experiment.worlds import plain
 
@@ -111,7 +111,7 @@ def test_a_baseline_of_zero_has_no_share(tmp_path: Path) -> None:
     gates = [parse_gate("time_ns.total > +5%"), parse_gate("time_ns.downtime > +5%")]
     comparison = compare(read_source(base), read_source(new), ["time_ns.*"], gates)
     assert [(ruling.row.key, ruling.verdict) for ruling in comparison.rulings] == [
-        ("time_ns.total", Verdict.FAILS), ("time_ns.downtime", Verdict.HOLDS),
+        ("time_ns.total", GateVerdict.FAILS), ("time_ns.downtime", GateVerdict.HOLDS),
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from migemu.errors import InputError
 from migemu.experiment.bootstrap import Interval
-from migemu.experiment.gate import Verdict, parse_gate
+from migemu.experiment.gate import GateVerdict, parse_gate
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,23 @@ def test_a_wrong_gate_is_told(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("point", "interval", "verdict"),
     [
-        (0.06, Interval(0.051, 0.07), Verdict.FAILS),
-        (0.06, Interval(0.04, 0.08), Verdict.UNSURE),
-        (0.04, Interval(0.03, 0.06), Verdict.UNSURE),
-        (0.04, Interval(0.03, 0.05), Verdict.HOLDS),
-        (-0.2, Interval(-0.3, -0.1), Verdict.HOLDS),
-        (0.06, None, Verdict.FAILS),
-        (0.05, None, Verdict.HOLDS),
-        (math.inf, None, Verdict.FAILS),
+        (0.06, Interval(0.051, 0.07), GateVerdict.FAILS),
+        (0.06, Interval(0.04, 0.08), GateVerdict.UNSURE),
+        (0.04, Interval(0.03, 0.06), GateVerdict.UNSURE),
+        (0.04, Interval(0.03, 0.05), GateVerdict.HOLDS),
+        (-0.2, Interval(-0.3, -0.1), GateVerdict.HOLDS),
+        (0.06, None, GateVerdict.FAILS),
+        (0.05, None, GateVerdict.HOLDS),
+        (math.inf, None, GateVerdict.FAILS),
     ],
 )
 def test_the_interval_decides_and_the_point_only_where_there_is_none(
-    point: float, interval: Interval | None, verdict: Verdict
+    point: float, interval: Interval | None, verdict: GateVerdict
 ) -> None:
     assert parse_gate("fault.p99_ns > +5%").verdict(point, interval) is verdict
 
 
 def test_a_gate_downwards_looks_at_the_other_side() -> None:
     gate = parse_gate("throughput_bytes_per_s < -3%")
-    assert gate.verdict(-0.05, Interval(-0.06, -0.04)) is Verdict.FAILS
-    assert gate.verdict(0.05, Interval(0.04, 0.06)) is Verdict.HOLDS
+    assert gate.verdict(-0.05, Interval(-0.06, -0.04)) is GateVerdict.FAILS
+    assert gate.verdict(0.05, Interval(0.04, 0.06)) is GateVerdict.HOLDS

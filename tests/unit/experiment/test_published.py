@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.experiment.publication import Publication, between, judge, publications
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from tests.unit.experiment.worlds import PLAIN, plain
 
 NAMES = [entry.name for entry in publications]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.errors import BrokenError, InputError
 from migemu.experiment import schema
 from migemu.experiment.campaign import Campaign
-from migemu.experiment.executor import InProcess
+from migemu.experiment.executors import InProcess
 from migemu.experiment.export import table, to_csv, to_parquet
 from migemu.experiment.results import Results
-from migemu.experiment.sweep import Sweep
+from migemu.experiment.sweep_file import Sweep
 from migemu.store.output import writing
 from tests.unit.experiment.sweeps import PIECES, Notes, run, sweep_of
 from tests.unit.experiment.worlds import PLAIN

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from tests.unit.experiment.sweeps import PIECES
 from tests.unit.experiment.worlds import PLAIN
 

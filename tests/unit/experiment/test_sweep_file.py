@@ -9,7 +9,7 @@ import pytest
 from migemu.errors import ScenarioError
 from migemu.experiment.cell import parse_selector, selected
 from migemu.experiment.shipped import find, shipped
-from migemu.experiment.sweep import load_sweep
+from migemu.experiment.sweep_file import load_sweep
 from migemu.units import GIB
 from tests.unit.experiment.sweeps import PIECES, sweep_of
 

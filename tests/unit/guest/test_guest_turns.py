@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dest_node.guest import Guest
+from dest_node.guest.vcpus import Guest
 from migemu.mm.pages import TINY
-from migemu.scenario import load
+from migemu.scenario.scenario import load
 
 #: What an access takes by the clock of the test.
 ACCESS_NS = 3_000

@@ -16,7 +16,7 @@ from migemu.errors import InputError
 from migemu.guest import recording as recordings
 from migemu.guest.recording import Recording, recording
 from migemu.guest.replay import path_of
-from migemu.scenario import load
+from migemu.scenario.scenario import load
 from migemu.store.recordings import read_ahead, recorded
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from migemu.errors import ScenarioError
-from migemu.link.shaper import check_link
-from migemu.scenario import from_mapping
+from migemu.scenario.scenario import from_mapping
+from migemu.transport.shaper import check_link
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from migemu.link.congestion import CONGESTION, INITIAL_WINDOW, MSS, Cubic, Reno, RetransmissionTimer
 from migemu.link.model import LinkModel
+from migemu.link.scheduler import Flow, LinkScheduler, QueuedFrame, Scheduling
 from migemu.link.stream import Stream
-from migemu.link.wire import Flow, Frame, Scheduling, Wire
 from migemu.units import KIB, MIB, MS, SECOND
 
 GBIT = 10**9
@@ -47,16 +47,16 @@ class Line:
         open_bytes: int = 1 << 62,
     ) -> None:  # fmt: skip
         model = LinkModel(rate, rtt_ns // 2, 0, 0, Random(1), outages=outages)
-        self.wire = Wire(model, Scheduling.FIFO, 64 * KIB)
+        self.wire = LinkScheduler(model, Scheduling.FIFO, 64 * KIB)
         self.stream = Stream(
             CONGESTION[congestion](), rtt_ns, rtt_ns // 2, rng or Random(1), loss=loss, rto_min_ns=RTO_MIN,
             buffer_bytes=buffer_bytes, open_bytes=open_bytes,
         )  # fmt: skip
         self.flow: Flow = self.wire.flow("main", self.stream)
         self.now = 0
-        self.frames: list[Frame] = []
+        self.frames: list[QueuedFrame] = []
 
-    def send(self, size: int, at: int | None = None) -> Frame:
+    def send(self, size: int, at: int | None = None) -> QueuedFrame:
         self.now = self.now if at is None else at
         frame = self.wire.send(self.flow, size, None, self.now)
         self.frames += self.wire.advance(self.now)
@@ -252,11 +252,11 @@ lines = st.builds(
 )  # fmt: skip
 
 
-def play(frames: list[tuple[int, int]], options: dict[str, Any], peek_ns: int = 0) -> tuple[Line, list[Frame]]:
+def play(frames: list[tuple[int, int]], options: dict[str, Any], peek_ns: int = 0) -> tuple[Line, list[QueuedFrame]]:
     """Send frames of (pause before it, size), and ask every `peek_ns` besides when the wire wants to be asked."""
     settings = dict(options)
     line = Line(rng=Random(settings.pop("seed")), **settings)
-    sent: list[Frame] = []
+    sent: list[QueuedFrame] = []
     for pause, size in frames:
         until = line.now + pause
         while (when := _next(line, peek_ns)) is not None and when <= until:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from migemu.mm.messages import UffdMsg, UffdPagefault, WaitQueue
+from migemu.mm.uffd_msg import UffdMsg, UffdPagefault, WaitQueue
 
 
 def test_the_addresses_in_a_range_are_those_at_which_somebody_waits() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from migemu.mm.pages import TINY, Level, Span
 from migemu.policy.budget import Budget
-from migemu.policy.collapse import TimedCollapsePolicy, collapse_policies
+from migemu.policy.collapse_policy import TimedCollapsePolicy, collapse_policies
 from migemu.units import MS, SECOND
 from tests.unit.policy.test_collapse_policy import Mapping, pmd, pud
 

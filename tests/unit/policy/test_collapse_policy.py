@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from migemu.mm.pages import TINY, Geometry, Level, PageBitmap, PageIndex, Span
-from migemu.policy.collapse import CollapsePolicy, collapse_policies
+from migemu.policy.collapse_policy import CollapsePolicy, collapse_policies
 
 SHIPPED = ("at_end", "batched", "budget", "direct", "eager", "never")
 TOTAL = 2 * TINY.pages(Level.PUD)

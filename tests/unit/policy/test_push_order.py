@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from migemu.mm.pages import TINY, X86_64, Level, PageBitmap
-from migemu.policy.push import PushOrder, push_orders
+from migemu.policy.push_order import PushOrder, push_orders
 
 TOTAL = TINY.pages(Level.PUD)  # 16 pages in 4 PMDs of 4
 SHIPPED = ("bubbling", "fault_follow", "fill_pmd", "random", "sequential")

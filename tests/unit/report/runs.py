@@ -11,10 +11,10 @@ from typing import Any
 
 from migemu.guest.blocktime import Blocktime
 from migemu.mm.pages import X86_64, Geometry, Level
-from migemu.outcome import Outcome, Snapshot, Stage, Times
-from migemu.report.result import build
-from migemu.scenario import load
-from migemu.trace.events import Event, Wire
+from migemu.node.outcome import Outcome, Snapshot, Stage, Times
+from migemu.result import build
+from migemu.scenario.scenario import load
+from migemu.trace.events import CarriedFrame, Event
 from tests.unit.trace.traces import destination, event, source, write_lines
 
 PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD
@@ -59,7 +59,7 @@ def migration(geometry: Geometry = X86_64, *, wire: bool = False, faults: int = 
 
 
 def _later(each: Event, by: int) -> Event:
-    wire = each.wire and Wire(*(time + by for time in each.wire[:3]), each.wire.frame_bytes)
+    wire = each.wire and CarriedFrame(*(time + by for time in each.wire[:3]), each.wire.frame_bytes)
     return each._replace(t=each.t + by, wire=wire)
 
 
@@ -83,7 +83,7 @@ def _migration(geometry: Geometry, wire: bool, faults: int, random: Random) -> I
         yield source("sent", first, run, t=t)
         if wire:
             yield event("link", "carried", first, run, PTE, t=t + 9_000, detail="main",
-                        wire=Wire(t, t + 10, t + 8_000, run * 4096 + 20))  # fmt: skip
+                        wire=CarriedFrame(t, t + 10, t + 8_000, run * 4096 + 20))  # fmt: skip
         fresh, at = [page for page in range(first, first + run) if page not in came], t + 10_000
         for page in sorted(set(range(first, first + run)) - set(fresh)):
             yield destination("dropped", page, 1, detail="duplicate", t=at)
@@ -114,12 +114,12 @@ def _answered(page: int, t: int, vcpu: int, wire: bool, latency: int, *, zero: b
     yield destination("requested", page, 1, t=t + step)
     if wire:
         yield event("link", "carried", page, 1, PTE, t=t + 10 * step, detail="return",
-                    wire=Wire(t + step, t + 2 * step, t + 3 * step, 40))  # fmt: skip
+                    wire=CarriedFrame(t + step, t + 2 * step, t + 3 * step, 40))  # fmt: skip
         yield source("asked", page, 1, PTE, t=t + 11 * step)
     yield source("sent", page, 1, urgent=True, detail=detail, t=t + 12 * step)
     if wire:
         yield event("link", "carried", page, 1, PTE, t=t + 80 * step, detail="preempt",
-                    wire=Wire(t + 12 * step, t + 40 * step, t + 45 * step, 4128))  # fmt: skip
+                    wire=CarriedFrame(t + 12 * step, t + 40 * step, t + 45 * step, 4128))  # fmt: skip
     yield destination("received", page, 1, urgent=True, detail=detail, t=t + 81 * step)
     yield destination("continued", page, 1, t=t + 90 * step)
     yield destination("woken", page, vcpu=vcpu, t=t + latency)

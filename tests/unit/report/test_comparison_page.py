@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.experiment.comparison import compare
 from migemu.experiment.gate import parse_gate
 from migemu.experiment.sources import read_source

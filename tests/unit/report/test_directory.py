@@ -9,7 +9,7 @@ import pytest
 
 from migemu.errors import InputError
 from migemu.report.directory import RunDirectory
-from migemu.scenario import Scenario
+from migemu.scenario.scenario import Scenario
 from tests.unit.report.runs import result, write_run
 from tests.unit.trace.traces import whole, write_lines
 

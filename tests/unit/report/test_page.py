@@ -11,20 +11,20 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from migemu.analysis.reducer import Told
+from migemu.analysis.series import Bins
+from migemu.costs.access import UNIFORM, Pattern
 from migemu.errors import InputError
-from migemu.mm.access import UNIFORM, Pattern
 from migemu.mm.pages import TINY
 from migemu.report.directory import RunDirectory
-from migemu.report.draw.memory import pictures
-from migemu.report.draw.style import Run, Scale, marks
+from migemu.report.draw.memory_figures import pictures
+from migemu.report.draw.style import Scale, ShownRun, marks
 from migemu.report.page import html, load, pattern_of, sections
-from migemu.report.series import Bins
-from migemu.report.told import Told
 from tests.unit.report.runs import migration, result, write_run
 from tests.unit.trace.traces import destination, memory, whole
 
 
-def loaded(*directories: Path) -> list[Run]:
+def loaded(*directories: Path) -> list[ShownRun]:
     return load([RunDirectory.open(each) for each in directories])
 
 
@@ -42,15 +42,15 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def runs(directories: dict[str, Path]) -> list[Run]:
+def runs(directories: dict[str, Path]) -> list[ShownRun]:
     return loaded(*directories.values())
 
 
-def panels(runs: list[Run]) -> dict[str, list[Any]]:
+def panels(runs: list[ShownRun]) -> dict[str, list[Any]]:
     return {section.anchor: section.panels for section in sections(runs)}
 
 
-def test_every_figure_is_one_that_plotly_knows(runs: list[Run]) -> None:
+def test_every_figure_is_one_that_plotly_knows(runs: list[ShownRun]) -> None:
     """plotly refuses unknown or impossible attributes, which the browser would pass over in silence."""
     figures = [panel.figure for each in panels(runs).values() for panel in each]
     for run in runs:
@@ -61,7 +61,7 @@ def test_every_figure_is_one_that_plotly_knows(runs: list[Run]) -> None:
         go.Figure(figure)
 
 
-def test_measured_and_modelled_share_no_figure(runs: list[Run]) -> None:
+def test_measured_and_modelled_share_no_figure(runs: list[ShownRun]) -> None:
     kinds = {run.label: run.kind for run in runs}
     for anchor, each in panels(runs).items():
         for panel in each:
@@ -71,7 +71,7 @@ def test_measured_and_modelled_share_no_figure(runs: list[Run]) -> None:
     assert [panel.kind for panel in panels(runs)["latency"]] == ["measured", "modelled"] * 2
 
 
-def test_what_the_cost_model_says_is_modelled_in_any_run(runs: list[Run]) -> None:
+def test_what_the_cost_model_says_is_modelled_in_any_run(runs: list[ShownRun]) -> None:
     assert {panel.kind for panel in panels(runs)["access"]} == {"modelled"}
 
 
@@ -108,7 +108,7 @@ def test_throughput_of_runs_side_by_side_is_summed_over_the_same_times(directori
     assert moved * 1e6 * 0.008 == pytest.approx(sum(sum(sums[:2]) for _, sums in short.told.received.rows()), rel=1e-3)
 
 
-def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[Run]) -> None:
+def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[ShownRun]) -> None:
     parts = {panel.title: [trace["name"] for trace in panel.figure["data"]] for panel in panels(runs)["attribution"]}
     assert parts["sim"] == ["detect", "request", "uplink", "queue", "serialisation", "downlink", "install", "wake"]
     assert parts["here"] == [
@@ -116,7 +116,7 @@ def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[Run]) -
     ]  # fmt: skip
 
 
-def test_the_stacked_parts_are_as_long_as_the_latency(runs: list[Run]) -> None:
+def test_the_stacked_parts_are_as_long_as_the_latency(runs: list[ShownRun]) -> None:
     for panel in panels(runs)["attribution"]:
         run = next(run for run in runs if run.label == panel.title)
         assert run.told
@@ -162,7 +162,7 @@ class Words(HTMLParser):
             self.words.append(data)
 
 
-def test_the_page_is_whole_and_asks_for_nothing(runs: list[Run]) -> None:
+def test_the_page_is_whole_and_asks_for_nothing(runs: list[ShownRun]) -> None:
     page = html(runs)
     said = Words(page)
     assert said.open == []

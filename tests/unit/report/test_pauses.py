@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migemu.report.pauses import Pauses
+from migemu.report.terminal.pauses import Pauses
 
 SEEN = (
     ("run", 0, ""),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from migemu.mm.access import UNIFORM
+from migemu.analysis.mapping import MappingAt, MappingOverTime
+from migemu.analysis.mapping_figures import STEPS, Regained
+from migemu.costs.access import UNIFORM
 from migemu.mm.pages import TINY, Level
-from migemu.report.mapping import MappingAt, MappingOverTime
-from migemu.report.regained import STEPS, Regained
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
 

@@ -6,9 +6,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from migemu.report.progress import Progress
-from migemu.report.several import line_of, panel_of
-from migemu.report.status import Status
+from migemu.report.terminal.progress import Progress
+from migemu.report.terminal.several import line_of, panel_of
+from migemu.report.terminal.status_line import Status
 from migemu.units import MIB, SECOND
 
 STATUSES = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from migemu.report.summary import summary
+from migemu.report.terminal.summary import summary
 from tests.unit.report.runs import result
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.report.draw.cells import BEST, FACETS_MAX
 from migemu.report.grid import CellRuns, Grid
 from migemu.report.sweep_page import html, sections

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from migemu.outcome import Outcome
-from migemu.scenario import Scenario, load
+from migemu.node.outcome import Outcome
+from migemu.scenario.scenario import Scenario, load
 from migemu.sim.world import World
-from migemu.simulate import Services
 from migemu.trace.events import Event
 from migemu.trace.recorder import MemoryRecorder
+from migemu.worlds.modelled import Services
 
 #: One hugetlb page of 16 base pages, no zeros, no guest, no device, one channel.
 BARE = {

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from migemu.experiment.shipped import shipped
-from migemu.policy.collapse import collapse_policies
-from migemu.simulate import Simulation
+from migemu.policy.collapse_policy import collapse_policies
 from migemu.units import GIB
+from migemu.worlds.modelled import Simulation
 from tests.unit.sim.played import scenario
 
 QUICK: dict[str, Any] = {"guest.vcpus": 0}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from migemu.report.status import Status
+from migemu.report.terminal.status_line import Status
 from migemu.sim.pace import WallPace
-from migemu.simulate import Simulation, run_cell
+from migemu.worlds.modelled import Simulation, run_cell
 from tests.unit.sim.played import LIVELY, play, scenario
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,8 +29,8 @@ _NEEDED = "attrs, click, msgpack, numpy, rich, uvloop, xxhash"
 def digest(python: str = sys.executable, hash_seed: str = "0") -> str:
     """That of a run in a process of its own."""
     program = (
-        "from migemu.simulate import run_cell\n"
-        "from migemu.scenario import load\n"
+        "from migemu.worlds.modelled import run_cell\n"
+        "from migemu.scenario.scenario import load\n"
         f"print(run_cell(load(None, {[f'{key}={value}' for key, value in DRAWN.items()]!r}), None)['trace_digest'])"
     )
     done = subprocess.run(
@@ -92,7 +92,7 @@ class _Looking:
 
 def test_who_watches_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace, a pace, a progress display: the digest is the same, and it is that of the lines of the trace."""
-    monkeypatch.setattr("migemu.simulate._LOOK_S", -1.0)
+    monkeypatch.setattr("migemu.worlds.modelled._LOOK_S", -1.0)
     settings, looking = scenario(DRAWN), _Looking()
     plain = Simulation(settings).run()["trace_digest"]
     traced = Simulation(settings, tmp_path, trace=True).run()["trace_digest"]

@@ -9,16 +9,17 @@ from random import Random
 import pytest
 
 from migemu.errors import BrokenError, MigemuError, PeerError
-from migemu.link.cable import Direction
-from migemu.link.emulated import EmulatedNetwork
-from migemu.link.emulated_channel import EmulatedChannel
 from migemu.mm.pages import TINY, Level
-from migemu.scenario import Link, Net
+from migemu.scenario.net import NetSettings
+from migemu.scenario.scenario import LinkSettings
+from migemu.sim.cable import Direction
+from migemu.sim.contents import Contents, ModelledMemory, ModelledSource
 from migemu.sim.coverage import Coverage, Kind, can_be
+from migemu.sim.emulated_channel import EmulatedChannel
+from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.hazards import Fault, parse_all
 from migemu.sim.injection import Injection
 from migemu.sim.loop import VirtualLoop
-from migemu.store.model import Contents, ModelledMemory, ModelledSource
 from migemu.units import MS
 from migemu.wire.messages import Advise, Alive, ChannelRole, Hello, Message, Page, Ready, Zero
 from migemu.wire.states import Role, State
@@ -62,8 +63,11 @@ def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Told:
         injection = Injection(loop, parse_all(hazards), lambda node, ns: told.crashes.append((node, ns)))
         if heal_ms:
             loop.call_at_ns(heal_ms * MS, injection.heal)
-        ways = (Direction(loop, Link(delay="1ms"), MS, Random(1)), Direction(loop, Link(delay="1ms"), MS, Random(2)))
-        source, destination = EmulatedNetwork.pair(loop, Net(), *ways, tamper=injection)
+        ways = (
+            Direction(loop, LinkSettings(delay="1ms"), MS, Random(1)),
+            Direction(loop, LinkSettings(delay="1ms"), MS, Random(2)),
+        )
+        source, destination = EmulatedNetwork.pair(loop, NetSettings(), *ways, tamper=injection)
         ear, far = Ear(), Ear()
 
         def received(_: object, message: Message) -> None:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.virtual_clock import VirtualClock
 from migemu.units import MS, SECOND
 
 ROOT = Path(__file__).resolve().parents[3]

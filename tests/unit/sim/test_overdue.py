@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from migemu.due import Due
 from migemu.errors import MigemuError, OverdueError
-from migemu.outcome import Outcome
+from migemu.node.due import Due
+from migemu.node.outcome import Outcome
 from migemu.sim.hazards import parse
 from migemu.sim.waiting import SimulationError
 from migemu.sim.world import World

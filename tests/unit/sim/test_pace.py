@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from migemu.sim.clock import VirtualClock
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.pace import WallPace
+from migemu.sim.virtual_clock import VirtualClock
 from migemu.units import MS, SECOND, US
 
 

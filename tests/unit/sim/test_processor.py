@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from migemu.link.cable import Direction
 from migemu.ports import THREAD
-from migemu.scenario import Link
-from migemu.sim.clock import VirtualClock
+from migemu.scenario.scenario import LinkSettings
+from migemu.sim.cable import Direction
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import PROCESSOR, Processor, processor_of
+from migemu.sim.virtual_clock import VirtualClock
 from migemu.sim.waiting import CrashError, DeadlockError
 
 
@@ -252,7 +252,7 @@ def test_work_that_waits_is_no_deadlock_and_a_deadlock_behind_it_is_told_when_it
 def test_a_busy_node_sends_when_it_has_got_that_far_and_in_order(node: Node) -> None:
     """At 1 byte a ns; what another node sends is not held up."""
     arrived: list[tuple[str, int, int]] = []
-    direction = Direction(node.loop, Link(rate="8Gbit", delay="1us"), 1000, Random(1))
+    direction = Direction(node.loop, LinkSettings(rate="8Gbit", delay="1us"), 1000, Random(1))
     flow = direction.flow("main", 0)
 
     def send(name: str, work_ns: int) -> None:

@@ -9,14 +9,14 @@ import pytest
 
 from migemu.address import Address
 from migemu.errors import BrokenError, MigemuError
-from migemu.outcome import Outcome
-from migemu.scenario import Scenario
+from migemu.node.outcome import Outcome
+from migemu.scenario.scenario import Scenario
 from migemu.sim.hazards import parse
 from migemu.sim.world import World
-from migemu.simulate import Services
 from migemu.trace.events import Event, Happening
 from migemu.trace.recorder import MemoryRecorder
 from migemu.units import SECOND
+from migemu.worlds.modelled import Services
 from tests.unit.sim.played import LIVELY, scenario
 
 #: What a cut may hit: the way, the message, how many of them, at how many bytes.

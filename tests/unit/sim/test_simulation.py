@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from migemu.errors import BrokenError, InputError, MigemuError, VerificationError
-from migemu.policy.collapse import collapse_policies
+from migemu.policy.collapse_policy import collapse_policies
 from migemu.sim.waiting import CrashError
 from migemu.sim.world import START_NS
-from migemu.simulate import Services, Simulation, run_cell
 from migemu.store.output import Output
-from migemu.trace.verdict import judge_file
+from migemu.trace.findings import judge_file
 from migemu.units import MS
+from migemu.worlds.modelled import Services, Simulation, run_cell
 from tests.plugin import wrong
 from tests.unit.sim.played import BARE, LIVELY, scenario
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-from migemu.mm.costs import CostModel
-from migemu.mm.fault_costs import FaultCosts
+from migemu.costs.collapse_cost import CostModel
+from migemu.costs.fault_cost import FaultCosts
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
 from migemu.ports import THREAD, Continued, Stalled
-from migemu.sim.clock import VirtualClock
+from migemu.sim.contents import Contents, ModelledSource
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.memory import MemoryCosts, TimedMemory
 from migemu.sim.processor import PROCESSOR, Processor
-from migemu.store.model import Contents, ModelledSource
+from migemu.sim.timed_memory import MemoryCosts, TimedMemory
+from migemu.sim.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 
 from migemu.mm.pages import TINY, Level
 from migemu.sim.loop import VirtualLoop
-from migemu.sim.watch import Watch
+from migemu.sim.world_watch import WorldWatch
 from migemu.trace.events import Event, Happening, event_line
 from migemu.trace.recorder import MemoryRecorder
 from tests.unit.sim.played import LIVELY, play, scenario
@@ -22,8 +22,8 @@ def state(t: int, detail: str = "run") -> Event:
     return Event(t, "destination", Happening.STATE, detail=detail)
 
 
-def watch(loop: VirtualLoop, behind: MemoryRecorder | None = None) -> Watch:
-    return Watch(loop, TINY, PAGES, behind)
+def watch(loop: VirtualLoop, behind: MemoryRecorder | None = None) -> WorldWatch:
+    return WorldWatch(loop, TINY, PAGES, behind)
 
 
 def test_events_come_out_by_time_and_those_of_one_time_as_they_came() -> None:
@@ -87,7 +87,7 @@ def test_when_events_are_let_go_changes_nothing(held_max: int, monkeypatch: pyte
     """So nothing that comes later is earlier than what was let go."""
     settings = scenario(LIVELY, push__order="random")
     as_ever = play(settings)
-    monkeypatch.setattr("migemu.sim.watch._HELD_MAX", held_max)
+    monkeypatch.setattr("migemu.sim.world_watch._HELD_MAX", held_max)
     at_once = play(settings)
     assert at_once.trace == as_ever.trace
     assert at_once.world.watch.digest == as_ever.world.watch.digest

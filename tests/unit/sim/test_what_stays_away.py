@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from dest_node.arrivals import Arrivals
+from dest_node.landing import Arrivals
 from dest_node.recovery import Recovery
-from migemu.due import Due
 from migemu.mm.pages import TINY, Level, PageBitmap
-from migemu.patience import Patience
-from migemu.patience import Recovery as Settings
-from migemu.sim.clock import VirtualClock
+from migemu.node.due import Due
+from migemu.node.patience import Patience
+from migemu.scenario.recovery_settings import RecoverySettings as Settings
 from migemu.sim.loop import VirtualLoop
+from migemu.sim.virtual_clock import VirtualClock
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
 from migemu.wire.messages import Page

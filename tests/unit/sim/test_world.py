@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from migemu.analysis.attribution import Attribution, Cause
 from migemu.errors import BrokenError, GaveUpError, InputError, MigemuError
 from migemu.mm.pages import TINY, Level
-from migemu.policy.collapse import Eager, collapse_policies
+from migemu.policy.collapse_policy import Eager, collapse_policies
 from migemu.sim.waiting import CrashError
 from migemu.sim.world import START_NS, World
-from migemu.simulate import Services
-from migemu.trace.attribution import Attribution, Cause
 from migemu.trace.events import Happening
 from migemu.units import MS, US
-from migemu.wire.codec import encode_head
+from migemu.wire.header import encode_head
 from migemu.wire.messages import End, Listen, Page, Run
+from migemu.worlds.modelled import Services
 from tests.unit.sim.played import BARE, LIVELY, play, scenario
 
 #: By `mm.costs` and `mm.fault_costs`: 16 base pages in 4 messages, each received and continued as one run.

@@ -11,8 +11,8 @@ import pytest
 
 from migemu.address import TcpAddress
 from migemu.errors import InputError, one_line
-from migemu.scenario import load as scenario_of
-from migemu.store.migration import NAME, Migration, Record, load
+from migemu.scenario.scenario import load as scenario_of
+from source_node.record import NAME, Migration, Record, load
 
 MADE = ("memory.geometry=tiny", "memory.size=1M")
 OTHERS: tuple[Any, ...] = (None, True, -1, 0, 1.5, 1 << 70, "", "x", "\x1b[2J", [], [1], {}, {"a": 1}, {"memory": 7})

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dest_node.ledger import SLOT_BYTES, Ledger
-from dest_node.verify import Verification
+from dest_node.guest.ledger import SLOT_BYTES, Ledger
+from dest_node.verification.verify import Verification
 from migemu.mm.pages import TINY, X86_64, Level, PageIndex, PieceRun
+from migemu.sim.contents import Contents, ModelledMemory, ModelledSource, mix, mix_all
 from migemu.store.mapped import MappedMemory
-from migemu.store.model import Contents, ModelledMemory, ModelledSource, mix, mix_all
 from migemu.wire.digest import page_digests
 
 PAGE = TINY.page_bytes

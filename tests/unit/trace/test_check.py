@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from migemu.cli import main
+from migemu.cli.main import main
 from migemu.trace.checkers import checkers
 from migemu.trace.events import event_line, header_line
 from migemu.trace.wrong import SCENARIOS

@@ -13,7 +13,7 @@ from migemu.trace.checkers import Account, Checks, Objection, Rule, Violation, c
 from migemu.trace.checkers.account import GONE, MAPPED, NOT, POISON
 from migemu.trace.checkers.rule import Look
 from migemu.trace.events import Event, Happening
-from migemu.trace.verdict import judge_file
+from migemu.trace.findings import judge_file
 from tests.unit.trace.traces import PAGES, PMD, destination, long_trace, memory, source, whole, write_lines
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from migemu.errors import InputError
-from migemu.trace.verdict import judge_file
+from migemu.trace.findings import judge_file
 from tests.unit.trace.traces import whole, write_lines
 
 OTHERS: tuple[Any, ...] = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level
 from migemu.store.trace_file import FileRecorder, merge
-from migemu.trace.events import Event, Happening, Wire, event_line, header_line
+from migemu.trace.events import CarriedFrame, Event, Happening, event_line, header_line
 from migemu.trace.recorder import MemoryRecorder
 
 events = st.builds(
@@ -28,7 +28,7 @@ events = st.builds(
     write=st.none() | st.booleans(),
     urgent=st.none() | st.booleans(),
     detail=st.none() | st.text(),
-    wire=st.none() | st.builds(Wire, *[st.integers(0, 2**63)] * 4),
+    wire=st.none() | st.builds(CarriedFrame, *[st.integers(0, 2**63)] * 4),
 )
 
 
@@ -60,7 +60,7 @@ def test_the_first_line_names_the_schema() -> None:
             '{"t":8,"node":"destination","event":"collapsed","first":0,"level":"PUD"}',
         ),
         (
-            Event(9, "link", Happening.CARRIED, 3, 1, Level.PTE, detail="main", wire=Wire(1, 4, 5, 4128)),
+            Event(9, "link", Happening.CARRIED, 3, 1, Level.PTE, detail="main", wire=CarriedFrame(1, 4, 5, 4128)),
             '{"t":9,"node":"link","event":"carried","first":3,"count":1,"level":"PTE","detail":"main",'
             '"wire":{"enqueued":1,"started":4,"departed":5,"frame_bytes":4128}}',
         ),
@@ -76,7 +76,7 @@ def test_any_event_is_one_line_that_says_all_of_it(event: Event) -> None:
     line = event_line(event)
     assert line.isprintable()
     said = json.loads(line)
-    typed = {"level": Level.__getitem__, "wire": lambda wire: Wire(**wire)}
+    typed = {"level": Level.__getitem__, "wire": lambda wire: CarriedFrame(**wire)}
     fields = {name: typed[name](value) if name in typed else value for name, value in said.items()}
     again = Event(fields.pop("t"), fields.pop("node"), Happening(fields.pop("event")), **fields)
     assert again == event
@@ -189,9 +189,11 @@ def test_measured_and_modelled_do_not_mix(tmp_path: Path) -> None:
     t=st.integers(0, 2**62), happening=st.sampled_from(Happening), first=st.none() | st.integers(-5, 2**40),
     count=st.none() | st.integers(), level=st.none() | st.sampled_from(Level), vcpu=st.none() | st.integers(0, 99),
     write=st.none() | st.booleans(), urgent=st.none() | st.booleans(), detail=st.none() | st.text(max_size=8),
-    wire=st.none() | st.builds(Wire, *[st.integers(0, 2**62)] * 4),
+    wire=st.none() | st.builds(CarriedFrame, *[st.integers(0, 2**62)] * 4),
 )  # fmt: skip
-def test_a_line_is_what_json_makes_of_it(t: int, happening: Happening, wire: Wire | None, **fields: object) -> None:
+def test_a_line_is_what_json_makes_of_it(
+    t: int, happening: Happening, wire: CarriedFrame | None, **fields: object
+) -> None:
     event = Event(t, "link", happening, **fields, wire=wire)  # type: ignore[arg-type]
     expected: dict[str, object] = {"t": t, "node": "link", "event": happening.value}
     for name, value in fields.items():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migemu.errors import InputError
 from migemu.mm.pages import TINY, Level
-from migemu.trace.events import FIELDS, Event, Happening, Wire, event_line, header_line, told_by
+from migemu.trace.events import FIELDS, CarriedFrame, Event, Happening, event_line, header_line, told_by
 from migemu.trace.reading import read_trace
 from tests.unit.trace.traces import destination, memory, source, whole, write_lines
 
@@ -59,7 +59,7 @@ def fields_of(happening: Happening) -> st.SearchStrategy[Event]:
     values: dict[str, st.SearchStrategy[object]] = {
         "first": st.integers(-5, 2**40), "count": st.integers(-(2**63), 2**64), "level": st.sampled_from(Level),
         "vcpu": st.integers(0, 1024), "write": st.booleans(), "urgent": st.booleans(), "detail": st.text(max_size=20),
-        "wire": st.builds(Wire, *[st.integers(0, 2**63)] * 4),
+        "wire": st.builds(CarriedFrame, *[st.integers(0, 2**63)] * 4),
     }  # fmt: skip
     needed, possible = FIELDS[happening]
     fields: dict[str, st.SearchStrategy[object]] = {name: st.none() for name in values}

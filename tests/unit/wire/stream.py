@@ -9,15 +9,9 @@ import pytest
 
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY
-from migemu.wire.codec import (
-    Frame,
-    FrameDecoder,
-    Limits,
-    encode,
-    encode_head,
-    preamble,
-)
-from migemu.wire.header import PREFIX
+from migemu.wire.codec import Frame, FrameDecoder, encode, preamble
+from migemu.wire.header import PREFIX, encode_head
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     Message,
     Page,

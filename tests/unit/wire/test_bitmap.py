@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY, X86_64, Level, PageBitmap
 from migemu.wire.bitmap import BITMAP_PAGES_MAX, BitmapReader, parts
-from migemu.wire.codec import Limits
+from migemu.wire.limits import Limits
 from migemu.wire.messages import ReceivedBitmap
 
 TOTAL = 4 * TINY.pages(Level.PUD)

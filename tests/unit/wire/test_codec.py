@@ -7,20 +7,9 @@ import pytest
 
 from migemu.errors import PeerError, VersionError
 from migemu.mm.pages import TINY, Level
-from migemu.wire.codec import (
-    DIRECT_BYTES_MIN,
-    HEADER_BYTES_MAX,
-    STAGING_BYTES,
-    TEXT_BYTES_MAX,
-    Frame,
-    FrameDecoder,
-    Limits,
-    decode_header,
-    encode,
-    encode_head,
-    frames_of,
-    preamble,
-)
+from migemu.wire.codec import DIRECT_BYTES_MIN, STAGING_BYTES, Frame, FrameDecoder, encode, frames_of, preamble
+from migemu.wire.header import HEADER_BYTES_MAX, TEXT_BYTES_MAX, decode_header, encode_head
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     PROTOCOL_VERSION,
     TAGS,

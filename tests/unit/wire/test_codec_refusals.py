@@ -10,14 +10,9 @@ import pytest
 
 from migemu.errors import PeerError
 from migemu.mm.pages import TINY, X86_64, Level
-from migemu.wire.codec import (
-    HEADER_BYTES_MAX,
-    TEXT_BYTES_MAX,
-    Limits,
-    decode_header,
-    encode_head,
-    preamble,
-)
+from migemu.wire.codec import preamble
+from migemu.wire.header import HEADER_BYTES_MAX, TEXT_BYTES_MAX, decode_header, encode_head
+from migemu.wire.limits import Limits
 from migemu.wire.messages import (
     TAGS,
     Advise,

@@ -1,0 +1,1 @@
+"""What the destination decides: pure, told what happened, answering with effects."""

@@ -1,0 +1,118 @@
+"""All faults of a run as columns: some 90 bytes a fault, and the tables and points that are made of them."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from migemu.analysis.attribution import PARTS, Cause, ResolvedFault
+
+CAUSES: Final = tuple(Cause)
+_NUMBERS: Final = {cause: number for number, cause in enumerate(CAUSES)}
+
+Column = NDArray[np.int64]
+
+
+class PartsOf(NamedTuple):
+    """Means, in ns, over some faults: of their latency and of each of `PARTS`, and bytes that stood in front."""
+
+    what: str
+    faults: int
+    latency_ns: float
+    parts_ns: tuple[float, ...]
+    main_ahead: float
+    preempt_ahead: float
+
+
+class OfCause(NamedTuple):
+    """The faults of one cause."""
+
+    cause: Cause
+    faults: int
+    mean_ns: float
+    p50_ns: int
+    p99_ns: int
+    max_ns: int
+
+
+class FaultTable:
+    """The faults of one run that were resolved, in the order in which they were."""
+
+    def __init__(self) -> None:
+        self._began = array("q")
+        self._latency = array("q")
+        self._cause = bytearray()
+        self._page = array("q")
+        self._vcpu = array("i")
+        self._parts = tuple(array("q") for _ in PARTS)
+        self._ahead = (array("q"), array("q"))
+
+    def add(self, fault: ResolvedFault) -> None:
+        """One more."""
+        self._began.append(fault.began)
+        self._latency.append(fault.latency_ns)
+        self._cause.append(_NUMBERS[fault.cause])
+        self._page.append(fault.page)
+        self._vcpu.append(fault.vcpu)
+        for column, part in zip(self._parts, fault.parts, strict=True):
+            column.append(part)
+        for column, ahead in zip(self._ahead, fault.ahead, strict=True):
+            column.append(ahead)
+
+    def __len__(self) -> int:
+        return len(self._began)
+
+    def ascending(self) -> Column:
+        """All latencies in ns, sorted."""
+        return np.sort(np.array(self._latency, dtype=np.int64))
+
+    def attribution(self) -> list[PartsOf]:
+        """Means of all faults, and of the slowest 1 % (at least one); none without faults."""
+        if not self:
+            return []
+        latency = np.array(self._latency, dtype=np.int64)
+        slowest = np.argsort(-latency, kind="stable")[: -(-len(latency) // 100)]
+        every = np.arange(len(latency))
+        return [
+            self._means("all faults", every, latency),
+            self._means("slowest 1 %", slowest, latency),
+        ]
+
+    def _means(self, what: str, chosen: NDArray[np.intp], latency: Column) -> PartsOf:
+        columns = [np.array(column, dtype=np.int64)[chosen] for column in (*self._parts, *self._ahead)]
+        means = [float(column.mean()) for column in columns]
+        return PartsOf(
+            what, len(chosen), float(latency[chosen].mean()), tuple(means[: len(PARTS)]), *means[len(PARTS) :]
+        )
+
+    def causes(self) -> list[OfCause]:
+        """By cause, in the order of `Cause`; those that no fault had are left out."""
+        latency, cause = np.array(self._latency, dtype=np.int64), np.frombuffer(bytes(self._cause), dtype=np.uint8)
+        told = []
+        for number, each in enumerate(CAUSES):
+            rows = np.sort(latency[cause == number])
+            if len(rows):
+                p50, p99 = (int(rows[-(-len(rows) * percent // 100) - 1]) for percent in (50, 99))
+                told.append(OfCause(each, len(rows), float(rows.mean()), p50, p99, int(rows[-1])))
+        return told
+
+    def points(self, most: int) -> tuple[list[tuple[int, int, Cause, int, int]], int]:
+        """(began, latency, cause, page, vCPU) of at most `most` faults, by time, and every how many-th was taken.
+
+        When there are more, a quarter of the points are the slowest, and the rest every n-th of the others.
+        """
+        count = len(self)
+        chosen, step = np.arange(count), 1
+        if count > most:
+            order = np.argsort(-np.array(self._latency, dtype=np.int64), kind="stable")
+            slowest, others = order[: most // 4], np.sort(order[most // 4 :])
+            step = -(-len(others) // (most - most // 4))
+            chosen = np.concatenate([slowest, others[::step]])
+        chosen = chosen[np.argsort(np.array(self._began, dtype=np.int64)[chosen], kind="stable")]
+        return [
+            (self._began[at], self._latency[at], CAUSES[self._cause[at]], self._page[at], self._vcpu[at])
+            for at in chosen.tolist()
+        ], step

@@ -1,0 +1,1 @@
+"""What a destination keeps on disk, so that another one can go on with its guest."""

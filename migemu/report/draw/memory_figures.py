@@ -1,0 +1,286 @@
+"""Figures of memory: what maps it, what that costs, how fast it came, and how each piece of it did."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from migemu.analysis.piece_map import NEVER, How, PieceMap
+from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, Told
+from migemu.mm.pages import Geometry, Level
+from migemu.report.draw.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    Figure,
+    Panel,
+    ShownRun,
+    figure,
+    kinds,
+    marks,
+    seconds_axis,
+    size_scale,
+)  # fmt: skip
+from migemu.units import MS, SECOND, US, format_size, format_time
+
+_LEVEL_LOOKS: Final = {
+    Level.PUD: (BLUE, ""), Level.CONT_PMD: (PURPLE, "\\"), Level.PMD: (GREEN, "/"), Level.CONT_PTE: (YELLOW, "x"),
+    Level.PTE: (ORANGE, "."),
+}  # fmt: skip
+_HOW_COLOURS: Final = ("#EDEDED", SKY, VERMILLION, YELLOW, BLACK)
+_SINCE: Final = "Milliseconds since the guest runs at the destination."
+#: In a picture, of a page that never came.
+_NO_TIME: Final = 0xFFFF
+
+
+def level_name(geometry: Geometry, level: Level) -> str:
+    """What people call a level: the size that one entry maps."""
+    return format_size(geometry.size(level))
+
+
+def levels(runs: Sequence[ShownRun]) -> list[Panel]:
+    """The share of memory by the level that maps it, over time, and every collapse; one figure a run."""
+    panels = []
+    for kind, alike in kinds(_with_mapping(runs)):
+        x, scale = seconds_axis(alike)
+        for run in alike:
+            told = run.told
+            assert told is not None
+            rows = told.mapping.rows()
+            times = scale.of(t - told.zero for t, _ in rows)
+            total = told.pages * told.geometry.page_bytes
+            data: list[dict[str, Any]] = []
+            for level in reversed(told.geometry.levels):
+                if not any(row.mapped_bytes[level] for _, row in rows):
+                    continue
+                colour, pattern = _LEVEL_LOOKS[level]
+                name = level_name(told.geometry, level)
+                data.append({
+                    "type": "scatter", "mode": "lines", "stackgroup": "levels", "name": name,
+                    "x": times, "y": [round(100 * row.mapped_bytes[level] / total, 3) for _, row in rows],
+                    "line": {"width": 1, "color": colour, "shape": "hv"}, "fillcolor": colour,
+                    "fillpattern": {"shape": pattern, "fgcolor": "#fff", "bgcolor": colour, "size": 6},
+                    "hovertemplate": f"%{{y:.1f}} % at %{{x}} {scale.unit}<extra>{name}</extra>",
+                })  # fmt: skip
+            steps = []
+            for height, (level, bins) in enumerate(told.collapses.items()):
+                if made := [(t, sums[0]) for t, sums in bins.rows() if sums[0]]:
+                    name = level_name(told.geometry, level)
+                    steps.append(f"to {name}: {sum(count for _, count in made):,}")
+                    data.append({
+                        "type": "scatter", "mode": "markers", "name": f"collapses to {name}",
+                        "x": scale.of(t - told.zero for t, _ in made), "y": [103 + 4 * height] * len(made),
+                        "customdata": [count for _, count in made],
+                        "marker": {"color": _LEVEL_LOOKS[level][0], "size": 11 if level is Level.PUD else 9,
+                                   "symbol": "triangle-down" if level is Level.PUD else "line-ns-open"},
+                        "hovertemplate": f"%{{customdata}} collapsed to {name} at %{{x}} {scale.unit}<extra></extra>",
+                    })  # fmt: skip
+            y = {"title": {"text": "share of memory mapped [%]"}, "range": [0, 114], "tickvals": [0, 25, 50, 75, 100]}
+            drawn = figure(data, dict(x), y, showlegend=True, hovermode="x", **marks(told, scale, x))
+            note = f"Entries made by collapses, {', '.join(steps) or 'none'}. {_every(told.mapping.step_ns)}"
+            panels.append(Panel(run.label, kind, drawn, note))
+    return panels
+
+
+def access_cost(runs: Sequence[ShownRun]) -> list[Panel]:
+    """What the cost model expects an access to take, by what maps the memory at each moment. Modelled, always."""
+    panels = []
+    alike = _with_mapping(runs)
+    x, scale = seconds_axis(alike)
+    costs = [[(t, row.access_ns) for t, row in run.told.mapping.rows() if row.access_ns] for run in alike if run.told]
+    most = max((cost for rows in costs for _, cost in rows), default=0.0)
+    for run, rows in zip(alike, costs, strict=True):
+        told = run.told
+        assert told is not None
+        if not rows:
+            continue
+        data = [{
+            "type": "scatter", "mode": "lines", "name": "expected access",
+            "x": scale.of(t - told.zero for t, _ in rows), "y": [round(cost, 2) for _, cost in rows],
+            "line": {"color": PURPLE, "width": 2, "shape": "hv"},
+            "hovertemplate": f"%{{y:.1f}} ns at %{{x}} {scale.unit}<extra></extra>",
+        }]  # fmt: skip
+        drawn = figure(
+            data, dict(x), {"title": {"text": "expected access [ns]"}, "range": [0, most * 1.08]},
+            height=300, hovermode="x", **marks(told, scale, x),
+        )  # fmt: skip
+        note = f"By the cost model (TLB, page walk) from what maps the memory in this {run.kind} run; not timed."
+        panels.append(Panel(run.label, "modelled", drawn, note))
+    return panels
+
+
+def tables(runs: Sequence[ShownRun]) -> list[Panel]:
+    """Bytes of page tables below 1G over time; one figure a run."""
+    panels = []
+    for kind, alike in kinds(_with_mapping(runs)):
+        x, scale = seconds_axis(alike)
+        most = max(row.page_table_bytes for run in alike if run.told for _, row in run.told.mapping.rows())
+        size = size_scale(most)
+        for run in alike:
+            told = run.told
+            assert told is not None
+            rows = told.mapping.rows()
+            data = [{
+                "type": "scatter", "mode": "lines", "fill": "tozeroy", "fillcolor": "rgba(0,114,178,0.18)",
+                "name": "page tables", "x": scale.of(t - told.zero for t, _ in rows),
+                "y": size.of(row.page_table_bytes for _, row in rows),
+                "line": {"color": BLUE, "width": 2, "shape": "hv"},
+                "customdata": [format_size(row.page_table_bytes) for _, row in rows],
+                "hovertemplate": f"%{{customdata}} at %{{x}} {scale.unit}<extra></extra>",
+            }]  # fmt: skip
+            y = {"title": {"text": f"page tables [{size.unit}]"}, "range": [0, most / size.factor * 1.08 or 1]}
+            note = f"Of the model of the page table, as it stood at these times. {_every(told.mapping.step_ns)}"
+            panels.append(
+                Panel(
+                    run.label, kind, figure(data, dict(x), y, height=300, hovermode="x", **marks(told, scale, x)), note
+                )
+            )
+    return panels
+
+
+def throughput(runs: Sequence[ShownRun]) -> list[Panel]:
+    """Bytes of pages that arrived per second, pushed and urgent, and what came twice; one figure a run."""
+    panels = []
+    looks = ((PUSHED, "pushed", SKY, ""), (URGENT, "urgent", VERMILLION, "/"))
+    for kind, alike in kinds([run for run in runs if run.told and run.told.received.rows()]):
+        x, scale = seconds_axis(alike)
+        step_ns = max(run.told.received.step_ns for run in alike if run.told)
+        rates = {run.label: _per_s(run.told, step_ns) for run in alike if run.told}
+        most = max(max(sums[PUSHED] + sums[URGENT], sums[DUPLICATE]) for rows in rates.values() for _, sums in rows)
+        for run in alike:
+            told = run.told
+            assert told is not None
+            per_s = [sums for _, sums in rates[run.label]]
+            times = scale.of(t - told.zero for t, _ in rates[run.label])
+            hover = f"%{{y:,.1f}} MB/s at %{{x}} {scale.unit}"
+            data: list[dict[str, Any]] = [
+                {
+                    "type": "scatter", "mode": "lines", "stackgroup": "bytes", "name": name, "x": times,
+                    "y": [each[quantity] for each in per_s], "line": {"width": 0, "color": colour, "shape": "hv"},
+                    "fillcolor": colour, "hovertemplate": f"{hover}<extra>{name}</extra>",
+                    "fillpattern": {"shape": pattern, "fgcolor": "#fff", "bgcolor": colour, "size": 6},
+                }
+                for quantity, name, colour, pattern in looks
+            ]  # fmt: skip
+            if any(each[DUPLICATE] for each in per_s):
+                data.append({
+                    "type": "scatter", "mode": "lines", "name": "came again (dropped)", "x": times,
+                    "y": [each[DUPLICATE] for each in per_s], "line": {"width": 2, "color": BLACK, "dash": "dot"},
+                    "hovertemplate": f"{hover}<extra>came again</extra>",
+                })  # fmt: skip
+            y = {"title": {"text": "page bytes [MB/s]"}, "range": [0, most * 1.05 or 1]}
+            note = f"Sums over {format_time(step_ns)} each. Pages announced as zero have no bytes."
+            panels.append(
+                Panel(run.label, kind, figure(data, dict(x), y, hovermode="x", **marks(told, scale, x)), note)
+            )
+    return panels
+
+
+def _per_s(told: Told, step_ns: int) -> list[tuple[int, tuple[float, ...]]]:
+    """(when a bin begins, MB/s of each quantity), and a last row of nothing: what was received has an end."""
+    rows = told.received.rows(step_ns)
+    rates = [(t, tuple(round(each * SECOND / step_ns / 1e6, 3) for each in sums)) for t, sums in rows]
+    return [*rates, (rows[-1][0] + step_ns, (0.0,) * len(rows[-1][1]))]
+
+
+def pictures(run: ShownRun) -> list[tuple[dict[str, Any], Panel, Panel]]:
+    """Of each hugetlb page that was looked at: its data (see page.js), by time of arrival, by how it came."""
+    told = run.told
+    if told is None:
+        return []
+    return [
+        (
+            _picture(told, each),
+            Panel(
+                f"{run.label}: hugetlb page {each.hugepage} by time of arrival", run.kind, _by_time(told, each), _SINCE
+            ),
+            Panel(
+                f"{run.label}: hugetlb page {each.hugepage} by how it came",
+                run.kind,
+                _by_how(told, each),
+                _counts(each),
+            ),
+        )
+        for each in told.maps
+        if any(each.how)
+    ]
+
+
+def _picture(told: Told, piece_map: PieceMap) -> dict[str, Any]:
+    """Rows of one 2M each. Times are whole units since the guest's start, in 16 bits; before it they are 0."""
+    arrived = np.array(piece_map.arrived, dtype=np.int64)
+    unit_ns = _unit(told)
+    times = np.clip((arrived - told.zero) // unit_ns, 0, _NO_TIME - 1)
+    times[arrived == NEVER] = _NO_TIME
+    columns = told.geometry.pages(Level.PMD)
+    return {
+        "columns": columns, "rows": len(arrived) // columns, "words": [how.words for how in How],
+        "unit": unit_ns / MS, "never": _NO_TIME, "how": base64.b64encode(bytes(piece_map.how)).decode(),
+        "arrived": base64.b64encode(times.astype("<u2").tobytes()).decode(),
+    }  # fmt: skip
+
+
+def _unit(told: Told) -> int:
+    """The smallest of 1 us, 10 us, 100 us ... in which the run is less than 65535 long."""
+    unit = US
+    while (told.ended - told.zero) // unit >= _NO_TIME:
+        unit *= 10
+    return unit
+
+
+def _map_figure(told: Told, trace: dict[str, Any]) -> Figure:
+    first = f"{format_size(told.geometry.size(Level.PMD))} %{{y}}, piece %{{x}}: %{{text}}"
+    data = [{"type": "heatmap", "hovertemplate": f"{first}<br>{trace.pop('shown')}<extra></extra>", **trace}]
+    geometry = told.geometry
+    base, pmd, pud = (level_name(geometry, level) for level in (Level.PTE, Level.PMD, Level.PUD))
+    columns = geometry.pages(Level.PMD)
+    rows = geometry.pages(Level.PUD) // columns
+    whole = {"constrain": "domain", **({"dtick": 1} if rows <= 8 else {})}
+    x = {"title": {"text": f"{base} piece within its {pmd}"}, "range": [-0.5, columns - 0.5], **whole}
+    y = {
+        **whole, "title": {"text": f"{pmd} within the {pud} page"}, "autorange": False, "range": [rows - 0.5, -0.5],
+        "scaleanchor": "x", "constraintoward": "top",
+    }  # fmt: skip
+    return figure(data, x, y, height=580, margin={"l": 56, "r": 120, "t": 32, "b": 48})
+
+
+def _by_time(told: Told, piece_map: PieceMap) -> Figure:
+    bar = {"title": {"text": "ms", "side": "top"}, "thickness": 14, "len": 0.9, "x": 1.02}
+    looks = {"colorscale": "Cividis", "colorbar": bar, "shown": "%{z} ms", "hoverongaps": False}
+    return _map_figure(told, {"name": "arrived", **looks})
+
+
+def _by_how(told: Told, piece_map: PieceMap) -> Figure:
+    kinds_ = len(How)
+    edges = [(number / kinds_, (number + 1) / kinds_) for number in range(kinds_)]
+    scale = [[edge, _HOW_COLOURS[number]] for number, pair in enumerate(edges) for edge in pair]
+    bar = {
+        "tickvals": list(range(kinds_)),
+        "ticktext": [how.words for how in How],
+        "thickness": 14,
+        "len": 0.6,
+        "x": 1.02,
+    }
+    looks = {"colorscale": scale, "zmin": -0.5, "zmax": kinds_ - 0.5, "colorbar": bar, "shown": "%{customdata} ms"}
+    return _map_figure(told, {"name": "how", **looks})
+
+
+def _counts(piece_map: PieceMap) -> str:
+    counts = [(how.words, piece_map.how.count(how)) for how in How]
+    return "; ".join(f"{words}: {count:,}" for words, count in counts if count) + "."
+
+
+def _with_mapping(runs: Sequence[ShownRun]) -> list[ShownRun]:
+    return [run for run in runs if run.told and run.told.mapping.rows()]
+
+
+def _every(step_ns: int) -> str:
+    return f"One point in {format_time(step_ns)} at most."

@@ -1,0 +1,63 @@
+"""A migration while it runs, as a flat value: what a node tells whoever watches it, once every tenth of a second.
+
+The same value drives the display on the destination's own terminal and, as one JSON line, the display of `migemu run`
+over two child processes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from migemu.mm.pages import Level
+from migemu.node.outcome import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Bytes, counts, and shares of memory by the level that maps it. `cells` is one letter per cell of the map.
+
+    A cell is `0` to `8` by the share of it that is mapped in 4K pieces, `m` when it is all 2M entries, `g` when it is
+    within 1G entries.
+    """
+
+    stage: str
+    elapsed_ns: int
+    memory_bytes: int
+    received_bytes: int
+    mapped_4k_bytes: int
+    mapped_2m_bytes: int
+    mapped_1g_bytes: int
+    wire_bytes: int
+    faults: int
+    faults_open: int
+    cells: str
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Status:
+        """The status that a snapshot shows."""
+        receiver, leaves, geometry = snapshot.receiver, snapshot.leaves, snapshot.geometry
+        began = snapshot.times.run or snapshot.times.advise or snapshot.now_ns
+        return cls(
+            stage=snapshot.stage.value,
+            elapsed_ns=(snapshot.times.finish or snapshot.now_ns) - began,
+            memory_bytes=snapshot.memory_bytes,
+            received_bytes=(receiver.pages_received if receiver else 0) * geometry.page_bytes,
+            mapped_4k_bytes=leaves.get(Level.PTE, 0) * geometry.size(Level.PTE),
+            mapped_2m_bytes=leaves.get(Level.PMD, 0) * geometry.size(Level.PMD),
+            mapped_1g_bytes=leaves.get(Level.PUD, 0) * geometry.size(Level.PUD),
+            wire_bytes=snapshot.wire_bytes,
+            faults=receiver.faults if receiver else 0,
+            faults_open=receiver.faults_open if receiver else 0,
+            cells=snapshot.cells,
+        )
+
+    def line(self) -> str:
+        """One line of JSON."""
+        return json.dumps({"status": asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Status:
+        """The status of the JSON object that `line` wrote under "status"."""
+        return cls(**fields)

@@ -1,0 +1,1 @@
+"""A run described: every setting, its unit, its default, its rules."""

@@ -1,0 +1,406 @@
+"""A run described: frozen, checked once, read from TOML and from `--set section.key=value`.
+
+Rules of this file
+    1. A setting is one attrs field: its default, its converter (text or number in, base unit out), its validator, and
+       one line of documentation, which `migemu list --settings` prints. There is no second place to keep in step.
+    2. Whoever holds a `Scenario` holds a valid one. Mistakes are `ScenarioError`s that name the file, the key, the
+       value and what is accepted; unknown keys name the nearest known one.
+    3. `resolved()` gives back plain text and numbers that `from_mapping` accepts and that make the same scenario.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any, Final, get_args
+
+import attrs
+
+from migemu import named
+from migemu.costs.collapse_cost import CostModel
+from migemu.costs.fault_cost import Handler, Place
+from migemu.errors import ScenarioError
+from migemu.guest.workload import WorkloadContext, workloads
+from migemu.link.congestion import CONGESTION
+from migemu.link.jitter import jitters
+from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
+from migemu.policy.collapse_policy import collapse_policies
+from migemu.policy.push_order import push_orders
+from migemu.scenario import fields
+from migemu.scenario.net import LimitsSettings, NetSettings, SecuritySettings
+from migemu.scenario.presets import PRESETS
+from migemu.scenario.recovery_settings import RecoverySettings
+from migemu.units import format_size
+
+
+def _no_text(path: str) -> str:
+    raise FileNotFoundError(path)
+
+
+_TRIAL_PAGES: Final = X86_64.pages(Level.PUD)
+_TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5, _no_text)
+
+
+@attrs.frozen
+class GeneralSettings:
+    """[scenario]"""
+
+    name: str = fields.text("unnamed", "what the run is called in results and folder names")
+    seed: int = fields.number(int, 1, "seed of the pattern, the orders and the guest", 0, 2**63 - 1)
+
+
+@attrs.frozen
+class MemorySettings:
+    """[memory]"""
+
+    geometry: str = fields.choice(
+        "x86_64",
+        "page sizes; tiny is a '1G page' of 16 base pages in four '2M' of 4, for tests of every order of events",
+        ("x86_64", "tiny"),
+    )
+    size: int = fields.size(
+        "1G",
+        "size of the seeded pattern, in whole hugetlb pages (an image brings its own size)",
+        least="64K",
+        most="1T",
+    )
+    image: str = fields.text("", "file whose bytes are the source's memory, padded with zeros to whole hugetlb pages")
+    image_format: str = fields.choice(
+        "raw", "what of the image is the memory: its bytes as they are, or, of an ELF core (kdump, QEMU's "
+        "dump-guest-memory), what its PT_LOAD segments hold, by physical address", ("raw", "core"),
+    )  # fmt: skip
+    image_copy: bool = fields.switch(
+        False, "send a private copy of the image, taken before the migration begins: by reflink where the file system "
+        "can, else in memory; off: an image that changes while it is read is told at the end",
+    )  # fmt: skip
+    zero_share: float = fields.number(float, 0.25, "share of zero pages in the pattern", 0.0, 1.0)
+    backing: str = fields.choice(
+        "anonymous", "where the destination's bytes live", ("anonymous", "memfd", "hugetlbfs")
+    )  # fmt: skip
+
+    hgm: bool = fields.switch(
+        True, "HGM at the destination; off: a hugetlb page is mapped when all of it has come; a fault asks for it all"
+    )  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        """The rules between settings."""
+        hugepage_bytes = GEOMETRIES[self.geometry].size(Level.PUD)
+        if self.size % hugepage_bytes:
+            raise ValueError(
+                f"size: {format_size(self.size)} are not whole hugetlb pages; give a multiple of "
+                f"{format_size(hugepage_bytes)}"
+            )
+
+
+@attrs.frozen
+class PushSettings:
+    """[push] - what the source sends unasked."""
+
+    order: str = fields.spec("fault_follow", "push order", push_orders, X86_64, _TRIAL_PAGES, Random(0))
+    piece: Level = fields.piece("4K", "size of a background piece: 4K or 2M")
+    run: int = fields.size(
+        "1M", "most bytes of neighbouring pieces behind one header; an urgent piece waits for at most one run "
+        "(a single 2M piece may exceed it)", least="4K", whole="4K", most="64M",
+    )  # fmt: skip
+    rate: int = fields.rate("0", "limit of the background stream (QEMU: max-postcopy-bandwidth); 0 is none")
+    hold: int = fields.time("0", "how long after the switch the background stream waits before it begins")
+
+
+@attrs.frozen
+class PullSettings:
+    """[pull] - what the destination asks for."""
+
+    piece: Level = fields.piece("4K", "size of an urgent piece, asked for by a fault: 4K or 2M")
+    preempt: bool = fields.switch(True, "urgent pieces on a connection of their own (QEMU: postcopy-preempt)")
+    sender: str = fields.choice(
+        "request", "who sends urgent pieces: whoever reads the request, at once, or the thread that pushes (old QEMU)",
+        ("request", "push"),
+    )  # fmt: skip
+    resend: bool = fields.switch(
+        False, "answer a request for a piece that is already under way with a second copy, which may overtake the first"
+    )
+
+
+@attrs.frozen
+class CollapseSettings:
+    """[collapse]"""
+
+    policy: str = fields.spec("eager", "when the destination collapses small mappings", collapse_policies, X86_64)
+
+
+@attrs.frozen
+class CostsSettings:
+    """[costs] - by which scheme a kernel with HGM would do what the model does; prices in `costs.collapse_cost`."""
+
+    mapcount: str = fields.choice(
+        "thp_like", "how mappings of a hugetlb page are counted: what a collapse has to change",
+        ("head_only", "thp_like", "hstate"),
+    )  # fmt: skip
+    lock: str = fields.choice(
+        "mmap_lock", "what a collapse locks: the mm (v2) or the VMA (v1)", ("vma_lock", "mmap_lock")
+    )  # fmt: skip
+    notifier: str = fields.choice(
+        "around", "when KVM is told of a collapse: before and after it, or after it", ("around", "after")
+    )
+    handler: str = fields.choice(
+        "spinning", "who handles a fault at the destination: the vCPU's own core, one that polls, or one that sleeps",
+        get_args(Handler),
+    )  # fmt: skip
+    place: str = fields.choice(
+        "run", "how pieces are mapped: a run by one ioctl, or each copied and continued, or by UFFDIO_COPY (QEMU)",
+        get_args(Place),
+    )  # fmt: skip
+    threads: str = fields.choice(
+        "one", "the destination's threads: one for all, or one for each channel and one for faults (QEMU)",
+        ("one", "three"),
+    )  # fmt: skip
+
+    def model(self, geometry: Geometry, vcpus: int) -> CostModel:
+        """The cost model of a guest of `vcpus` vCPUs."""
+        return CostModel(self.mapcount, self.lock, self.notifier, geometry, vcpus=vcpus)  # type: ignore[arg-type]
+
+
+@attrs.frozen
+class GuestSettings:
+    """[guest] - who touches the memory at the destination."""
+
+    vcpus: int = fields.number(int, 4, "number of vCPUs; 0 is a migration without a guest", 0, 1024)
+    workload: str = fields.spec("zipf", "how a vCPU picks what it touches", workloads, _TRIAL_GUEST)
+    rate: int = fields.number(int, 10_000, "accesses per second and vCPU; 0 is as fast as it can", 0, 10_000_000)
+    tick: int = fields.time(
+        "1ms", "how often a vCPU looks what is due: accesses come in bursts of that distance; 0 takes each at its time"
+    )
+    write_share: float = fields.number(float, 0.2, "share of accesses that write", 0.0, 1.0)
+    accesses_max: int = fields.number(int, 0, "accesses after which a vCPU stops; 0 is none", 0, 2**40)
+
+
+@attrs.frozen
+class DeviceSettings:
+    """[device]"""
+
+    state: int = fields.size("4M", "size of the device state blob, sent while the guest stands still", most="1G")
+
+
+@attrs.frozen
+class LinkSettings:
+    """[link] (source to destination) and [return_link] (destination to source): the emulated link."""
+
+    preset: str = fields.choice(
+        "", "settings of a known kind of link; what else is set here stands above them", ("", *PRESETS)
+    )  # fmt: skip
+    rate: int = fields.rate("0", "rate of the link; 0 is no limit")
+    delay: int = fields.time("0", "propagation delay, one way")
+    jitter: int = fields.time("0", "by how much the delay varies; order is kept")
+    distribution: str = fields.spec("uniform", "how jitter is distributed", jitters, 0, Random(0), _no_text)
+    queue: int = fields.size(
+        "0", "bytes the link's queue holds before the sender has to wait; 0 is what it carries in 300us"
+    )  # fmt: skip
+    scheduling: str = fields.choice(
+        "fair", "which channel's segment goes into the queue next: the first sent, in turn, urgent first",
+        ("fair", "fifo", "strict"),
+    )  # fmt: skip
+    segment: int = fields.size(
+        "64K", "most bytes of a frame that go out before another channel may", least="512", most="64M"
+    )  # fmt: skip
+    reorder: bool = fields.switch(False, "jitter lets channels overtake each other; each keeps its own order")
+    congestion: str = fields.choice("none", "TCP's window: none is never held back by one", tuple(CONGESTION))
+    loss: float = fields.number(float, 0.0, "share of packets that are lost and sent again by TCP", 0.0, 0.5)
+    rto_min: int = fields.time("200ms", "least time before TCP gives a packet up (Linux: 200ms)", least="1us")
+    outages: tuple[tuple[int, int], ...] = fields.spans("", "times from-to at which nothing gets through")
+
+    @property
+    def shaped(self) -> bool:
+        """Whether anything of it has to be emulated."""
+        return bool(self.rate or self.delay)
+
+    def __attrs_post_init__(self) -> None:
+        """The rules between settings."""
+        if self.jitter > self.delay:
+            raise ValueError("jitter: more jitter than delay would need bytes to arrive before they are sent")
+        if self.jitter:
+            try:
+                jitters.create(self.distribution, self.jitter, Random(0), _no_text)
+            except OSError:
+                pass  # the file is read when it is needed
+
+
+@attrs.frozen
+class IntegritySettings:
+    """[integrity]"""
+
+    digests: bool = fields.switch(
+        False, "the source sends a digest with each base page: what comes corrupt is refused, and asked for again"
+    )
+
+
+@attrs.frozen
+class CheckpointSettings:
+    """[checkpoint] - how often the destination makes durable what it has (`migemu-dest --checkpoint DIR`)."""
+
+    interval: int = fields.time("1s", "how old a checkpoint becomes before another one is made", least="10ms")
+    arrived: int = fields.size("256M", "bytes of pages that may have come before another one is made", least="4K")
+    log: int = fields.size("64M", "length at which the log of guest writes is folded", least="4K")
+
+
+_SECTIONS: Final[dict[str, type[Any]]] = {
+    "scenario": GeneralSettings,
+    "memory": MemorySettings,
+    "push": PushSettings,
+    "pull": PullSettings,
+    "collapse": CollapseSettings,
+    "costs": CostsSettings,
+    "guest": GuestSettings,
+    "device": DeviceSettings,
+    "link": LinkSettings,
+    "return_link": LinkSettings,
+    "net": NetSettings,
+    "recovery": RecoverySettings,
+    "integrity": IntegritySettings,
+    "checkpoint": CheckpointSettings,
+    "limits": LimitsSettings,
+    "security": SecuritySettings,
+}
+
+
+@attrs.frozen
+class Scenario:
+    """Everything that determines a run. Sections are the attributes; `migemu list --settings` prints them all."""
+
+    scenario: GeneralSettings = attrs.field(factory=GeneralSettings)
+    memory: MemorySettings = attrs.field(factory=MemorySettings)
+    push: PushSettings = attrs.field(factory=PushSettings)
+    pull: PullSettings = attrs.field(factory=PullSettings)
+    collapse: CollapseSettings = attrs.field(factory=CollapseSettings)
+    costs: CostsSettings = attrs.field(factory=CostsSettings)
+    guest: GuestSettings = attrs.field(factory=GuestSettings)
+    device: DeviceSettings = attrs.field(factory=DeviceSettings)
+    link: LinkSettings = attrs.field(factory=LinkSettings)
+    return_link: LinkSettings = attrs.field(factory=LinkSettings)
+    net: NetSettings = attrs.field(factory=NetSettings)
+    recovery: RecoverySettings = attrs.field(factory=RecoverySettings)
+    integrity: IntegritySettings = attrs.field(factory=IntegritySettings)
+    checkpoint: CheckpointSettings = attrs.field(factory=CheckpointSettings)
+    limits: LimitsSettings = attrs.field(factory=LimitsSettings)
+    security: SecuritySettings = attrs.field(factory=SecuritySettings)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The geometry of both nodes."""
+        return GEOMETRIES[self.memory.geometry]
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every setting as plain text or number; `from_mapping` of it gives this scenario again."""
+        return {
+            section: {
+                field.name: field.metadata["shown"](getattr(getattr(self, section), field.name))
+                for field in attrs.fields(kind)
+            }
+            for section, kind in _SECTIONS.items()
+        }
+
+    def toml(self) -> str:
+        """The scenario as a TOML file that `load` reads back to the same scenario."""
+        lines: list[str] = []
+        for section, settings in self.resolved().items():
+            lines += [f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in settings.items()), ""]
+        return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """JSON is TOML here, but for two things: escaped surrogate pairs, and DEL as it stands."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def from_mapping(values: Mapping[str, Any], where: str) -> Scenario:
+    """A scenario from nested mappings. ScenarioError names `where`, the key, the value and what is accepted."""
+    _check(values, where)
+    sections: dict[str, Any] = {}
+    for section, settings in values.items():
+        try:
+            sections[section] = _SECTIONS[section](**_preset(settings), **settings)
+        except ValueError as error:  # a rule between settings; it names the setting itself
+            raise ScenarioError(where, section, str(error)) from None
+    return Scenario(**sections)
+
+
+def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the preset that is named, without those that are set beside it."""
+    preset = PRESETS.get(settings.get("preset", ""))
+    return {} if preset is None else {key: value for key, value in preset.settings.items() if key not in settings}
+
+
+def _check(values: Mapping[str, Any], where: str) -> None:
+    """Each setting by itself; ScenarioError as `from_mapping`."""
+    for section, settings in values.items():
+        if section not in _SECTIONS:
+            raise ScenarioError(where, section, _unknown("section", section, _SECTIONS))
+        if not isinstance(settings, Mapping):
+            problem = f"{settings!r} is not a section; write [{section}] and settings below it"
+            raise ScenarioError(where, section, problem)
+        known = {field.name: field for field in attrs.fields(_SECTIONS[section])}
+        for name in settings:
+            if name not in known:
+                raise ScenarioError(where, f"{section}.{name}", _unknown("setting", name, known))
+        for name, value in settings.items():
+            field = known[name]
+            try:
+                field.validator(None, field, field.converter(value))
+            except ValueError as error:
+                raise ScenarioError(where, f"{section}.{name}", str(error)) from None
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
+    """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
+
+    `-` is standard input, read once, as a pipe is.
+
+    ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(named.read_text(path, named.SETTINGS_BYTES_MAX, once=True))
+        except OSError as error:
+            raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
+            raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
+        from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot:
+            raise ScenarioError("--set", assignment, "write section.key=value, for example guest.vcpus=8")
+        _check({section: {name: value.strip()}}, "--set")
+        values.setdefault(section, {})[name] = value.strip()
+    return from_mapping(values, str(path) if path is not None else "--set")
+
+
+def replace(scenario: Scenario, where: str = "option", **settings: Any) -> Scenario:
+    """`scenario` with settings changed, written `section__key=value`."""
+    values = scenario.resolved()
+    for key in settings:
+        section, _, name = key.partition("__")
+        if name == "preset":
+            values[section] = {}  # all of it; what is set in the same call stands above it
+    for key, value in settings.items():
+        section, _, name = key.partition("__")
+        values[section][name] = value
+    return from_mapping(values, where)
+
+
+def describe() -> Iterable[tuple[str, str, str, str]]:
+    """Every setting as (section, key, default, documentation), in the order of the file."""
+    for section, kind in _SECTIONS.items():
+        for field in attrs.fields(kind):
+            default = field.metadata["text"]
+            yield section, field.name, str(default), field.metadata["doc"]

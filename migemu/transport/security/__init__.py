@@ -1,0 +1,1 @@
+"""Who may come in: TLS, pre-shared keys, the handshake before the first message."""
