@@ -439,12 +439,7 @@ def test_packages_form_no_circle() -> None:
 
 
 #: Names that more than one module or class has, and why that is no mistake.
-SHARED_NAMES: Final = {
-    "service": "each node has one",
-    "channels": "each node has some",
-    "collapse": "MADV_COLLAPSE in the model",
-    "faults": "those of the model",
-}
+SHARED_NAMES: Final = {"service": "each node has one", "channels": "each node has some"}
 
 
 def test_a_name_is_said_once() -> None:
