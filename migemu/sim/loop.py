@@ -5,7 +5,8 @@ Rules of this file
     2. Order is total: callbacks run in the order in which they were asked for, timers in the order of (deadline,
        serial). A deadline that has passed counts as now, and joins those who are ready at the end.
     3. Nothing depends on addresses. Tasks hash by their serial number, so the sets of tasks that asyncio keeps
-       (TaskGroup, `wait`, `all_tasks`) have the same order in every run; names are counted in each loop anew.
+       (TaskGroup, `wait`, `all_tasks`) have the same order in every run; names are counted in each loop anew. A task
+       that waits is kept, though nobody else holds it: the garbage collector comes at no time that can be repeated.
     4. Nothing is left hanging. When nobody is ready and no timer is set, the run cannot end: `DeadlockError` lists who
        waits, where, and for what. `LimitError` ends a run that goes on for too long, or stands still in time while
        callbacks chase each other. An exception that nobody catches ends the run as `CrashError`, unless an exception
@@ -45,6 +46,8 @@ STANDSTILL_MAX: Final = 10_000_000
 #: What is granted after a limit was met, so that tasks can be cancelled.
 _GRACE_STEPS: Final = 1_000_000
 _TASKS_SHOWN: Final = 20
+#: Coroutines held before those that have ended are first looked for (assumed: some kilobytes).
+_COROUTINES_MIN: Final = 256
 _NEVER: Final = sys.maxsize
 
 
@@ -73,6 +76,8 @@ class VirtualLoop(Generators, WithoutOutside):
         self._timers_cancelled = 0
         self._serials = itertools.count(1)
         self._task_serials = itertools.count(1)
+        self._coroutines: list[Any] = []  # of the tasks; one that waits holds what wakes its task, and so the task
+        self._coroutines_max = _COROUTINES_MIN
         self._time_max_ns = time_max_ns or _NEVER
         self._steps_max = steps_max or _NEVER
         self._standstill_max = standstill_max or _NEVER
@@ -139,6 +144,10 @@ class VirtualLoop(Generators, WithoutOutside):
         """asyncio's own; without a name it is called Task-1, Task-2 ... in the order of creation."""
         if self._closed:
             raise RuntimeError("Event loop is closed")
+        if len(self._coroutines) >= self._coroutines_max:
+            self._coroutines = [each for each in self._coroutines if getattr(each, "cr_frame", None) is not None]
+            self._coroutines_max = 2 * len(self._coroutines) + _COROUTINES_MIN
+        self._coroutines.append(coro)
         task = VirtualTask.__new__(VirtualTask)
         task.serial = next(self._task_serials)
         task.__init__(  # type: ignore[misc]  # the serial has to be there when asyncio puts it into its sets
@@ -346,6 +355,7 @@ class VirtualLoop(Generators, WithoutOutside):
         self._closed = True
         self._ready.clear()
         self._timers.clear()
+        self._coroutines.clear()
         self._timers_cancelled = 0
 
     def _check_idle(self) -> None:

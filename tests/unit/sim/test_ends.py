@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -49,6 +50,29 @@ def test_a_deadlock_is_raised_with_everybody_who_waits_where_and_for_what() -> N
     assert str(caught.value).startswith(
         "deadlock at 500ms: nobody is ready and no timer is set; waiting:\n  Task-1 at "
     )
+
+
+def test_a_task_that_nobody_holds_is_there_to_the_end_whenever_garbage_is_collected() -> None:
+    """asyncio keeps weak references alone, and the collector's time is not the loop's: the same run would differ."""
+    ended: list[int] = []
+
+    async def main(loop: VirtualLoop) -> None:
+        async def waits(number: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(number)
+
+        for number in range(3):
+            loop.create_task(waits(number))
+        await asyncio.sleep(1)
+        for _ in range(1000):
+            await loop.create_task(asyncio.sleep(0))
+        gc.collect()
+        assert [task.get_name() for task in loop.tasks()] == ["Task-1", "Task-2", "Task-3", "Task-4"]
+
+    run(main)
+    assert ended == [0, 1, 2]
 
 
 def test_a_task_that_waits_for_a_task_names_it() -> None:
