@@ -56,6 +56,13 @@ WAY_IN: Final = "migemu.named"
 READS_ITS_OWN: Final = ("migemu.report.document", "migemu.store.allocate", "migemu.experiment.program",
                         "migemu.trace.recorder")  # fmt: skip
 FUNCTION_LINES_MAX: Final = 70
+#: Of a constructor, `self` aside. A frozen dataclass is a record, made of named values, and counts as one of them.
+PARAMETERS_MAX: Final = 8
+#: Classes that have more, and why.
+LONG_CONSTRUCTORS: Final = {
+    "QueuedFrame": "to be cut", "Flow": "to be cut", "Vma": "to be cut", "_Path": "to be cut",
+    "Incoming": "to be cut", "Recovery": "to be cut", "Destination": "to be cut",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,6 +251,29 @@ def limits_its_msgpack(module: Module) -> Iterator[str]:
             yield f"{node.lineno}: msgpack.Unpacker keeps what it is fed: take frames apart first, as migemu.wire does"
 
 
+def _parameters(node: ast.ClassDef) -> int:
+    """Of its constructor, written or made by @dataclass; 0 of what inherits one, and of a frozen dataclass."""
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+            return len(each.args.posonlyargs + each.args.args + each.args.kwonlyargs) - 1
+    decorators = [ast.unparse(each) for each in node.decorator_list]
+    if not any("dataclass" in each and "frozen=True" not in each for each in decorators):
+        return 0
+    fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+    return sum(not re.search(r"ClassVar|init=False", ast.unparse(field)) for field in fields)
+
+
+def has_short_constructors(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and node.name not in LONG_CONSTRUCTORS:
+            count = _parameters(node)
+            if count > PARAMETERS_MAX:
+                yield (
+                    f"{node.lineno}: {node.name} is made of {count} things, more than {PARAMETERS_MAX}: name what "
+                    "belongs together (a frozen dataclass), or give it a seam instead of callbacks"
+                )
+
+
 # --- the rules of everything ---
 
 
@@ -304,10 +334,15 @@ def skips_with_a_reason(module: Module) -> Iterator[str]:
 Rule = Callable[[Module], Iterator[str]]
 OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
     has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order, obeys_no_bytes,
-    limits_its_msgpack, reads_through_one_door,
+    limits_its_msgpack, reads_through_one_door, has_short_constructors,
 )  # fmt: skip
 OF_EVERYTHING: Final[tuple[Rule, ...]] = (has_short_functions, is_named_after_a_thing, has_nothing_left_to_do)
 OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
+
+
+#: Parameters, and fields, of a constructor that is too long.
+NINE: Final = "a, b, c, d, e, f, g, h, i"
+FIELDS: Final = "".join(f" {name}: int\n" for name in NINE.split(", "))
 
 
 @pytest.mark.parametrize("rule", [*OF_THE_PROGRAM, *OF_EVERYTHING, *OF_TESTS], ids=lambda rule: rule.__name__)
@@ -355,6 +390,9 @@ def test_the_house_is_in_order(rule: Rule) -> None:
         (reads_through_one_door, "migemu.scenario.scenario", "path.read_text(encoding='utf-8')"),
         (reads_through_one_door, "migemu.store.image", "with path.open('rb') as file: pass"),
         (reads_through_one_door, "migemu.scenario.scenario", "open('x')"),
+        (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, {NINE}): ..."),
+        (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, *, {NINE}): ..."),
+        (has_short_constructors, "migemu.units", "@dataclass(slots=True)\nclass A:\n" + FIELDS),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 70),
         (is_named_after_a_thing, "migemu.utils", ""),
         (is_named_after_a_thing, "migemu.units", "class PageManager: ..."),
@@ -395,6 +433,13 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
         (obeys_no_bytes, "migemu.cli.sweep", "import re\nre.compile('x')\nimport subprocess\nsubprocess.run(['ls'])"),
         (limits_its_msgpack, "migemu.wire.header", "msgpack.unpackb(b'', max_array_len=3, max_map_len=3)"),
         (reads_through_one_door, "migemu.scenario.scenario", "named.read_text(path)\nopen('x', 'w')"),
+        (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, {NINE[3:]}): ..."),
+        (has_short_constructors, "migemu.units", "@dataclass(frozen=True, slots=True)\nclass A:\n" + FIELDS),
+        (
+            has_short_constructors,
+            "migemu.units",
+            "@dataclass\nclass A:\n" + FIELDS.replace("i: int", "i: ClassVar[int]"),
+        ),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 69),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip('no such kernel')"),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='no such kernel')"),
@@ -403,6 +448,16 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
 )
 def test_the_rule_lets_pass(rule: Rule, name: str, text: str) -> None:
     assert list(rule(Module(name, text))) == []
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    too_long = {
+        node.name
+        for module in PROGRAM
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef) and _parameters(node) > PARAMETERS_MAX
+    }
+    assert set(LONG_CONSTRUCTORS) <= too_long, f"these are short by now: {set(LONG_CONSTRUCTORS) - too_long}"
 
 
 def test_there_is_a_house() -> None:
