@@ -194,7 +194,7 @@ async def _serve(
             if kept is not None:
                 return await kept.provide(destination.incoming)
             memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
-            return MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm)
+            return GuestMemory.of(MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm))
 
         ends = Ends(voice, scenario, notice, out, files, lines)
 

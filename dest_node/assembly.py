@@ -47,7 +47,7 @@ async def assemble(
     geometry = announced.geometry
     memory = await allocate(geometry, announced.advise.memory_bytes)
     try:
-        guest = Guest(scenario, memory, clock, read_text, tracer, recorded)
+        guest = Guest(scenario, memory.access, clock, read_text, tracer, recorded)
     except (ValueError, OSError) as error:
         raise InputError(f"guest.workload={scenario.guest.workload}: {error}") from None
     policy = collapse_policies.create(scenario.collapse.policy, geometry)
@@ -59,6 +59,6 @@ async def assemble(
         geometry, announced.pages, policy, urgent_piece=scenario.pull.piece, hgm=scenario.memory.hgm,
         collapse_ns=costs.collapse_ns, call_ns_max=scenario.net.idle_timeout // 4,
     )  # fmt: skip
-    effects = Effects(receiver, memory, costs, clock, tracer, ask, finish, spawn)
-    integrity = Integrity(memory, receiver.received, scenario.recovery.errors_max)
-    return Parts(memory, receiver, effects, guest, Verification(memory, guest.ledger), integrity)
+    effects = Effects(receiver, memory.mapping, costs, clock, tracer, ask, finish, spawn)
+    integrity = Integrity(memory.contents, receiver.received, scenario.recovery.errors_max)
+    return Parts(memory, receiver, effects, guest, Verification(memory.contents, guest.ledger), integrity)

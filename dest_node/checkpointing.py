@@ -39,13 +39,13 @@ class KeptMigration:
     async def provide(self, incoming: Incoming | None) -> GuestMemory:
         """The memory of `incoming`. InputError and BrokenError when it cannot be kept in the directory."""
         if self.keeper.memory is not None:
-            return self.keeper.memory
+            return GuestMemory.of(self.keeper.memory)
         assert incoming is not None
         assert incoming.advise is not None
         scenario = self._scenario
         identity = _identity(incoming.migration, incoming.advise, guest_of(scenario))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self.keeper.begin, identity, scenario.memory.hgm)
+        return GuestMemory.of(await loop.run_in_executor(None, self.keeper.begin, identity, scenario.memory.hgm))
 
     def __repr__(self) -> str:
         return f"<KeptMigration {self.keeper!r}>"

@@ -16,7 +16,7 @@ from migemu.costs.collapse_cost import CostModel
 from migemu.costs.operations import calls_of, of_steps
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.pages import Level, PieceRun
-from migemu.ports import Clock, Collapsed, GuestMemory, Tracer
+from migemu.ports import Clock, Collapsed, MappingCalls, Tracer
 from migemu.trace.events import Event, Happening
 
 
@@ -29,7 +29,7 @@ class Effects:
     def __init__(
         self,
         receiver: Receiver,
-        memory: GuestMemory,
+        mapping: MappingCalls,
         costs: CostModel,
         clock: Clock,
         tracer: Tracer | None,
@@ -42,7 +42,7 @@ class Effects:
         #: What collapses would have taken on a kernel, by the cost model: all calls, and the longest wait of a vCPU.
         self.collapse_ns = self.collapse_stall_ns_max = 0
         self._receiver = receiver
-        self._memory = memory
+        self._mapping = mapping
         self._costs = costs
         self._clock = clock
         self._tracer = tracer
@@ -89,13 +89,13 @@ class Effects:
 
     def look_at_tables(self) -> int:
         """Bytes of page tables now; remembers the most."""
-        table_bytes = self._memory.table_bytes()
+        table_bytes = self._mapping.table_bytes()
         self.table_bytes_max = max(self.table_bytes_max, table_bytes)
         return table_bytes
 
     def _continue(self, effect: Continue) -> int:
         run = effect.run
-        existing = self._memory.uffdio_continue(run).existing
+        existing = self._mapping.uffdio_continue(run).existing
         if self._tracer is not None:
             self._emit(Happening.CONTINUED, run.first, self._pages(run), run.level)
         return existing
@@ -105,7 +105,7 @@ class Effects:
 
     def _collapse(self, effect: Collapse) -> Collapsed:
         self.look_at_tables()
-        result = self._memory.madvise_collapse(effect.spans)
+        result = self._mapping.madvise_collapse(effect.spans)
         for call in calls_of(result.steps):
             stall = self._costs.stall(of_steps(call))
             self.collapse_ns += stall.call_ns
@@ -122,7 +122,7 @@ class Effects:
     def _wake(self, effect: Wake) -> None:
         if self._tracer is not None:
             self._emit(Happening.WAKE, effect.first, effect.count)
-        self._memory.uffdio_wake(effect.first, effect.count)
+        self._mapping.uffdio_wake(effect.first, effect.count)
 
     def _ask(self, effect: Ask) -> None:
         if self._tracer is not None:
@@ -151,13 +151,13 @@ class Effects:
 
     def _trace_step(self, step: GatherStep) -> None:
         """A step of a collapse as an event; the notifier's window is none."""
-        page_bytes = self._memory.geometry.page_bytes
+        page_bytes = self._mapping.geometry.page_bytes
         first = step.start // page_bytes
         if step.kind is GatherKind.CLEARED:
             self._emit(Happening.CLEARED, first, step.count, step.level)
         elif step.kind is GatherKind.INSTALLED:
             assert step.level is not None
-            for each in range(first, step.end // page_bytes, self._memory.geometry.pages(step.level)):
+            for each in range(first, step.end // page_bytes, self._mapping.geometry.pages(step.level)):
                 self._emit(Happening.COLLAPSED, each, level=step.level)
         elif step.kind is GatherKind.FLUSHED:
             self._emit(Happening.FLUSHED, first, step.end // page_bytes - first)
@@ -165,7 +165,7 @@ class Effects:
             self._emit(Happening.FREED, first, step.count)
 
     def _pages(self, run: PieceRun) -> int:
-        return run.count * self._memory.geometry.pages(run.level)
+        return run.count * self._mapping.geometry.pages(run.level)
 
     def _emit(
         self, event: Happening, first: int, count: int | None = None, level: Level | None = None,

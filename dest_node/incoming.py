@@ -323,7 +323,7 @@ class Incoming:
         give_back(left, parts)
         self._recovery.pause(BrokenError("this destination was started again, from its checkpoint"))
         if left.ran:
-            parts.memory.on_fault(self._slept, self._faulted)
+            parts.memory.faults.on_fault(self._slept, self._faulted)
             self._standing.began(run=self._clock.now_ns())
             parts.guest.start()
 
@@ -355,7 +355,7 @@ class Incoming:
     def _listen(self, _listen: Listen) -> None:
         assert self._announced is not None
         self._announced.begin()
-        self._ready().memory.on_fault(self._slept, self._faulted)
+        self._ready().memory.faults.on_fault(self._slept, self._faulted)
         self._recovery.listens()
         self._enter(Stage.LISTEN)
 

@@ -31,7 +31,7 @@ class Arrivals:
         self._parts, self._standing = parts, standing
         self._clock, self._tracer = clock, tracer
         self._say = say
-        self._geometry = parts.memory.geometry
+        self._geometry = parts.memory.bytes.geometry
         self._page_bytes = self._geometry.page_bytes
         self._scrap = memoryview(bytearray(_SCRAP_BYTES))
 
@@ -43,7 +43,7 @@ class Arrivals:
         within = offset % page_bytes
         until = self._parts.receiver.fresh_until(at, page.first + page.count * self._geometry.pages(page.level))
         if until > at:
-            return self._parts.memory.landing(at, until - at)[within:]
+            return self._parts.memory.bytes.landing(at, until - at)[within:]
         return self._scrap[: page_bytes - within]
 
     def page(self, page: Page) -> None:
@@ -73,7 +73,7 @@ class Arrivals:
         while page < end:
             until = self._parts.receiver.fresh_until(page, end)
             if until > page:
-                self._parts.memory.clear(page, until - page)
+                self._parts.memory.bytes.clear(page, until - page)
             page = max(until, page + 1)
 
     def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:

@@ -110,7 +110,7 @@ class _Place:
         """The memory goes back."""
         self.memory_bytes = 0
         if self.memory is not None:
-            self.memory.release()
+            self.memory.bytes.release()
             self.memory = None
 
 

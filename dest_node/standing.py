@@ -147,7 +147,7 @@ class Standing:
             payload_bytes=self.payload_bytes,
             wire_bytes=self._lines.received_bytes,
             receiver=parts.receiver.statistics() if parts else None,
-            leaves=parts.memory.leaves() if parts else {},
+            leaves=parts.memory.mapping.leaves() if parts else {},
             table_bytes=parts.effects.look_at_tables() if parts else 0,
             table_bytes_max=parts.effects.table_bytes_max if parts else 0,
             times=self.times._replace(first_piece=self._first_piece_ns, last_piece=self._last_piece_ns),

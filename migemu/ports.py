@@ -8,7 +8,12 @@ one, a modelled one. Both pass the same suite in `tests/conformance`.
     Network        making connections;  Channel: one connection, carrying messages
     ChannelHandler what a channel tells its owner
     SourceMemory   the bytes at the source
-    GuestMemory    the guest's memory at the destination: bytes, page table, faults
+    GuestMemory    the guest's memory at the destination, which is five seams:
+      GuestBytes     where what arrives lands
+      MappingCalls   what gives the guest access to it: continue, wake, collapse
+      GuestFaults    who waits for what
+      GuestAccess    what a vCPU does to memory
+      GuestContents  what verification reads
     Tracer         where events go
 """
 
@@ -194,17 +199,25 @@ class Word(NamedTuple):
     current: int
 
 
-class GuestMemory(Protocol):
-    """The guest's memory at the destination: the syscalls a VMM issues, and the accesses a vCPU makes."""
+class GuestBytes(Protocol):
+    """The bytes of the guest's memory, as the service reaches them: before the guest can, and beside it."""
 
     geometry: Geometry
-    memory_bytes: int
 
     def landing(self, first: PageIndex, count: int) -> memoryview | Landing:
-        """The bytes of `count` base pages from `first` on, through the alias: what arrives is received here."""
+        """The bytes of `count` base pages from `first` on: what arrives is received here."""
 
     def clear(self, first: PageIndex, count: int) -> None:
         """The bytes of `count` base pages from `first` on, which nothing maps, are zeros again."""
+
+    def release(self) -> None:
+        """The guest is gone: its bytes go back to the system, whoever still refers to them. The last call there is."""
+
+
+class MappingCalls(Protocol):
+    """The system calls by which a VMM gives its guest access to what has landed, and what they have mapped so far."""
+
+    geometry: Geometry
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """One UFFDIO_CONTINUE per piece; waiters of pieces that get mapped are woken. OSError as the kernel's."""
@@ -218,19 +231,43 @@ class GuestMemory(Protocol):
         OSError for an errno that says that the call itself is wrong (EINVAL and the like).
         """
 
-    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """A vCPU reads the 8-byte word at byte `offset` of a base page, or writes `stamp` to it.
+    def leaves(self) -> dict[Level, int]:
+        """How many entries of each level map memory now."""
 
-        Answers the word as it was before, or, after a fault, what to await before trying again; or until when a
-        collapse keeps the vCPU from trying. Every fault is also reported to the function given to `on_fault`.
-        """
+    def table_bytes(self) -> int:
+        """Bytes of page tables below the hugetlb page's own level."""
+
+
+class GuestFaults(Protocol):
+    """The events of the userfaultfd: which vCPU waits for what."""
 
     def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        """From now on call `slept(vcpu, page, write)` when a vCPU falls asleep in a minor fault.
+        """From now on call `slept(vcpu, page, write)` when a vCPU falls asleep in a userfaultfd fault.
 
         And `read`, with the same, when its event is read from the userfaultfd: at once, later, or never, if the vCPU
         has been woken meanwhile.
         """
+
+
+class GuestAccess(Protocol):
+    """What a vCPU does to memory: one load or store at a time, which may fault."""
+
+    geometry: Geometry
+    memory_bytes: int
+
+    def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
+        """A vCPU reads the 8-byte word at byte `offset` of a base page, or writes `stamp` to it.
+
+        Answers the word as it was before, or, after a fault, what to await before trying again; or until when a
+        collapse keeps the vCPU from trying. Every fault is an event of `GuestFaults` as well.
+        """
+
+
+class GuestContents(Protocol):
+    """What verification reads: the memory's bytes as they are, mapped or not, and their digests."""
+
+    geometry: Geometry
+    memory_bytes: int
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         """xxh3_64 of each of `count` base pages from `first` on, as if `words`, all of them here, were original.
@@ -238,14 +275,28 @@ class GuestMemory(Protocol):
         8 bytes each, little endian; and what each of the words really holds.
         """
 
-    def leaves(self) -> dict[Level, int]:
-        """How many entries of each level map memory now."""
+    def contents(self, first: PageIndex, count: int) -> memoryview:
+        """The bytes of `count` base pages from `first` on, to read. ValueError where memory is modelled without."""
 
-    def table_bytes(self) -> int:
-        """Bytes of page tables below the hugetlb page's own level."""
 
-    def release(self) -> None:
-        """The guest is gone: its bytes go back to the system, whoever still refers to them. The last call there is."""
+class GuestStore(GuestBytes, MappingCalls, GuestFaults, GuestAccess, GuestContents, Protocol):
+    """One object that is all of a guest's memory: how the stores are built, and nobody above them knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMemory:
+    """The guest's memory at the destination, by who needs what of it."""
+
+    bytes: GuestBytes
+    mapping: MappingCalls
+    faults: GuestFaults
+    access: GuestAccess
+    contents: GuestContents
+
+    @classmethod
+    def of(cls, store: GuestStore) -> GuestMemory:
+        """A memory that is one object."""
+        return cls(store, store, store, store, store)
 
 
 class Tracer(Protocol):

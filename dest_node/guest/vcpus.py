@@ -20,7 +20,7 @@ from migemu.guest.recording import Recorded
 from migemu.guest.stall import Stalls
 from migemu.guest.workload import Workload, WorkloadContext, workloads
 from migemu.mm.pages import PageIndex
-from migemu.ports import THREAD, Clock, GuestMemory, Stalled, Tracer, Word
+from migemu.ports import THREAD, Clock, GuestAccess, Stalled, Tracer, Word
 from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND, US
@@ -42,7 +42,7 @@ class Guest:
     """All vCPUs of one guest."""
 
     def __init__(
-        self, scenario: Scenario, memory: GuestMemory, clock: Clock, read_text: Callable[[str], str],
+        self, scenario: Scenario, memory: GuestAccess, clock: Clock, read_text: Callable[[str], str],
         tracer: Tracer | None = None, recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
         """`read_text` and `recorded` open what a workload names; ValueError when the workload refuses it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from migemu.errors import PeerError
 from migemu.mm.pages import Level, PageBitmap, PageIndex, PieceRun
-from migemu.ports import GuestMemory
+from migemu.ports import GuestContents
 from migemu.wire.digest import DIGEST_BYTES
 from migemu.wire.messages import Page, Zero
 from migemu.wire.seal import SEAL_BYTES, opened
@@ -29,7 +29,7 @@ def check_seal(message: Page | Zero) -> None:
 class Integrity:
     """That of one memory. `corrupt` counts base pages that were refused."""
 
-    def __init__(self, memory: GuestMemory, received: PageBitmap, errors_max: int) -> None:
+    def __init__(self, memory: GuestContents, received: PageBitmap, errors_max: int) -> None:
         self.corrupt = 0
         self._memory = memory
         self._received = received

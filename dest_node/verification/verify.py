@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from dest_node.guest.ledger import SLOT_BYTES, Ledger
 from migemu.mm.pages import PageIndex
-from migemu.ports import GuestMemory, Word
+from migemu.ports import GuestContents, Word
 from migemu.units import format_size
 from migemu.wire.digest import MemoryDigest, first_difference
 
@@ -24,7 +24,7 @@ _PAGES_PER_TURN = 512
 class Verification:
     """Compares one memory with the source's digests, hugetlb page by hugetlb page, in order."""
 
-    def __init__(self, memory: GuestMemory, ledger: Ledger) -> None:
+    def __init__(self, memory: GuestContents, ledger: Ledger) -> None:
         self.problem: str | None = None
         self._memory = memory
         self._ledger = ledger
@@ -59,9 +59,7 @@ class Verification:
         for start in range(0, image_bytes, _PAGES_PER_TURN * page_bytes):
             first = start // page_bytes
             pages = min(_PAGES_PER_TURN, self._memory.memory_bytes // page_bytes - first)
-            view = self._memory.landing(first, pages)
-            assert isinstance(view, memoryview), "a memory without bytes has no image"
-            part = bytearray(view)
+            part = bytearray(self._memory.contents(first, pages))
             while word is not None and word[0] < first + pages:
                 page, slot, original, _ = word
                 _WORD.pack_into(part, (page - first) * page_bytes + slot * SLOT_BYTES, original)

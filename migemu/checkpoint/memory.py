@@ -27,7 +27,7 @@ _WORD = struct.Struct("<Q")
 
 
 class KeptMemory(MappedMemory):
-    """ports.GuestMemory whose bytes and writes outlive the process."""
+    """ports.GuestStore whose bytes and writes outlive the process."""
 
     def __init__(self, kept: RestoredCheckpoint, hgm: bool = True) -> None:
         """What is kept already is there, and not mapped: UFFDIO_CONTINUE is for whoever restores the guest."""

@@ -23,18 +23,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from dest_node.core.effects import NODE
 from dest_node.core.receiver import Receiver
 from dest_node.executor import Effects
-from migemu.mm.pages import PageIndex, PieceRun, Span
+from migemu.mm.pages import Level, PageIndex, PieceRun, Span
 from migemu.ordering.broken import BrokenRuleError
 from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
 from migemu.ordering.policies import make_policy, policy_name
 from migemu.ordering.source_side import Plan, SourceSide, begin
 from migemu.policy.collapse_policy import promises
-from migemu.ports import Clock, Collapsed, Continued, GuestMemory
+from migemu.ports import Collapsed, Continued
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event, Happening
 from migemu.wire.messages import ChannelRole, End, Page, Request, Zero
@@ -71,10 +71,9 @@ class Cores:
             plan.geometry, plan.pages, policy, urgent_piece=plan.pull_piece, collapse_ns=plan.costs.collapse_ns
         )  # fmt: skip
         self.memory = KernelMemory(plan.geometry, plan.pages)
-        # The hands use the clock and four calls of the guest's memory: all of them are here.
+        # The clock, the mapping calls and the tracer that the hands are given are all here.
         self.effects = Effects(
-            self.receiver, cast(GuestMemory, self), plan.costs, cast(Clock, self), self,
-            self._ask, self._finish, self._spawn,
+            self.receiver, self, plan.costs, self, self, self._ask, self._finish, self._spawn,
         )  # fmt: skip
         self._between: Iterator[Touch | None] = iter(())
         self._timer: Coroutine[Any, Any, None] | None = None
@@ -129,6 +128,10 @@ class Cores:
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE."""
         self.memory.uffdio_wake(first, count)
+
+    def leaves(self) -> dict[Level, int]:
+        """How many entries of each level map memory now."""
+        return self.memory.leaves()
 
     def table_bytes(self) -> int:
         """Bytes of page tables below the hugetlb page's own level."""

@@ -2,7 +2,7 @@
 
 What this models
     The mapping of a guest in post-copy (`mm.guest_mapping`). Bytes are not kept here. Calls are those of
-    `ports.GuestMemory`, without asyncio.
+    `ports.GuestStore`, without asyncio.
 
 Words
     view   per base page the level of the entry that maps it, or UNMAPPED

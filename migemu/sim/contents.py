@@ -172,7 +172,7 @@ class ModelledLanding:
 
 
 class ModelledMemory(Primary):
-    """ports.GuestMemory without bytes. It is given the source's content, to know what it would hold."""
+    """ports.GuestStore without bytes. It is given the source's content, to know what it would hold."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, content: PageContent, hgm: bool = True) -> None:
         super().__init__(geometry, memory_bytes, hgm)
@@ -255,6 +255,10 @@ class ModelledMemory(Primary):
             if value != self._arrived(page, offset):
                 digests[page - first] ^= np.uint64(mix(value ^ mix(offset)))
         return little(digests), found
+
+    def contents(self, first: PageIndex, count: int) -> memoryview:
+        """ValueError: there are none."""
+        raise ValueError(f"the bytes of base pages [{first}, {first + count}) are modelled: they have no contents")
 
     def _blank_unlanded(self, digests: _Words, first: PageIndex) -> None:
         """Of `digests`, those of base pages from `first` on, set to zero where nothing has landed."""

@@ -62,7 +62,7 @@ class _Hold(NamedTuple):
 
 
 class TimedMemory(ModelledMemory):
-    """ports.GuestMemory of a node whose service runs on `processor`. Made in the context of that node."""
+    """ports.GuestStore of a node whose service runs on `processor`. Made in the context of that node."""
 
     def __init__(
         self, geometry: Geometry, memory_bytes: int, content: PageContent, loop: VirtualLoop, processor: Processor,
@@ -132,7 +132,7 @@ class TimedMemory(ModelledMemory):
     # --- vCPUs ---
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """See ports.GuestMemory; a collapse may hold the vCPU."""
+        """See ports.GuestAccess; a collapse may hold the vCPU."""
         now_ns = self._loop.now_ns
         mapped = self._reachable(self._start + page * self._page_bytes)
         if now_ns < self._settled_ns:

@@ -249,7 +249,7 @@ class World:
             geometry, memory_bytes, self._source_memory.content, self.loop, self._processors[1], costs, handler,
             self.scenario.memory.hgm,
         )  # fmt: skip
-        return self.memory
+        return GuestMemory.of(self.memory)
 
     def _carried(self, frame: QueuedFrame) -> None:
         """A frame of pages, or a request for some, will arrive: what the link knows of it goes into the trace."""

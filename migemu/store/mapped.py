@@ -23,7 +23,7 @@ _WORD = struct.Struct("<Q")
 
 
 class MappedMemory(Primary):
-    """ports.GuestMemory over real bytes."""
+    """ports.GuestStore over real bytes."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, memory: mmap.mmap | bytearray, hgm: bool = True) -> None:
         """`memory` holds `memory_bytes` zero bytes, populated."""
@@ -34,6 +34,10 @@ class MappedMemory(Primary):
     def landing(self, first: PageIndex, count: int) -> memoryview:
         """The bytes of `count` base pages from `first` on."""
         return self._view[first * self._page_bytes : (first + count) * self._page_bytes]
+
+    def contents(self, first: PageIndex, count: int) -> memoryview:
+        """See ports.GuestContents."""
+        return self.landing(first, count).toreadonly()
 
     def clear(self, first: PageIndex, count: int) -> None:
         """Written page by page, so that no run takes as much memory again."""
@@ -62,7 +66,7 @@ class MappedMemory(Primary):
 
 
 def digests_of(view: memoryview, page_bytes: int, first: PageIndex, words: Sequence[Word]) -> tuple[bytes, list[int]]:
-    """ports.GuestMemory.digests of bytes: those of the base pages from `first` on are in `view`."""
+    """ports.GuestContents.digests of bytes: those of the base pages from `first` on are in `view`."""
     places = [(word.page - first) * page_bytes + word.offset for word in words]
     found = [int(_WORD.unpack_from(view, at)[0]) for at in places]
     for at, word in zip(places, words, strict=True):

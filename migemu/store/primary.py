@@ -23,7 +23,7 @@ def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
 
 
 class Primary:
-    """What of ports.GuestMemory is about the page table. A store adds `_access`, `landing` and `digests`."""
+    """What of ports.GuestStore is about the page table. A store adds `_access`, `landing` and `digests`."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
         """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""

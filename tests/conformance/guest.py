@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from migemu.mm.pages import Level, PageIndex, PieceRun
-from migemu.ports import Continued, GuestMemory, Word
+from migemu.ports import Continued, GuestStore, Word
 from tests.conformance.stores import BYTE_STORES, STORES, Store
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
@@ -45,7 +45,7 @@ class Guest:
     """A memory, the vCPUs that touch it, and the faults that were reported."""
 
     def __init__(self, store: Store) -> None:
-        self.memory: GuestMemory = store()
+        self.memory: GuestStore = store()
         self.image = store.image()
         self.page = store.geometry.page_bytes
         self.pmd, self.pud = store.geometry.pages(Level.PMD), store.geometry.pages(Level.PUD)

@@ -22,7 +22,7 @@ from migemu.checkpoint.restore import begin
 from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import FaultCosts
 from migemu.mm.pages import TINY, X86_64, Geometry, Level, PageIndex
-from migemu.ports import GuestMemory
+from migemu.ports import GuestStore
 from migemu.sim.contents import Contents, ModelledMemory, ModelledSource, PageContent
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import Processor
@@ -38,7 +38,7 @@ class Image(Protocol):
     def word(self, page: PageIndex, offset: int) -> int:
         """The 8-byte word at byte `offset` of a base page; no two pages have one alike."""
 
-    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+    def land(self, memory: GuestStore, first: PageIndex, count: int) -> None:
         """So many pages arrive."""
 
 
@@ -54,7 +54,7 @@ class Noise:
     def word(self, page: PageIndex, offset: int) -> int:
         return int.from_bytes(self._page(page)[offset : offset + 8], "little")
 
-    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+    def land(self, memory: GuestStore, first: PageIndex, count: int) -> None:
         target = memory.landing(first, count)
         assert isinstance(target, memoryview)
         target[:] = b"".join(self._page(page) for page in range(first, first + count))
@@ -70,7 +70,7 @@ class Placeholders:
     def word(self, page: PageIndex, offset: int) -> int:
         return self._content.word(page, offset)
 
-    def land(self, memory: GuestMemory, first: PageIndex, count: int) -> None:
+    def land(self, memory: GuestStore, first: PageIndex, count: int) -> None:
         target: Any = memory.landing(first, count)
         target.take(Contents(first, count, self._page_bytes), 0)
 
@@ -87,11 +87,11 @@ class Store:
     name: str
     geometry: Geometry
     hugepages: int
-    make: Callable[[Geometry, int], GuestMemory]
+    make: Callable[[Geometry, int], GuestStore]
     make_image: Callable[[Geometry, int], Image] = Noise
     loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 
-    def __call__(self) -> GuestMemory:
+    def __call__(self) -> GuestStore:
         return self.make(self.geometry, self.size)
 
     @property
@@ -102,16 +102,16 @@ class Store:
         return self.make_image(self.geometry, self.size)
 
 
-def backed_by(backing: str) -> Callable[[Geometry, int], GuestMemory]:
+def backed_by(backing: str) -> Callable[[Geometry, int], GuestStore]:
     return lambda geometry, size: MappedMemory(geometry, size, allocate(size, backing))
 
 
-def over_nothing_yet(geometry: Geometry, size: int) -> GuestMemory:
+def over_nothing_yet(geometry: Geometry, size: int) -> GuestStore:
     """Address space alone: what a test does not touch costs no memory, so that a real 1G page can be had."""
     return MappedMemory(geometry, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
-def kept(geometry: Geometry, size: int) -> GuestMemory:
+def kept(geometry: Geometry, size: int) -> GuestStore:
     """In files, which have lost their names at once: nobody comes back to them."""
     identity = Identity("0" * 32, geometry.name, size, size, 0, False, "{}", "{}")
     with tempfile.TemporaryDirectory() as directory:
@@ -120,11 +120,11 @@ def kept(geometry: Geometry, size: int) -> GuestMemory:
     return memory
 
 
-def modelled(geometry: Geometry, size: int) -> GuestMemory:
+def modelled(geometry: Geometry, size: int) -> GuestStore:
     return ModelledMemory(geometry, size, content_of(geometry, size))
 
 
-def timed(geometry: Geometry, size: int) -> GuestMemory:
+def timed(geometry: Geometry, size: int) -> GuestStore:
     """In virtual time, where everything is for nothing: the suite asks what happens, not when."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)

@@ -251,7 +251,7 @@ async def _against_destination(loop: VirtualLoop, doings: bytes) -> str:
     there, here = _networks(loop, scenario)
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        return MappedMemory(geometry, memory_bytes, bytearray(memory_bytes))
+        return GuestMemory.of(MappedMemory(geometry, memory_bytes, bytearray(memory_bytes)))
 
     node = Destination(scenario, here, clock, provide, read_text=str, notice=_one_line)
     await node.listen(PLACE)

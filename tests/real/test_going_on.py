@@ -58,7 +58,7 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
     recorder, clock, rng = MemoryRecorder(), MonotonicClock(), Random(seed)
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        return MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing))
+        return GuestMemory.of(MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
 
     receiving = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, provide,

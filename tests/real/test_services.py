@@ -32,7 +32,7 @@ async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Even
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
         memories.append(MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
-        return memories[-1]
+        return GuestMemory.of(memories[-1])
 
     memories: list[MappedMemory] = []
     shaper = Shaper(scenario.link, clock, Random(1), scenario.net.high_water) if scenario.link.shaped else None

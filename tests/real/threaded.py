@@ -143,7 +143,9 @@ def destination(*settings: str) -> Iterator[Threaded]:
         clock = MonotonicClock()
 
         async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-            return MappedMemory(geometry, memory_bytes, allocate(memory_bytes, at.scenario.memory.backing))
+            return GuestMemory.of(
+                MappedMemory(geometry, memory_bytes, allocate(memory_bytes, at.scenario.memory.backing))
+            )
 
         service = Destination(at.scenario, at.network(), clock, provide, read_text=str, notice=at.notices.append)
         at.port = (await service.listen(ANY_PORT)).address.port

@@ -22,7 +22,7 @@ class Witness(TimedMemory):
         self.left: dict[tuple[PageIndex, int], int] = {}
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """See ports.GuestMemory."""
+        """See ports.GuestAccess."""
         found = super().touch(vcpu, page, offset, stamp)
         if isinstance(found, int):
             expected = self.left.get((page, offset), self._content.word(page, offset))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dest_node.guest.ledger import SLOT_BYTES, Ledger
 from dest_node.verification.verify import Verification
-from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, GuestMemory, OnFault, Word
+from migemu.mm.pages import TINY, Geometry, Level, PageIndex
+from migemu.ports import GuestContents, Word
 from migemu.store.mapped import digests_of
 from migemu.wire.digest import MemoryDigest, first_difference, page_digests
 
@@ -26,7 +26,7 @@ HALF = PAGES // 2
 
 
 class PlainMemory:
-    """ports.GuestMemory over a bytearray in which everything is mapped."""
+    """ports.GuestContents over a bytearray, which may be written to."""
 
     def __init__(self, content: bytes, geometry: Geometry = TINY) -> None:
         self.geometry = geometry
@@ -36,13 +36,6 @@ class PlainMemory:
     def landing(self, first: PageIndex, count: int) -> memoryview:
         return memoryview(self.bytes)[first * PAGE : (first + count) * PAGE]
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
-        return Continued(0, run.count)
-
-    def uffdio_wake(self, first: PageIndex, count: int) -> None: ...
-
-    def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed: ...
-
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Awaitable[None]:
         at = page * PAGE + offset
         (before,) = struct.unpack_from("<Q", self.bytes, at)
@@ -50,16 +43,11 @@ class PlainMemory:
             struct.pack_into("<Q", self.bytes, at, stamp)
         return int(before)
 
-    def on_fault(self, slept: OnFault, read: OnFault) -> None: ...
+    def contents(self, first: PageIndex, count: int) -> memoryview:
+        return self.landing(first, count)
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
         return digests_of(self.landing(first, count), PAGE, first, words)
-
-    def leaves(self) -> dict[Level, int]:
-        return {Level.PUD: self.memory_bytes // TINY.size(Level.PUD)}
-
-    def table_bytes(self) -> int:
-        return 0
 
 
 class Destination:
@@ -68,7 +56,7 @@ class Destination:
     def __init__(self, content: bytes = SOURCE) -> None:
         self.memory = PlainMemory(content)
         self.ledger = Ledger(1000)
-        seam: GuestMemory = self.memory
+        seam: GuestContents = self.memory
         self.verification = Verification(seam, self.ledger)
 
     def access(self, vcpu: int, page: PageIndex, stamp: int | None) -> None:

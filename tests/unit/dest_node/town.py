@@ -98,7 +98,7 @@ class Town:
         memory.released = self.released
         self.memories.append(memory)
         self._news.set()
-        return memory
+        return GuestMemory.of(memory)
 
     async def _ended(self, incoming: Incoming, error: BaseException | None) -> None:
         name = incoming.migration

@@ -112,7 +112,9 @@ def test_bytes_of_a_piece_count_as_they_land_not_when_it_is_whole() -> None:
     memory = SimpleNamespace(
         geometry=TINY, landing=lambda _first, count: memoryview(bytearray(count * TINY.page_bytes))
     )
-    parts: Any = SimpleNamespace(memory=memory, receiver=SimpleNamespace(fresh_until=lambda _, end: end))
+    parts: Any = SimpleNamespace(
+        memory=SimpleNamespace(bytes=memory), receiver=SimpleNamespace(fresh_until=lambda _, end: end)
+    )
     standing: Any = SimpleNamespace(landings=0)
     arrivals = Arrivals(parts, standing, VirtualClock(), None, lambda _: None)
     for offset in range(0, 4 * TINY.page_bytes, TINY.page_bytes):
