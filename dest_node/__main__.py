@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,13 +28,14 @@ from dest_node.resumption import may_go
 from dest_node.service import Destination
 from migemu import named
 from migemu import result as results
-from migemu.address import Address, parse_address
+from migemu.address import Address, TcpAddress, parse_address
 from migemu.checkpoint.writer import Keeper
 from migemu.errors import BrokenError, InputError, MigemuError, one_line
 from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Snapshot
 from migemu.ports import GuestMemory
+from migemu.process.metrics import coroutine, metrics_address, serving
 from migemu.process.options import (
     CONTEXT,
     address_from_here,
@@ -41,6 +43,7 @@ from migemu.process.options import (
     json_option,
     load_credentials,
     load_scenario,
+    metrics_option,
     paired_option,
     quiet_option,
     scenario_argument,
@@ -97,6 +100,7 @@ _STATUS_S = 0.1
     help="Serve N migrations, then end; 0: until interrupted. At once at most limits.migrations_max.",
 )  # fmt: skip
 @trace_option
+@metrics_option
 @insecure_option
 @json_option
 @quiet_option
@@ -105,8 +109,8 @@ _STATUS_S = 0.1
 @version_option
 def main(
     scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
-    checkpoint: Path | None, migrations: int, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
-    paired: bool,
+    checkpoint: Path | None, migrations: int, trace: bool, metrics: str | None, insecure: bool, as_json: bool,
+    quiet: bool, supervised: bool, paired: bool,
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -127,6 +131,7 @@ def main(
         address = address_from_here(listen)
         credentials = load_credentials(voice, scenario, insecure)
         check_link("return_link", scenario.return_link)
+        metrics_at = metrics_address(metrics) if metrics is not None else None
         recorded = read_ahead(scenario)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
@@ -150,7 +155,7 @@ def main(
             voice,
             lambda: _serve(
                 voice, scenario, credentials, address, out, files, checkpoint, migrations, quiet,
-                as_json and not supervised, recorded,
+                as_json and not supervised, recorded, metrics_at,
             ),
         )  # fmt: skip
     if files is None or supervised:
@@ -171,6 +176,7 @@ def main(
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
     files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool, recorded: Recorded,
+    metrics_at: TcpAddress | None,
 ) -> Ends:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
@@ -216,10 +222,11 @@ async def _serve(
             recorded=recorded,
             refused=lambda error: voice.tell(refused=one_line(error), exit=error.exit_code),
         )  # fmt: skip
-        await stack.enter_async_context(answering(
-            "destination", out, lambda: _statuses(destination, kept.keeper if kept else None),
-            lambda order: _obey(destination, order), notice,
-        ))  # fmt: skip
+        status = partial(_statuses, destination, kept.keeper if kept else None)
+        await stack.enter_async_context(serving(metrics_at, coroutine(status), notice))
+        await stack.enter_async_context(
+            answering("destination", out, status, lambda order: _obey(destination, order), notice)
+        )
         listener = await destination.listen(address)
         voice.tell(listening=str(listener.address))
         if not voice.supervised and not quiet:

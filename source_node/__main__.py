@@ -22,9 +22,10 @@ from typing import Any
 
 import click
 
-from migemu.address import Address, parse_address
+from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.node.outcome import Whereabouts
+from migemu.process.metrics import coroutine, metrics_address, serving
 from migemu.process.options import (
     CONTEXT,
     address_from_here,
@@ -32,6 +33,7 @@ from migemu.process.options import (
     json_option,
     load_credentials,
     load_scenario,
+    metrics_option,
     paired_option,
     quiet_option,
     scenario_argument,
@@ -85,6 +87,7 @@ _LOOK_S = 0.1
     help="With --recover: have the guest again that left and never ran at the destination, which has to be gone.",
 )  # fmt: skip
 @trace_option
+@metrics_option
 @insecure_option
 @json_option
 @quiet_option
@@ -93,8 +96,8 @@ _LOOK_S = 0.1
 @version_option
 def main(
     scenario_file: Path | None, connect: str | None, image: str, assignments: tuple[str, ...], out: Path | None,
-    recover: Path | None, take_back: bool, trace: bool, insecure: bool, as_json: bool, quiet: bool, supervised: bool,
-    paired: bool,
+    recover: Path | None, take_back: bool, trace: bool, metrics: str | None, insecure: bool, as_json: bool, quiet: bool,
+    supervised: bool, paired: bool,
 ) -> None:  # fmt: skip
     """Migrate a memory image to a destination that listens (migemu-dest), post-copy.
 
@@ -118,6 +121,7 @@ def main(
         check_link("link", scenario.link)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
+        metrics_at = metrics_address(metrics) if metrics is not None else None
         memory = _memory(scenario)
         if scenario.memory.image and scenario.memory.image_format == "raw" and (line := image_advice(memory.name)):
             voice.notice(line)
@@ -133,7 +137,10 @@ def main(
         exit_with(voice, error)
     with tracer or contextlib.nullcontext():
         outcome = run_node(
-            voice, lambda: _migrate(voice, scenario, credentials, memory, address, out, tracer, begun, record)
+            voice,
+            lambda: _migrate(
+                voice, scenario, credentials, memory, address, out, tracer, begun, record, metrics_at
+            ),
         )  # fmt: skip
     if as_json and not supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
@@ -182,6 +189,7 @@ def _memory(scenario: Scenario) -> ImageMemory:
 async def _migrate(
     voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: Address,
     out: Path | None, tracer: FileRecorder | None, migration: Migration, record: Record | None,
+    metrics_at: TcpAddress | None,
 ) -> SourceOutcome:  # fmt: skip
     """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
     clock = MonotonicClock()
@@ -221,7 +229,8 @@ async def _migrate(
         obey = partial(_obey, source, network, migration.migration, note)
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
-            async with answering("source", out, status, obey, voice.notice):
+            metrics = serving(metrics_at, coroutine(status), voice.notice)
+            async with metrics, answering("source", out, status, obey, voice.notice):
                 if migration.switched:
                     outcome = await source.recover(address, migration.downtime_ns, migration.ran, migration.all_sent)
                 else:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from migemu import named
+from migemu.address import TcpAddress
 from migemu.cli import report as reporting
 from migemu.cli.check import check
 from migemu.cli.compare import compare
@@ -32,10 +33,12 @@ from migemu.guest.workload import workloads
 from migemu.link.jitter import jitters
 from migemu.policy.collapse_policy import collapse_policies
 from migemu.policy.push_order import push_orders
+from migemu.process.metrics import metrics_address, of_directory, serving
 from migemu.process.options import (
     CONTEXT,
     json_option,
     load_scenario,
+    metrics_option,
     perfetto_option,
     quiet_option,
     report_option,
@@ -52,7 +55,7 @@ from migemu.scenario.scenario import describe
 from migemu.store.image import open_image
 from migemu.store.output import named_files
 from migemu.transport.shaper import check_link
-from migemu.worlds.pair import Pair, new_directory
+from migemu.worlds.pair import Pair, PairOutcome, new_directory
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO = (
@@ -108,9 +111,10 @@ for command in (check, sim, sweep, compare, reproduce, reporting.report, status,
 @trace_option
 @report_option
 @perfetto_option
+@metrics_option
 def run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool, perfetto: bool,
+    trace: bool, report: bool, perfetto: bool, metrics: str | None,
 ) -> None:  # fmt: skip
     """Run both nodes on this machine, watch over them, and show what happened.
 
@@ -124,7 +128,7 @@ def run(
     it was run. Exit codes: 0 verified, 2 bad input, 3 something broke, 4 a node broke the protocol, 5 memory differs,
     130 interrupted.
     """
-    _run(scenario_file, assignments, image, out, as_json, quiet, trace, report, perfetto)
+    _run(scenario_file, assignments, image, out, as_json, quiet, trace, report, perfetto, metrics)
 
 
 @main.command()
@@ -137,9 +141,10 @@ def run(
 @trace_option
 @report_option
 @perfetto_option
+@metrics_option
 def demo(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool, perfetto: bool,
+    trace: bool, report: bool, perfetto: bool, metrics: str | None,
 ) -> None:  # fmt: skip
     """Migrate 1 GiB between two processes over an emulated 1 Gbit/s, 1 ms link, slowly enough to watch.
 
@@ -155,6 +160,7 @@ def demo(
         trace,
         report,
         perfetto,
+        metrics,
     )
 
 
@@ -194,12 +200,13 @@ def _shown(default: Any) -> str:
 
 def _run(
     scenario_file: Path | None, assignments: tuple[str, ...], image: str, out: Path | None, as_json: bool, quiet: bool,
-    trace: bool, report: bool, perfetto: bool,
+    trace: bool, report: bool, perfetto: bool, metrics: str | None,
 ) -> None:  # fmt: skip
     voice = Voice(stderr_console())
     scenario = load_scenario(voice, scenario_file, assignments, image)
     directory = out or new_directory(Path("runs"), scenario.scenario.name, datetime.now().strftime("%Y%m%d-%H%M%S"))  # noqa: DTZ005 - the user's own time
     try:
+        metrics_at = metrics_address(metrics) if metrics is not None else None
         check_link("link", scenario.link)
         check_link("return_link", scenario.return_link)
         if scenario.memory.image:
@@ -207,7 +214,7 @@ def _run(
         with Progress(voice.console, scenario.scenario.name, quiet or as_json) as progress:
             inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
             pair = Pair(scenario, directory, progress, trace or report or perfetto, inputs)
-            outcome = asyncio.run(pair.run())
+            outcome = asyncio.run(_watched(pair, metrics_at, directory, progress))
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     result = _result(directory)
@@ -221,6 +228,12 @@ def _run(
     if outcome.error:
         voice.console.print(f"migemu: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(outcome.exit_code or (0 if all(written) else BrokenError.exit_code))
+
+
+async def _watched(pair: Pair, metrics_at: TcpAddress | None, directory: Path, progress: Progress) -> PairOutcome:
+    """Run the pair, with metrics of both nodes meanwhile where they are wanted."""
+    async with serving(metrics_at, of_directory(directory), progress.note):
+        return await pair.run()
 
 
 def _result(directory: Path) -> dict[str, Any]:

@@ -42,6 +42,11 @@ report_option = click.option(
 perfetto_option = click.option(
     "--perfetto", is_flag=True, help="Also write DIR/perfetto.json, for https://ui.perfetto.dev; implies --trace."
 )
+metrics_option = click.option(
+    "--metrics", metavar="127.0.0.1:PORT", default=None,
+    help="Serve how the migration stands for Prometheus, at http://127.0.0.1:PORT/metrics; port 0 takes a free one. "
+    "Needs: pip install -e '.[metrics]'.",
+)  # fmt: skip
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 insecure_option = click.option(
