@@ -18,7 +18,7 @@ from pathlib import Path
 from dest_node.incoming import Incoming
 from dest_node.resumption import Left
 from migemu.checkpoint.format import Identity
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import RestoredCheckpoint
 from migemu.checkpoint.writer import Keeper
 from migemu.errors import InputError
@@ -98,7 +98,7 @@ def _identity(migration: str, advise: Advise, guest: str) -> Identity:
     )  # fmt: skip
 
 
-def _left(kept: RestoredCheckpoint, memory: KeptMemory) -> Left:
+def _left(kept: RestoredCheckpoint, memory: CheckpointedMemory) -> Left:
     identity = kept.checkpoint.identity
     advise = Advise(
         identity.geometry, identity.memory_bytes, identity.image_bytes, identity.device_state_bytes, identity.preempt,

@@ -23,7 +23,7 @@ from migemu import result as results
 from migemu.errors import BrokenError, MigemuError, StoppedError, one_line
 from migemu.process.runner import Voice
 from migemu.scenario.scenario import Scenario
-from migemu.store.output import PRIVATE, Output, told
+from migemu.store.output import PRIVATE, Output, broken_if_refused
 from migemu.store.trace_file import FileRecorder
 from migemu.units import format_size
 
@@ -77,7 +77,7 @@ class Files:
         output = self.dump
         assert output is not None
         try:
-            with told(output.path):
+            with broken_if_refused(output.path):
                 for part in incoming.image():
                     if self._interrupted:
                         raise BrokenError(f"{output.path}: {_INTERRUPTED}")

@@ -20,7 +20,7 @@ from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
 from migemu.node.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot, Stage, Times
 from migemu.scenario.scenario import Scenario, from_mapping
-from migemu.store.output import Output, told
+from migemu.store.output import Output, broken_if_refused
 from migemu.units import KIB, SECOND
 
 SCHEMA_VERSION: Final = 1
@@ -164,6 +164,6 @@ def begin(directory: Path, inputs: Iterable[Path] = ()) -> Output:
 
 def write(result: dict[str, Any], output: Output) -> Path:
     """Write what was begun. InputError and BrokenError when that cannot be done."""
-    with output, told(output.path):
+    with output, broken_if_refused(output.path):
         output.write((json.dumps(result, indent=2) + "\n").encode())
     return output.path

@@ -42,15 +42,15 @@ from typing import Final, NamedTuple
 from migemu.mm.pages import Geometry, PageIndex
 from migemu.trace.events import Event, Happening
 
-PARTS: Final = ("detect", "request", "uplink", "queue", "serialisation", "downlink", "install", "wake")
-_REQUESTED, _LEFT, _ASKED, _STARTED, _DEPARTED, _RECEIVED, _MAPPED = range(7)
+PHASES: Final = ("detect", "request", "uplink", "queue", "serialisation", "downlink", "install", "wake")
+_REQUESTED, _REQUEST_SENT, _ASKED, _STARTED, _DEPARTED, _RECEIVED, _MAPPED = range(7)
 
 # What has happened to a page so far: bits of one byte.
-_IS_REQUESTED, _LEFT_BIT, _IS_ASKED, _IS_PUSHED, _IS_SENT_URGENT, _IS_RECEIVED, _IS_CARRIED = (
+_IS_REQUESTED, _IS_REQUEST_SENT, _IS_ASKED, _IS_PUSHED, _IS_SENT_URGENT, _IS_RECEIVED, _IS_CARRIED = (
     1 << bit for bit in range(7)
 )
 _BEFORE: Final = (
-    (_IS_REQUESTED, _REQUESTED), (_LEFT_BIT, _LEFT), (_IS_ASKED, _ASKED), (_IS_RECEIVED, _RECEIVED),
+    (_IS_REQUESTED, _REQUESTED), (_IS_REQUEST_SENT, _REQUEST_SENT), (_IS_ASKED, _ASKED), (_IS_RECEIVED, _RECEIVED),
     (_IS_CARRIED, _STARTED), (_IS_CARRIED, _DEPARTED), (_IS_CARRIED, _RECEIVED),
 )  # fmt: skip
 #: Frames kept for rule 5; 64 Ki of 4K are 2.1 s at 1 Gbit/s, or 0.09 s at 25.
@@ -74,14 +74,14 @@ class Cause(Enum):
 
 
 class ResolvedFault(NamedTuple):
-    """A fault whose vCPU runs again. `parts` are ns in the order of `PARTS`; they sum to `ended - began`."""
+    """A fault whose vCPU runs again. `phases` are ns in the order of `PHASES`; they sum to `ended - began`."""
 
     vcpu: int
     page: PageIndex
     began: int
     ended: int
     cause: Cause
-    parts: tuple[int, ...]
+    phases: tuple[int, ...]
     ahead: tuple[int, int]
     """Bytes of the main and of the preempt channel that stood in front of it at the source."""
     received: int | None
@@ -168,8 +168,8 @@ class Attribution:
         happening = event.event
         if happening is Happening.WOKEN:
             return self._woken(event)
-        if happening in _TOLD:
-            _TOLD[happening](self, event)
+        if happening in _HANDLERS:
+            _HANDLERS[happening](self, event)
         return None
 
     def _faulted(self, event: Event) -> None:
@@ -194,7 +194,7 @@ class Attribution:
         if not self._open:
             self._frames.clear()
         return ResolvedFault(
-            fault.vcpu, fault.page, fault.began, event.t, fault.cause(), _parts(fault.began, ends), ahead,
+            fault.vcpu, fault.page, fault.began, event.t, fault.cause(), _phases(fault.began, ends), ahead,
             None if fault.before & (_IS_RECEIVED | _IS_CARRIED) else fault.times[_RECEIVED],
         )  # fmt: skip
 
@@ -248,8 +248,8 @@ class Attribution:
         assert wire is not None
         if event.detail == "return":
             for fault in self._waiting(first, count):
-                fault.reached(_LEFT, wire.departed)
-            self._mark(first, count, _LEFT_BIT)
+                fault.reached(_REQUEST_SENT, wire.departed)
+            self._mark(first, count, _IS_REQUEST_SENT)
             return
         if self._open:
             self._frames.append(_Frame(wire.started, wire.departed, wire.frame_bytes, event.detail == "preempt"))
@@ -291,7 +291,7 @@ class Attribution:
         return [fault for page, alike in self._by_page.items() if first <= page < first + count for fault in alike]
 
 
-_TOLD: Final = {
+_HANDLERS: Final = {
     Happening.FAULTED: Attribution._faulted,
     Happening.KILLED: Attribution._killed,
     Happening.REQUESTED: Attribution._requested,
@@ -316,10 +316,10 @@ def _ends(began: int, times: list[int | None], ended: int) -> list[int | None]:
     return ends
 
 
-def _parts(began: int, ends: list[int | None]) -> tuple[int, ...]:
+def _phases(began: int, ends: list[int | None]) -> tuple[int, ...]:
     """Rule 1: the lengths between ends."""
-    parts, at = [], began
+    phases, at = [], began
     for end in ends:
-        parts.append(0 if end is None else end - at)
+        phases.append(0 if end is None else end - at)
         at = at if end is None else end
-    return tuple(parts)
+    return tuple(phases)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from migemu.analysis.attribution import PARTS, Cause, ResolvedFault
+from migemu.analysis.attribution import PHASES, Cause, ResolvedFault
 
 CAUSES: Final = tuple(Cause)
 _NUMBERS: Final = {cause: number for number, cause in enumerate(CAUSES)}
@@ -16,13 +16,13 @@ _NUMBERS: Final = {cause: number for number, cause in enumerate(CAUSES)}
 Column = NDArray[np.int64]
 
 
-class PartsOf(NamedTuple):
-    """Means, in ns, over some faults: of their latency and of each of `PARTS`, and bytes that stood in front."""
+class PhaseMeans(NamedTuple):
+    """Means, in ns, over some faults: of their latency and of each of `PHASES`, and bytes that stood in front."""
 
     what: str
     faults: int
     latency_ns: float
-    parts_ns: tuple[float, ...]
+    phases_ns: tuple[float, ...]
     main_ahead: float
     preempt_ahead: float
 
@@ -47,7 +47,7 @@ class FaultTable:
         self._cause = bytearray()
         self._page = array("q")
         self._vcpu = array("i")
-        self._parts = tuple(array("q") for _ in PARTS)
+        self._phases = tuple(array("q") for _ in PHASES)
         self._ahead = (array("q"), array("q"))
 
     def add(self, fault: ResolvedFault) -> None:
@@ -57,8 +57,8 @@ class FaultTable:
         self._cause.append(_NUMBERS[fault.cause])
         self._page.append(fault.page)
         self._vcpu.append(fault.vcpu)
-        for column, part in zip(self._parts, fault.parts, strict=True):
-            column.append(part)
+        for column, phase in zip(self._phases, fault.phases, strict=True):
+            column.append(phase)
         for column, ahead in zip(self._ahead, fault.ahead, strict=True):
             column.append(ahead)
 
@@ -69,7 +69,7 @@ class FaultTable:
         """All latencies in ns, sorted."""
         return np.sort(np.array(self._latency, dtype=np.int64))
 
-    def attribution(self) -> list[PartsOf]:
+    def attribution(self) -> list[PhaseMeans]:
         """Means of all faults, and of the slowest 1 % (at least one); none without faults."""
         if not self:
             return []
@@ -81,23 +81,23 @@ class FaultTable:
             self._means("slowest 1 %", slowest, latency),
         ]
 
-    def _means(self, what: str, chosen: NDArray[np.intp], latency: Column) -> PartsOf:
-        columns = [np.array(column, dtype=np.int64)[chosen] for column in (*self._parts, *self._ahead)]
+    def _means(self, what: str, chosen: NDArray[np.intp], latency: Column) -> PhaseMeans:
+        columns = [np.array(column, dtype=np.int64)[chosen] for column in (*self._phases, *self._ahead)]
         means = [float(column.mean()) for column in columns]
-        return PartsOf(
-            what, len(chosen), float(latency[chosen].mean()), tuple(means[: len(PARTS)]), *means[len(PARTS) :]
+        return PhaseMeans(
+            what, len(chosen), float(latency[chosen].mean()), tuple(means[: len(PHASES)]), *means[len(PHASES) :]
         )
 
     def causes(self) -> list[OfCause]:
         """By cause, in the order of `Cause`; those that no fault had are left out."""
         latency, cause = np.array(self._latency, dtype=np.int64), np.frombuffer(bytes(self._cause), dtype=np.uint8)
-        told = []
+        of_causes = []
         for number, each in enumerate(CAUSES):
             rows = np.sort(latency[cause == number])
             if len(rows):
                 p50, p99 = (int(rows[-(-len(rows) * percent // 100) - 1]) for percent in (50, 99))
-                told.append(OfCause(each, len(rows), float(rows.mean()), p50, p99, int(rows[-1])))
-        return told
+                of_causes.append(OfCause(each, len(rows), float(rows.mean()), p50, p99, int(rows[-1])))
+        return of_causes
 
     def points(self, most: int) -> tuple[list[tuple[int, int, Cause, int, int]], int]:
         """(began, latency, cause, page, vCPU) of at most `most` faults, by time, and every how many-th was taken.

@@ -97,12 +97,12 @@ class MappedShares:
 
     def _take_out(self, slot: int, first: PageIndex, end: PageIndex) -> None:
         """What maps these pages of a PMD slot maps them no more."""
-        left = end - first - self._levels.count(0, first, end)
+        remaining = end - first - self._levels.count(0, first, end)
         for level in self.leaf_pages:
-            if not left:
+            if not remaining:
                 return
             if pages := self._levels.count(level + 1, first, end):
-                left -= pages
+                remaining -= pages
                 self._add(slot, level, -pages)
 
     def _add(self, slot: int, level: Level, pages: int) -> None:
@@ -175,14 +175,14 @@ def mapping_over_time(
     ValueError: an event outside the `pages` of the memory.
     """
     mapping = MappingOverTime(geometry, pages, access, pattern)
-    told: int | None = None
+    reported: int | None = None
     pending: int | None = None
     for event in events:
         if not mapping.take(event):
             continue
         pending = event.t
-        if told is None or event.t - told >= every_ns:
+        if reported is None or event.t - reported >= every_ns:
             yield mapping.at(event.t)
-            told, pending = event.t, None
+            reported, pending = event.t, None
     if pending is not None:
         yield mapping.at(pending)

@@ -41,7 +41,7 @@ def pattern_of(workload: str) -> Pattern:
     return Pattern(entry.name, **fields)  # type: ignore[arg-type]  # one of the names, as was just looked up
 
 
-class Regained:
+class MappingTracer:
     """ports.Tracer: sees every event in order, and passes it on to `behind`."""
 
     __slots__ = (

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from migemu.analysis.attribution import PARTS, Attribution, ResolvedFault
+from migemu.analysis.attribution import PHASES, Attribution, ResolvedFault
 from migemu.costs.operations import Operations
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
@@ -102,8 +102,8 @@ class Perfetto:
             resolved = self._attribution.take(event)
             if resolved is not None:
                 yield from self._woken(resolved)
-            elif event.event in _TOLD:
-                yield from _TOLD[event.event](self, event)
+            elif event.event in _HANDLERS:
+                yield from _HANDLERS[event.event](self, event)
         yield from self._close()
 
     # --- the guest ---
@@ -125,9 +125,9 @@ class Perfetto:
         tid = fault.vcpu + 1
         yield self._slice(_GUEST, tid, "asleep", fault.began, fault.ended, args)
         at = fault.began
-        for part, length in zip(PARTS, fault.parts, strict=True):
+        for phase, length in zip(PHASES, fault.phases, strict=True):
             if length:
-                yield self._slice(_GUEST, tid, part, at, at + length, {})
+                yield self._slice(_GUEST, tid, phase, at, at + length, {})
             at += length
         flow = {"cat": "fault", "name": "fault", "id": self._faults}
         yield {"ph": "s", "pid": _GUEST, "tid": tid, "ts": self._us(fault.began), **flow}
@@ -279,7 +279,7 @@ class Perfetto:
         return (t - (self._zero or 0)) / 1000
 
 
-_TOLD: Final = {
+_HANDLERS: Final = {
     Happening.FAULTED: Perfetto._faulted,
     Happening.KILLED: Perfetto._killed,
     Happening.RECEIVED: Perfetto._received,

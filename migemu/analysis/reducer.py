@@ -25,7 +25,7 @@ from migemu.trace.events import Event, Happening
 from migemu.trace.reading import Trace, read_trace
 
 MAPS_MAX: Final = 4
-#: Quantities of `Told.received`, in bytes.
+#: Quantities of `TraceFigures.received`, in bytes.
 PUSHED, URGENT, DUPLICATE = range(3)
 
 
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
     words: str
 
 
-class Told:
+class TraceFigures:
     """The reducer: `take` every event, then look."""
 
     def __init__(
@@ -125,22 +125,22 @@ class Told:
                 self.began = event.t
 
 
-def read_told(
+def read_trace_figures(
     path: Path, pattern: Pattern = UNIFORM, hugepages: Sequence[int] | None = None, maps_max: int = MAPS_MAX,
     progress: Callable[[int], None] = lambda _: None,
-) -> Told:  # fmt: skip
+) -> TraceFigures:  # fmt: skip
     """What the trace at `path` tells. InputError when it is none, or is damaged before it says what it is about."""
     with read_trace(path, progress) as trace:
-        told = Told(trace.geometry, trace.pages, pattern, hugepages, maps_max)
-        told.kind = trace.kind
+        figures = TraceFigures(trace.geometry, trace.pages, pattern, hugepages, maps_max)
+        figures.kind = trace.kind
         try:
             for event in _events(trace):
-                told.take(event)
+                figures.take(event)
         except (InputError, ValueError) as error:
-            told.problem = str(error)
-        told.digest = trace.digest
-    told.close()
-    return told
+            figures.problem = str(error)
+        figures.digest = trace.digest
+    figures.close()
+    return figures
 
 
 def _events(trace: Trace) -> Iterable[Event]:

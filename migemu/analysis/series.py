@@ -113,12 +113,12 @@ SHARES: Final = tuple(
 def percentiles(ascending: Sequence[int], shares: Sequence[float] = SHARES) -> list[Percentile]:
     """Nearest-rank percentiles; of `n` values none above the first that is their maximum is told but the last one."""
     count = len(ascending)
-    told: list[Percentile] = []
+    shown: list[Percentile] = []
     for share in shares:
-        if not count or (told and share < 1 and share * count > count - 1 and told[-1].value == ascending[-1]):
+        if not count or (shown and share < 1 and share * count > count - 1 and shown[-1].value == ascending[-1]):
             break
-        told.append(Percentile(share, int(ascending[_rank(share, count)])))
-    return told
+        shown.append(Percentile(share, int(ascending[_rank(share, count)])))
+    return shown
 
 
 def _rank(share: float, count: int) -> int:

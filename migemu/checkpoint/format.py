@@ -42,7 +42,7 @@ from migemu.checkpoint.write_log import WriteLog, encoded, folded, read_log
 SCHEMA_VERSION: Final = 1
 MEMORY, DIGESTS, CHECKPOINT, NEW, RUNNING = "memory", "digests", "checkpoint", "checkpoint.new", "running"
 VERIFIED: Final = "verified"
-PARTS: Final = (MEMORY, DIGESTS, NEW, RUNNING, VERIFIED)
+FILE_NAMES: Final = (MEMORY, DIGESTS, NEW, RUNNING, VERIFIED)
 LOGS: Final = ("log.", "words.")
 _MAGIC: Final = b"migemuCP"
 _HEADER: Final = struct.Struct("<8sII")
@@ -242,7 +242,7 @@ class Checkpoint:
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
         for path in sorted(self.directory.iterdir()):
-            if path.name in PARTS or path.name.startswith(LOGS):
+            if path.name in FILE_NAMES or path.name.startswith(LOGS):
                 self._disk.unlink(path)
 
     def close(self) -> None:

@@ -26,18 +26,18 @@ from migemu.wire.digest import DIGEST_BYTES, page_digests
 _WORD = struct.Struct("<Q")
 
 
-class KeptMemory(MappedMemory):
+class CheckpointedMemory(MappedMemory):
     """ports.GuestStore whose bytes and writes outlive the process."""
 
-    def __init__(self, kept: RestoredCheckpoint, hgm: bool = True) -> None:
+    def __init__(self, restored: RestoredCheckpoint, hgm: bool = True) -> None:
         """What is kept already is there, and not mapped: UFFDIO_CONTINUE is for whoever restores the guest."""
-        identity = kept.checkpoint.identity
-        super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, kept.memory, hgm)
-        self.checkpoint = kept.checkpoint
-        self.received = kept.received
+        identity = restored.checkpoint.identity
+        super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, restored.memory, hgm)
+        self.checkpoint = restored.checkpoint
+        self.received = restored.received
         self.fresh_bytes = 0
-        self._digests = memoryview(kept.digests)
-        self._restored = kept.words
+        self._digests = memoryview(restored.digests)
+        self._restored = restored.words
         self._late: dict[PageIndex, list[tuple[int, int]]] = {}  # words of pages that are yet to come again
         for word in self.restored_words():
             if not self.received[word.page]:

@@ -38,10 +38,10 @@ from migemu.checkpoint.disk import Disk
 from migemu.checkpoint.format import (
     CHECKPOINT,
     DIGESTS,
+    FILE_NAMES,
     LOGS,
     MEMORY,
     NEW,
-    PARTS,
     RUNNING,
     VERIFIED,
     Checkpoint,
@@ -119,8 +119,8 @@ def begin(disk: Disk, directory: Path, identity: Identity, log_bytes_max: int) -
         digests = disk.create(directory / DIGESTS)
         disk.allocate(digests, pages * DIGEST_BYTES)
         checkpoint = Checkpoint(disk, directory, identity, (memory, digests), (), 0, log_bytes_max)
-        kept = RestoredCheckpoint(checkpoint, _mapped(memory), _mapped(digests), bytearray(pages), folded([]))
-        checkpoint.complete(checkpoint.plan(kept.received))
+        opened = RestoredCheckpoint(checkpoint, _mapped(memory), _mapped(digests), bytearray(pages), folded([]))
+        checkpoint.complete(checkpoint.plan(opened.received))
     except OSError as error:
         try:
             _sweep(disk, directory)  # the room is given back
@@ -131,7 +131,7 @@ def begin(disk: Disk, directory: Path, identity: Identity, log_bytes_max: int) -
             f"--checkpoint {directory}: a memory of {size} cannot be kept there: {error.strerror}; give a directory "
             "with more room, or go without"
         ) from None
-    return kept
+    return opened
 
 
 def _sweep(disk: Disk, directory: Path) -> None:
@@ -140,7 +140,7 @@ def _sweep(disk: Disk, directory: Path) -> None:
     if CHECKPOINT in names or (names and NEW not in names):
         raise InputError(f"--checkpoint {directory}: holds other files; give an empty directory, or a new one")
     for name in names:
-        if (name in PARTS and name != NEW) or name.startswith(LOGS):
+        if (name in FILE_NAMES and name != NEW) or name.startswith(LOGS):
             disk.unlink(directory / name)
     disk.unlink(directory / NEW)
 
@@ -174,7 +174,7 @@ def _damaged(directory: Path, reason: str) -> str:
 def _writes(directory: Path, state: DirectoryState) -> tuple[Logs, Words]:
     """The logs that count, and the words in them. ValueError when less is there than `state` promises."""
     logs: list[tuple[str, int]] = []
-    parts: list[Words] = []
+    read: list[Words] = []
     migration = state.identity.migration
     for name, promised in state.logs:
         is_last = name == state.logs[-1][0]
@@ -182,17 +182,17 @@ def _writes(directory: Path, state: DirectoryState) -> tuple[Logs, Words]:
         if log is None or log.size < promised:
             raise ValueError(f"{name} holds less than the {promised} bytes that were promised")
         logs.append((name, log.size))
-        parts.append(log.words)
+        read.append(log.words)
     while (path := directory / f"log.{int(logs[-1][0].rpartition('.')[2]) + 1}").exists():
         follower = read_log(path, migration)
         if follower is None or follower.previous_bytes > logs[-1][1]:
             break  # what it follows is not all there: it was never acknowledged against the death of the machine
-        kept = (follower.previous_bytes - HEADER_BYTES) // RECORD_BYTES
+        records = (follower.previous_bytes - HEADER_BYTES) // RECORD_BYTES
         logs[-1] = (logs[-1][0], follower.previous_bytes)
-        parts[-1] = Words(*(column[:kept] for column in parts[-1]))
+        read[-1] = Words(*(column[:records] for column in read[-1]))
         logs.append((path.name, follower.size))
-        parts.append(follower.words)
-    return tuple(logs), folded(parts)
+        read.append(follower.words)
+    return tuple(logs), folded(read)
 
 
 def _resumed(
@@ -253,8 +253,8 @@ def _settle(memory: mmap.mmap, digests: mmap.mmap, page_bytes: int, received: by
             size = min(MIB, last * page_bytes - start)
             if cells[start // WORD_BYTES : (start + size) // WORD_BYTES].any():  # what is not stored to stays clean
                 view[start : start + size] = _ZEROS[:size]
-    kept = np.frombuffer(received, dtype=np.uint8)[at * WORD_BYTES // page_bytes] == 1
-    cells[at[kept]] = words.stamp[kept]
+    is_received = np.frombuffer(received, dtype=np.uint8)[at * WORD_BYTES // page_bytes] == 1
+    cells[at[is_received]] = words.stamp[is_received]
     return dropped
 
 

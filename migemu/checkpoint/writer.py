@@ -17,7 +17,7 @@ from typing import NamedTuple
 from migemu.checkpoint.disk import Disk
 from migemu.checkpoint.format import Checkpoint as Directory
 from migemu.checkpoint.format import Identity
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import RestoredCheckpoint, begin, claim, resume
 from migemu.ports import Clock
 from migemu.scenario.scenario import CheckpointSettings
@@ -45,7 +45,7 @@ class Keeper:
         disk: Disk | None = None,
     ) -> None:  # fmt: skip
         """`notice` is told of an error, once."""
-        self.memory: KeptMemory | None = None
+        self.memory: CheckpointedMemory | None = None
         self._directory = directory
         self._settings = settings
         self._clock = clock
@@ -63,18 +63,18 @@ class Keeper:
 
     def resume(self, hgm: bool) -> RestoredCheckpoint | None:
         """What was kept, if anything was; it is `memory` from now on. What `restore.resume` raises. It takes time."""
-        kept = resume(self._disk, self._directory, self._settings.log)
-        if kept is not None:
-            self._keep(KeptMemory(kept, hgm))
-        return kept
+        restored = resume(self._disk, self._directory, self._settings.log)
+        if restored is not None:
+            self._keep(CheckpointedMemory(restored, hgm))
+        return restored
 
-    def begin(self, identity: Identity, hgm: bool) -> KeptMemory:
+    def begin(self, identity: Identity, hgm: bool) -> CheckpointedMemory:
         """A new memory, kept from now on. What `restore.begin` raises. It takes time: a thread does it."""
-        memory = KeptMemory(begin(self._disk, self._directory, identity, self._settings.log), hgm)
+        memory = CheckpointedMemory(begin(self._disk, self._directory, identity, self._settings.log), hgm)
         self._keep(memory)
         return memory
 
-    def _keep(self, memory: KeptMemory) -> None:
+    def _keep(self, memory: CheckpointedMemory) -> None:
         self._made_ns = self._clock.now_ns()  # a generation has just been made
         self._made = (memory.fresh_bytes, memory.checkpoint.statistics.writes)
         self.memory = memory
@@ -105,15 +105,15 @@ class Keeper:
             await self._clock.sleep_until(self._clock.now_ns() + step_ns)
             if self.memory is not None and self._is_due(self.memory):
                 await self._make(self.memory)
-        self._tell(self.memory.checkpoint)
+        self._notify(self.memory.checkpoint)
 
-    def _is_due(self, memory: KeptMemory) -> bool:
+    def _is_due(self, memory: CheckpointedMemory) -> bool:
         if self._is_verified:
             return False
         is_old = self._clock.now_ns() - self._made_ns >= self._settings.interval
         return is_old or memory.fresh_bytes - self._made[0] >= self._settings.arrived
 
-    async def _make(self, memory: KeptMemory) -> None:
+    async def _make(self, memory: CheckpointedMemory) -> None:
         """One checkpoint, if anything has changed since the last."""
         checkpoint, began_ns = memory.checkpoint, self._clock.now_ns()
         state = (memory.fresh_bytes, checkpoint.statistics.writes)
@@ -158,7 +158,7 @@ class Keeper:
             statistics.bytes, checkpoint.lost,
         )  # fmt: skip
 
-    def _tell(self, checkpoint: Directory) -> None:
+    def _notify(self, checkpoint: Directory) -> None:
         self._notice(
             f"--checkpoint {self._directory}: {checkpoint.lost}; the migration goes on unprotected: should this "
             "destination die, what the guest writes from now on is lost (generation "

@@ -156,7 +156,9 @@ def _run(
             return campaign.run(executor)
         except (MigemuError, KeyboardInterrupt) as error:
             kept = campaign.tally.done + campaign.tally.already_done
-            voice.notice(f"{kept:,} runs are done and kept in {path}, {campaign.tally.left:,} are left: use --resume")
+            voice.notice(
+                f"{kept:,} runs are done and kept in {path}, {campaign.tally.remaining:,} are left: use --resume"
+            )
             raise error
         finally:
             executor.close()

@@ -69,8 +69,8 @@ def interval(
     drawn = _draws(pairs, None if groups is None else tuple(groups))
     with np.errstate(divide="ignore", invalid="ignore"):  # a draw may hold zero baselines only
         values = np.asarray(statistic(before[drawn], after[drawn]))
-        left_out = ~np.eye(pairs, dtype=bool)
-        jackknife = np.array([float(statistic(before[keep], after[keep])) for keep in left_out])
+        excluded = ~np.eye(pairs, dtype=bool)
+        jackknife = np.array([float(statistic(before[keep], after[keep])) for keep in excluded])
     values = np.sort(values[np.isfinite(values)])
     if not len(values) or values[0] == values[-1]:
         return Interval(point, point)

@@ -47,7 +47,7 @@ class Tally:
 
     done: int = 0
     already_done: int = 0
-    left: int = 0
+    remaining: int = 0
     failed: list[tuple[str, int, str]] = field(default_factory=list)
 
 
@@ -78,7 +78,7 @@ class Campaign:
                 self._runs[number] = (cell, seed)
                 directory = str(self.keep / f"{position:04}-seed{seed}") if self.keep else None
                 jobs.append(Job(number, self.world, cell.seeded(seed).resolved(), directory, program))
-        self.tally.left = len(jobs)
+        self.tally.remaining = len(jobs)
         return jobs
 
     def run(self, executor: Executor) -> Tally:
@@ -97,7 +97,7 @@ class Campaign:
                 self.watcher.note(f"{cell.name}, seed {seed}: {answer.error}; it is tried again")
                 continue
             self.results.record(cell, seed, answer, attempts[answer.job.number])
-            self.tally.left -= 1
+            self.tally.remaining -= 1
             if answer.error:
                 self.tally.failed.append((cell.name, seed, answer.error))
             else:

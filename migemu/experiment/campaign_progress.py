@@ -24,11 +24,11 @@ class CampaignProgress:
         self._console, self._title, self._quiet = console, title, quiet
         self._live = console.is_terminal and not quiet
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TextColumn("{task.fields[left]}"))  # fmt: skip
+                   TextColumn("{task.fields[remaining]}"))  # fmt: skip
         self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task(title, total=None, left="")
+        self._task = self._progress.add_task(title, total=None, remaining="")
         self._runs = self._done = self._failed = 0
-        self._began_ns = self._told_ns = time.monotonic_ns()
+        self._began_ns = self._printed_ns = time.monotonic_ns()
 
     def __enter__(self) -> Self:
         if self._live:
@@ -55,12 +55,14 @@ class CampaignProgress:
             self._failed += 1
             self.note(f"{cell.name}, seed {seed}: {answer.error}")
         now = time.monotonic_ns()
-        left = time_left((now - self._began_ns), self._done, self._runs)
-        self._progress.update(self._task, completed=self._done, left=left)
-        if not (self._live or self._quiet) and (now - self._told_ns >= _LINE_NS or self._done == self._runs):
-            self._told_ns = now
+        remaining = remaining_time((now - self._began_ns), self._done, self._runs)
+        self._progress.update(self._task, completed=self._done, remaining=remaining)
+        if not (self._live or self._quiet) and (now - self._printed_ns >= _LINE_NS or self._done == self._runs):
+            self._printed_ns = now
             failed = f", {self._failed} failed" if self._failed else ""
-            self._print(f"{self._title}: {self._done:,} of {self._runs:,} runs{failed}{', ' if left else ''}{left}")
+            self._print(
+                f"{self._title}: {self._done:,} of {self._runs:,} runs{failed}{', ' if remaining else ''}{remaining}"
+            )
 
     def note(self, line: str) -> None:
         """A line that stays."""
@@ -70,7 +72,7 @@ class CampaignProgress:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def time_left(elapsed_ns: int, done: int, runs: int) -> str:
+def remaining_time(elapsed_ns: int, done: int, runs: int) -> str:
     """ "4 min left", from the mean time of the runs so far; "" when there is nothing left or nothing to go by."""
     if not done or done >= runs:
         return ""

@@ -36,7 +36,7 @@ class Cluster:
         self, address: str, *, patience_s: float = 60.0, workerless_s: float = 60.0, reconnects_max: int = 3
     ) -> None:
         self.name = f"the Dask cluster at {address}"
-        self._patience_s, self._workerless_s, self._reconnects_left = patience_s, workerless_s, reconnects_max
+        self._patience_s, self._workerless_s, self._reconnects_remaining = patience_s, workerless_s, reconnects_max
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._client = _connect(address, patience_s)
         try:
@@ -91,9 +91,9 @@ class Cluster:
     def _wait_for_scheduler(self) -> None:
         if self._client.status == "running":
             return
-        self._reconnects_left -= 1
+        self._reconnects_remaining -= 1
         until = time.monotonic() + self._patience_s
-        while self._reconnects_left >= 0 and self._client.status == "connecting" and time.monotonic() < until:
+        while self._reconnects_remaining >= 0 and self._client.status == "connecting" and time.monotonic() < until:
             time.sleep(_LOOK_S / 10)
         if self._client.status != "running":
             raise BrokenError(f"{self.name} went away; what had finished is kept, go on with --resume")

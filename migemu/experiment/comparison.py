@@ -195,8 +195,8 @@ def _by_cell(source: SampleSource, fixed: set[str]) -> dict[Key, dict[int, Sampl
 
 
 def _notes(base: SampleSource, new: SampleSource, sides: Any, paired: Mapping[Key, Any]) -> list[str]:
-    notes = [f"{source.text}: {source.left_out} runs did not finish and are left out" for source in (base, new)
-             if source.left_out]  # fmt: skip
+    notes = [f"{source.text}: {source.excluded} runs did not finish and are left out" for source in (base, new)
+             if source.excluded]  # fmt: skip
     for source, side in zip((base, new), sides, strict=True):
         alone = sum(len(cell) for cell in side.values()) - sum(len(pairs) for pairs in paired.values())
         if alone:

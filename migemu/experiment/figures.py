@@ -23,12 +23,12 @@ HEADLINES: Final = (
     "mapping.access_mean_ns", "page_table.table_bytes_max", "modelled.collapse_ns",
     "modelled.collapse_stall_ns_max",
 )  # fmt: skip
-_LEFT_OUT: Final = ("scenario", "schema_version")
+_EXCLUDED: Final = ("scenario", "schema_version")
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, int | float]:
     """Dotted key -> number, for all numbers of `result`."""
-    return dict(_flat({key: value for key, value in result.items() if key not in _LEFT_OUT}, ""))
+    return dict(_flat({key: value for key, value in result.items() if key not in _EXCLUDED}, ""))
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, int | float]]:

@@ -75,7 +75,7 @@ class Results:
         if os.path.lexists(path):
             lock.close()
             raise InputError(f"{path} holds results already; go on with them by --resume, or give another --out")
-        with _told(path):
+        with _sqlite_errors_in_one_line(path):
             connection = _connect(path, "rwc")
             with connection:
                 connection.executescript(f"BEGIN;{schema.TABLES}")
@@ -104,7 +104,7 @@ class Results:
                     f"{path} was made by migemu {program.version}, this is {this_program().version}: their figures do "
                     "not belong in one sweep; give another --out, or resume it with that version"
                 )
-            with _told(path):
+            with _sqlite_errors_in_one_line(path):
                 connection = _connect(path, "rw")
                 connection.execute("PRAGMA journal_mode = WAL")
                 return cls(path, connection, lock)
@@ -190,7 +190,7 @@ class Results:
             "name": sweep.name, "description": sweep.description, "file": sweep.text, "seeds": json.dumps(sweep.seeds),
             "axes": json.dumps({axis.name: axis.description for axis in sweep.axes}), "program": str(this_program()),
         }  # fmt: skip
-        with _told(self.path), self._db:
+        with _sqlite_errors_in_one_line(self.path), self._db:
             self._db.executemany("INSERT OR REPLACE INTO sweep VALUES (?, ?)", head.items())
             self._db.execute("UPDATE cell SET in_sweep = 0")
             for position, cell in enumerate(sweep.cells):
@@ -211,7 +211,7 @@ class Results:
         """Keep one run that has ended, in one transaction. BrokenError when the disk refuses it."""
         result = answer.result or {}
         status = schema.FAILED if answer.error else schema.DONE
-        with _told(self.path), self._db:
+        with _sqlite_errors_in_one_line(self.path), self._db:
             (number,) = self._db.execute(
                 "SELECT id FROM cell WHERE name = ? AND digest = ?", (cell.name, cell.digest)
             ).fetchone()
@@ -297,7 +297,7 @@ def _lock(path: Path) -> Any:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _sqlite_errors_in_one_line(path: Path) -> Iterator[None]:
     """SQLite's errors in the words of this program."""
     try:
         yield

@@ -42,14 +42,14 @@ class Sample:
 class SampleSource:
     """What was read, from `file`. `single` is a run by itself; `chosen` are the axes that a selector fixed.
 
-    `left_out` counts.
+    `excluded` counts.
     """
 
     text: str
     samples: tuple[Sample, ...]
     single: bool
     chosen: Mapping[str, str]
-    left_out: int
+    excluded: int
     programs: frozenset[str]
     file: Path
 
@@ -65,7 +65,7 @@ def read_source(text: str) -> SampleSource:
     source = _sweep(text, path, selector) if _is_sweep(path) else _single(text, path, selector)
     kinds = {str(sample.result.get("kind")) for sample in source.samples}
     if not source.samples:
-        raise InputError(f"{text}: none of its runs is done ({source.left_out} are not)")
+        raise InputError(f"{text}: none of its runs is done ({source.excluded} are not)")
     if len(kinds) > 1:
         raise InputError(f"{text} holds {' and '.join(sorted(kinds))} runs; they are never compared with each other")
     return source
@@ -105,21 +105,21 @@ def _single(text: str, path: Path, selector: str) -> SampleSource:
 
 
 def _sweep(text: str, path: Path, selector: str) -> SampleSource:
-    samples, left_out, programs = [], 0, set()
+    samples, excluded, programs = [], 0, set()
     with Results.read(path) as results:
         chosen = parse_selector(selector, dict.fromkeys(results.axes())) if selector else {}
         for run in results.runs():
             if not selected(chosen, run.coordinates):
                 continue
             if run.status != DONE:
-                left_out += 1
+                excluded += 1
                 continue
             _check_version(f"{path}: {run.cell}, seed {run.seed}", run.result)
             samples.append(Sample(run.coordinates, run.seed, run.result))
             programs.add(run.program)
-    if chosen and not samples and not left_out:
+    if chosen and not samples and not excluded:
         raise InputError(f"{text}: no cell is at {selector}")
-    return SampleSource(text, tuple(samples), False, chosen, left_out, frozenset(programs), path)
+    return SampleSource(text, tuple(samples), False, chosen, excluded, frozenset(programs), path)
 
 
 def _check_version(what: str, result: dict[str, Any]) -> None:

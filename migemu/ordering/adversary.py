@@ -81,7 +81,7 @@ class Bounds:
 class Vcpu(NamedTuple):
     """One vCPU: what it has left to do, how it is, and where it sleeps or was woken."""
 
-    left: int
+    accesses_remaining: int
     status: int = IDLE
     page: PageIndex = 0
     write: bool = False
@@ -135,7 +135,7 @@ class Adversary:
         for number, vcpu in enumerate(state.vcpus):
             if vcpu.status == WOKEN:
                 yield "access", number, vcpu.page, vcpu.write
-            elif vcpu.status == IDLE and vcpu.left:
+            elif vcpu.status == IDLE and vcpu.accesses_remaining:
                 for page, write in self._accesses:
                     yield "access", number, page, write
         if state.unread:
@@ -164,23 +164,23 @@ class Adversary:
         if what == "arrive":
             come |= 1 << step[1]
             landed |= self._lands(state, self._message_bits[step[1]])
-            receiver, more = self.halves.tell(receiver, "arrived", self.bounds.messages[step[1]], now=now)
+            receiver, more = self.halves.step_receiver(receiver, "arrived", self.bounds.messages[step[1]], now=now)
         elif what == "answer":
             run = self.answer(step[1])
             at = answers.index(step[1])
             answers = answers[:at] + answers[at + 1 :]
             landed |= self._lands(state, bits(pages_of(run)))
-            receiver, more = self.halves.tell(receiver, "arrived", run, now=now)
+            receiver, more = self.halves.step_receiver(receiver, "arrived", run, now=now)
         elif what == "read":
             vcpus = _changed(vcpus, unread[0], vcpus[unread[0]]._replace(status=ASLEEP))
-            receiver, more = self.halves.tell(receiver, "faulted", vcpus[unread[0]].page, now=now)
+            receiver, more = self.halves.step_receiver(receiver, "faulted", vcpus[unread[0]].page, now=now)
             unread = unread[1:]
         elif what == "end":
             ended = True
-            receiver, more = self.halves.tell(receiver, "ended", now=now)
+            receiver, more = self.halves.step_receiver(receiver, "ended", now=now)
         else:
             now = max(now, self.halves.claim(receiver).deadline or 0)
-            receiver, more = self.halves.tell(receiver, "timeout", now=now)
+            receiver, more = self.halves.step_receiver(receiver, "timeout", now=now)
         return AdversaryState(
             receiver, memory, stack + more, come, answers, vcpus, unread, landed, written, ended, finished, now
         )
@@ -200,12 +200,12 @@ class Adversary:
     def _access(self, state: AdversaryState, number: int, page: PageIndex, write: bool) -> AdversaryState:
         receiver, memory, stack, come, answers, vcpus, unread, landed, written, ended, finished, now = state
         vcpu = vcpus[number]
-        left = vcpu.left - (vcpu.status == IDLE)
+        accesses_remaining = vcpu.accesses_remaining - (vcpu.status == IDLE)
         if self.halves.view(memory).mapped >> page & 1:
-            vcpus = _changed(vcpus, number, Vcpu(left))
+            vcpus = _changed(vcpus, number, Vcpu(accesses_remaining))
             written |= write << page
         else:
-            vcpus = _changed(vcpus, number, Vcpu(left, UNREAD, page, write))
+            vcpus = _changed(vcpus, number, Vcpu(accesses_remaining, UNREAD, page, write))
             unread = (*unread, number)
             memory = self.halves.fall_asleep(memory, page)
         return AdversaryState(
@@ -236,7 +236,7 @@ class Adversary:
                     for vcpu in vcpus
                 )
                 unread = tuple(each for each in unread if vcpus[each].status == UNREAD)
-        receiver, more = self.halves.tell(receiver, "done", number, result, now=now)
+        receiver, more = self.halves.step_receiver(receiver, "done", number, result, now=now)
         return AdversaryState(
             receiver, memory, stack + more, come, answers, vcpus, unread, landed, written, ended, finished, now
         )

@@ -64,7 +64,7 @@ class Cores:
         self.now = 0
         self.events: list[Event] = []
         self.checks = Checks(plan.geometry, plan.pages)
-        self.source = SourceSide(plan, self.tell)
+        self.source = SourceSide(plan, self)
         policy = make_policy(plan.policy, plan.geometry)
         self.promised = promises(policy)
         self.receiver = make_receiver(
@@ -90,14 +90,14 @@ class Cores:
         self.finishes = 0
         self._stamps = self.total + 1000
         for node in ("source", NODE):
-            self.tell(node, Happening.MEMORY, count=self.total, detail=self.geometry.name)
-        self.tell(NODE, Happening.POLICY, detail=" ".join((policy_name(plan.policy), *self.promised)))
+            self.record(node, Happening.MEMORY, count=self.total, detail=self.geometry.name)
+        self.record(NODE, Happening.POLICY, detail=" ".join((policy_name(plan.policy), *self.promised)))
         for node in ("source", NODE):
-            self.tell(node, Happening.STATE, detail="run")
+            self.record(node, Happening.STATE, detail="run")
 
     # --- the trace, the clock and the memory that the hands are given ---
 
-    def tell(self, node: str, happening: Happening, *values: Any, **fields: Any) -> None:
+    def record(self, node: str, happening: Happening, *values: Any, **fields: Any) -> None:
         """Something happened, now."""
         self.emit(Event(self.now, node, happening, *values, **fields))
 
@@ -201,8 +201,8 @@ class Cores:
             run = PieceRun(message.first, message.count, message.level)
             self.effects.arrived(run, message.urgent, isinstance(message, Zero))
         elif isinstance(message, End):
-            self.tell(NODE, Happening.ENDED, count=message.pages)
-            self.tell(NODE, Happening.STATE, detail="end")
+            self.record(NODE, Happening.ENDED, count=message.pages)
+            self.record(NODE, Happening.STATE, detail="end")
             self.effects.carry(self.receiver.ended(self.now))
         return max(here, 1)
 
@@ -220,7 +220,7 @@ class Cores:
 
     def _finish(self) -> None:
         self.finishes += 1
-        self.tell(NODE, Happening.STATE, detail="completed")
+        self.record(NODE, Happening.STATE, detail="completed")
 
     def _spawn(self, timer: Coroutine[Any, Any, None]) -> None:
         self._timer = timer
@@ -268,7 +268,7 @@ class Cores:
         if not mapped:
             self.asleep[vcpu] = (vcpu, page, write)
             self.unread.add(vcpu)
-            self.tell(NODE, Happening.FAULTED, page, vcpu=vcpu, write=write)
+            self.record(NODE, Happening.FAULTED, page, vcpu=vcpu, write=write)
             return
         if self.bytes[page] != self.expected[page]:
             found, due = self.bytes[page], self.expected[page]
@@ -278,7 +278,7 @@ class Cores:
             self._stamps += 1
             self.bytes[page] = self.expected[page] = self._stamps
             self.guest_wrote.add(page)
-        self.tell(NODE, Happening.WRITTEN if write else Happening.READ, page, vcpu=vcpu)
+        self.record(NODE, Happening.WRITTEN if write else Happening.READ, page, vcpu=vcpu)
 
     def _meanwhile(self) -> None:
         """Before an effect: who was woken goes on, then what was put between."""
@@ -295,7 +295,7 @@ class Cores:
         for vcpu, page in self.memory.take_woken():
             touch = self.asleep.pop(vcpu)
             self.unread.discard(vcpu)
-            self.tell(NODE, Happening.WOKEN, page, vcpu=vcpu)
+            self.record(NODE, Happening.WOKEN, page, vcpu=vcpu)
             self.touch(*touch)
 
     def read(self) -> None:

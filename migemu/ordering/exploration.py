@@ -29,7 +29,7 @@ from migemu.ordering.broken import BrokenRuleError, OrderingError
 from migemu.ordering.halves import PAGES, Halves
 from migemu.ordering.policies import DEAR, PolicyChoice, make_policy, policy_name
 from migemu.ordering.rules import Judge
-from migemu.ordering.telling import in_words
+from migemu.ordering.step_texts import in_words
 from migemu.policy.collapse_policy import promises
 
 
@@ -70,7 +70,7 @@ def explore(
     adversary = Adversary(halves, allowed, Judge(promises(made), refusals == "allow"))
     options = {"receiver": receiver, "refusals": refusals, "ignore": ignore, **bounds}
     default: dict[str, Any] = {"receiver": Receiver, "refusals": "forbid", "ignore": ()}
-    told = [f"{name}={_said(value)}" for name, value in options.items() if value != default.get(name)]
+    arguments = [f"{name}={_said(value)}" for name, value in options.items() if value != default.get(name)]
     search = _StateSearch(adversary, allowed.states_max)
     collecting = gc.isenabled()
     gc.disable()  # millions of tuples without a cycle among them
@@ -79,7 +79,7 @@ def explore(
     except BrokenRuleError as broken:
         steps = list(in_words(adversary, search.way))
         head = f"in {len(steps)} steps, the fewest there are; {len(search.states)} states seen:"
-        replay = f"migemu.ordering.explore({', '.join([_said(policy), *told])})"
+        replay = f"migemu.ordering.explore({', '.join([_said(policy), *arguments])})"
         raise OrderingError(broken.rule, broken.reason, [head, *steps], replay) from broken.__cause__
     finally:
         if collecting:

@@ -113,7 +113,7 @@ class Halves:
             self.effects.append(effect)
         return number
 
-    def tell(self, receiver: int, what: str, *about: Any, now: int) -> tuple[int, tuple[int, ...]]:
+    def step_receiver(self, receiver: int, what: str, *about: Any, now: int) -> tuple[int, tuple[int, ...]]:
         """Call method `what` of the receiver: its state after it, and the effects to carry out, the first one last.
 
         A `done` is about the number of an effect and its result. BrokenRuleError for an exception in the receiver or

@@ -150,7 +150,7 @@ class _Schedule:
         self._cores = cores
         self._draw = Random(f"{seed} order").random
         vcpus = settings.guest.vcpus
-        self._left = [settings.guest.accesses_max or -1] * vcpus
+        self._accesses_remaining = [settings.guest.accesses_max or -1] * vcpus
         self._vcpus: list[Workload] = [
             workloads.create(
                 settings.guest.workload,
@@ -190,7 +190,7 @@ class _Schedule:
         if cores.receiver.deadline() is not None:
             steps.append(cores.pass_deadline)
         if steps or cores.asleep:
-            steps += [partial(self._touch, vcpu) for vcpu in range(len(self._vcpus)) if self._left[vcpu]]
+            steps += [partial(self._touch, vcpu) for vcpu in range(len(self._vcpus)) if self._accesses_remaining[vcpu]]
         return steps
 
     def _deliver(self, role: ChannelRole) -> None:
@@ -207,10 +207,10 @@ class _Schedule:
 
     def _access(self, vcpu: int) -> Touch | None:
         """What the vCPU touches next, if it is awake and has not had enough."""
-        if vcpu in self._cores.asleep or not self._left[vcpu]:
+        if vcpu in self._cores.asleep or not self._accesses_remaining[vcpu]:
             return None
         access = self._vcpus[vcpu].next_access()
-        self._left[vcpu] = self._left[vcpu] - 1 if access is not None else 0
+        self._accesses_remaining[vcpu] = self._accesses_remaining[vcpu] - 1 if access is not None else 0
         return None if access is None else (vcpu, access.page, access.write)
 
 

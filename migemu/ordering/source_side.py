@@ -9,10 +9,9 @@ Rules
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from migemu.costs.collapse_cost import CostModel
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex, PieceRun
@@ -69,12 +68,19 @@ class Plan:
         return self.hugepages * self.geometry.pages(Level.PUD)
 
 
-class SourceSide:
-    """The source from the moment in which the guest runs at the destination. `tell` puts an event on the record."""
+class EventRecord(Protocol):
+    """Where events go that get their time there."""
 
-    def __init__(self, plan: Plan, tell: Callable[..., None]) -> None:
+    def record(self, node: str, happening: Happening, *values: Any, **fields: Any) -> None:
+        """Emit an event of `node`, now; `values` and `fields` are those of `migemu.trace.events.Event`."""
+
+
+class SourceSide:
+    """The source from the moment in which the guest runs at the destination; its events go to `events`."""
+
+    def __init__(self, plan: Plan, events: EventRecord) -> None:
         self.plan = plan
-        self._tell = tell
+        self._events = events
         order = push_orders.create(plan.order, plan.geometry, plan.pages, Random(f"{plan.seed} push"))
         self.sender = Sender(
             plan.geometry, plan.pages, order, piece=plan.push_piece, run_pages_max=plan.run_pages_max,
@@ -143,7 +149,7 @@ class SourceSide:
         self.channels[role].append(message)
 
     def _record(self, happening: Happening, *values: Any, **fields: Any) -> None:
-        self._tell("source", happening, *values, **fields)
+        self._events.record("source", happening, *values, **fields)
 
     def __repr__(self) -> str:
         return f"<SourceSide: {self.sender!r}, {sum(map(len, self.channels.values()))} messages under way>"

@@ -46,12 +46,12 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class CellRuns:
-    """The finished runs of a cell: seed -> figures. `kept` is seed -> the directory of a run that was kept."""
+    """The finished runs of a cell: seed -> figures. `directories` is seed -> the directory of a run that was kept."""
 
     name: str
     coordinates: Mapping[str, str]
     runs: Mapping[int, Mapping[str, int | float]]
-    kept: Mapping[int, Path]
+    directories: Mapping[int, Path]
 
     def has(self, key: str) -> bool:
         """Whether all of its runs have that figure."""
@@ -156,7 +156,7 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     kinds = {str(run.result.get("kind")) for run in done}
     if len(kinds) > 1:
         raise InputError(f"{path} holds {' and '.join(sorted(kinds))} runs; they never share a page")
-    cells = _cells(done, _kept(path.parent / "cells"))
+    cells = _cells(done, _run_directories(path.parent / "cells"))
     if never := [name for name in possible if name not in {run.cell for run in runs}]:
         absent.append(f"{len(never)} of {len(possible)} cells never ran (--only, or cut short): {few(never)}")
     if partly := [cell for cell in cells if len(cell.runs) < len(seeds)]:
@@ -169,14 +169,14 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     )  # fmt: skip
 
 
-def _cells(done: Sequence[StoredRun], kept: Mapping[tuple[str, int], Path]) -> list[CellRuns]:
+def _cells(done: Sequence[StoredRun], run_directories: Mapping[tuple[str, int], Path]) -> list[CellRuns]:
     found: dict[str, list[StoredRun]] = {}
     for run in done:
         found.setdefault(run.cell, []).append(run)
     return [
         CellRuns(
             name, runs[0].coordinates, {run.seed: figures(run.result) for run in runs},
-            {run.seed: where for run in runs if (where := kept.get((_title(run), run.seed))) is not None},
+            {run.seed: where for run in runs if (where := run_directories.get((_title(run), run.seed))) is not None},
         )
         for name, runs in found.items()
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def _title(run: StoredRun) -> str:
     return str(run.result.get("scenario", {}).get("scenario", {}).get("name", ""))
 
 
-def _kept(directory: Path) -> dict[tuple[str, int], Path]:
+def _run_directories(directory: Path) -> dict[tuple[str, int], Path]:
     """(name of the scenario, seed) -> where `--keep` has left that run."""
     found: dict[tuple[str, int], Path] = {}
     for file in sorted(directory.glob("*/scenario.toml")):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from migemu.analysis import mapping_figures as regained
-from migemu.analysis.reducer import MAPS_MAX, Told, read_told
+from migemu.analysis.reducer import MAPS_MAX, TraceFigures, read_trace_figures
 from migemu.costs.access import Pattern
 from migemu.errors import InputError
 from migemu.mm.pages import Level
@@ -42,7 +42,7 @@ def load(
 
 def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
     """InputError for a hugetlb page that none of the runs has; one that some have not is told on the page."""
-    totals = [run.told.pages // run.told.geometry.pages(Level.PUD) for run in runs if run.told is not None]
+    totals = [run.trace.pages // run.trace.geometry.pages(Level.PUD) for run in runs if run.trace is not None]
     for each in hugepages:
         if totals and each >= max(totals):
             of = "its memory is" if len(runs) == 1 else "the largest memory of these runs is"
@@ -51,27 +51,29 @@ def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
 
 def _read(
     directory: RunDirectory, hugepages: Sequence[int] | None, of: int, progress: Callable[[Path, int], None]
-) -> tuple[RunDirectory, Told | None]:
+) -> tuple[RunDirectory, TraceFigures | None]:
     if directory.trace is None:
         return directory, None
     try:
-        told = read_told(
+        figures = read_trace_figures(
             directory.trace, pattern_of(directory.scenario), hugepages, max(1, MAPS_MAX // of),
             lambda done: progress(directory.path, done),
         )  # fmt: skip
     except InputError as error:
         return directory.lacking(f"the trace cannot be used: {error}"), None
-    if not told.problem:
-        directory.check(told.digest)
+    if not figures.problem:
+        directory.check(figures.digest)
     else:
         lost = "the trace is damaged; shown is what stands before that, to about a thousand lines"
-        directory = directory.lacking(f"{lost}: {told.problem}")
-    total = told.pages // told.geometry.pages(Level.PUD)
+        directory = directory.lacking(f"{lost}: {figures.problem}")
+    total = figures.pages // figures.geometry.pages(Level.PUD)
     if absent := [str(each) for each in hugepages or () if each >= total]:
         directory = directory.lacking(f"it has no hugetlb page {', '.join(absent)}: its memory is 0 to {total - 1}")
-    if directory.kind and told.kind != directory.kind:
-        return directory.lacking(f"the trace is of another run: it is {told.kind}, the result {directory.kind}"), None
-    return directory, told
+    if directory.kind and figures.kind != directory.kind:
+        return directory.lacking(
+            f"the trace is of another run: it is {figures.kind}, the result {directory.kind}"
+        ), None
+    return directory, figures
 
 
 def pattern_of(scenario: dict[str, dict[str, Any]]) -> Pattern:
@@ -81,11 +83,11 @@ def pattern_of(scenario: dict[str, dict[str, Any]]) -> Pattern:
 
 def sections(runs: Sequence[ShownRun]) -> list[Section]:
     """Everything that is drawn, in the order in which it is asked."""
-    told = [run for run in runs if run.told and len(run.told.faults)]
+    with_faults = [run for run in runs if run.trace and len(run.trace.faults)]
     where = [
         Panel(panel.title, panel.kind, panel.figure, panel.note,
               f'<div class="tables">{tables.attribution(run)}{tables.causes(run)}</div>')
-        for panel, run in zip(faults.attribution(runs), _by_kind(told), strict=True)
+        for panel, run in zip(faults.attribution(runs), _by_kind(with_faults), strict=True)
     ]  # fmt: skip
     return [
         Section(

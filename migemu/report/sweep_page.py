@@ -79,10 +79,10 @@ def _page(grid: Grid, path: Path) -> Iterator[str]:
     for section in drawn:
         yield from document.section(section)
     yield '<h2 id="cells">All cells</h2>'
-    kept = " Seeds lead to the runs that were kept." if any(cell.kept for cell in grid.cells) else ""
+    seeds_lead = " Seeds lead to the runs that were kept." if any(cell.directories for cell in grid.cells) else ""
     yield (
         f'<p class="soft">Means over seeds, {cells.BEST} the best of the grid, {cells.CLOSE} not told from it. Choose '
-        f"a heading to sort by it.{kept}</p>"
+        f"a heading to sort by it.{seeds_lead}</p>"
     )
     yield f'<div class="wide">{document.badge(grid.kind)}{_cells(grid, path)}</div>'
     yield document.end()
@@ -182,8 +182,8 @@ def _rank(grid: Grid, axis: str, cell: CellRuns) -> str:
 
 def _seed(cell: CellRuns, seed: int, path: Path) -> str:
     """A link to the run if it was kept, relative to the page, so that both may be moved together."""
-    if (kept := cell.kept.get(seed)) is None:
+    if (run_directory := cell.directories.get(seed)) is None:
         return str(seed)
-    page = kept / "report.html"
-    there = Path(os.path.relpath(page if page.is_file() else kept, path.parent)).as_posix()
+    page = run_directory / "report.html"
+    there = Path(os.path.relpath(page if page.is_file() else run_directory, path.parent)).as_posix()
     return f'<a href="{escape(there)}{"" if page.is_file() else "/"}">{seed}</a>'

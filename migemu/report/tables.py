@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
-from migemu.analysis.attribution import PARTS
-from migemu.report.draw.fault_figures import part_name
+from migemu.analysis.attribution import PHASES
+from migemu.report.draw.fault_figures import phase_name
 from migemu.report.draw.style import ShownRun
 from migemu.units import format_size, format_time
 
@@ -68,13 +68,13 @@ _SETTINGS: Final = (
 
 def of_runs(runs: Sequence[ShownRun]) -> list[tuple[str, str]]:
     """(kind, table) for each kind of run, a column a run, and of what the cost model says: kinds share no table."""
-    told = [
+    tables = [
         (kind, _of_kind([run for run in runs if run.kind == kind])) for kind in dict.fromkeys(run.kind for run in runs)
     ]
-    rows = [[what, *(_told(run, tell) for run in runs)] for what, tell in _MODELLED]
+    rows = [[what, *(_shown_figure(run, figure_of) for run in runs)] for what, figure_of in _MODELLED]
     if any(cell != "-" for row in rows for cell in row[1:]):
-        told.append(("modelled", table(["on a kernel, by the cost model", *_names(runs)], rows, "figures")))
-    return told
+        tables.append(("modelled", table(["on a kernel, by the cost model", *_names(runs)], rows, "figures")))
+    return tables
 
 
 def _names(runs: Sequence[ShownRun]) -> list[str]:
@@ -82,17 +82,17 @@ def _names(runs: Sequence[ShownRun]) -> list[str]:
 
 
 def _of_kind(runs: Sequence[ShownRun]) -> str:
-    rows = [[what, *(_told(run, tell) for run in runs)] for what, tell in _ROWS]
+    rows = [[what, *(_shown_figure(run, figure_of) for run in runs)] for what, figure_of in _ROWS]
     settings = [[escape(key), *(_setting(run, key) for run in runs)] for key in _differing(runs)]
     names = _names(runs)
     figures = table(["", *names], rows, "figures")
     return f'<div class="tables">{figures}{table(["settings", *names], settings, "settings")}</div>'
 
 
-def _told(run: ShownRun, tell: _Figure) -> str:
+def _shown_figure(run: ShownRun, figure_of: _Figure) -> str:
     """ "-" where there is no result, or one that does not say."""
     try:
-        return escape(str(tell(run.directory.result)))
+        return escape(str(figure_of(run.directory.result)))
     except (KeyError, TypeError, ValueError, AttributeError):
         return "-"
 
@@ -112,16 +112,16 @@ def _setting(run: ShownRun, key: str) -> str:
 
 def attribution(run: ShownRun) -> str:
     """Means by part, of all faults and of the slowest 1 %, with what stood in front of them at the source."""
-    assert run.told is not None
-    rows = run.told.faults.attribution()
-    has_wire = run.told.attribution.has_wire
+    assert run.trace is not None
+    rows = run.trace.faults.attribution()
+    has_wire = run.trace.attribution.has_wire
     body = [
         [
-            part_name(part, has_wire),
-            *(f"{format_time(round(row.parts_ns[n]))}<i>{row.parts_ns[n] / row.latency_ns:.1%}</i>" for row in rows),
+            phase_name(phase, has_wire),
+            *(f"{format_time(round(row.phases_ns[n]))}<i>{row.phases_ns[n] / row.latency_ns:.1%}</i>" for row in rows),
         ]
-        for n, part in enumerate(PARTS)
-        if has_wire or any(row.parts_ns[n] for row in rows)
+        for n, phase in enumerate(PHASES)
+        if has_wire or any(row.phases_ns[n] for row in rows)
     ]
     body.append(["<b>sum: latency</b>", *(f"<b>{format_time(round(row.latency_ns))}</b>" for row in rows)])
     if has_wire:
@@ -134,9 +134,9 @@ def attribution(run: ShownRun) -> str:
 
 def causes(run: ShownRun) -> str:
     """Faults by cause."""
-    assert run.told is not None
-    rows = run.told.faults.causes()
-    total = len(run.told.faults)
+    assert run.trace is not None
+    rows = run.trace.faults.causes()
+    total = len(run.trace.faults)
     body = [
         [escape(row.cause.value), f"{row.faults:,}<i>{row.faults / total:.1%}</i>",
          *(format_time(round(ns)) for ns in (row.mean_ns, row.p50_ns, row.p99_ns, row.max_ns))]

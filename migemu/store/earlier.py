@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from migemu.errors import InputError
-from migemu.store.output import PARTIAL, is_held, risk, told
+from migemu.store.output import PARTIAL, broken_if_refused, is_held, risk
 
 #: What a source, a destination, and whoever runs both leave in their --out DIR.
 OF_SOURCE: Final = ("migration.json", "trace.source.jsonl")
@@ -55,7 +55,7 @@ def set_aside(
     if not found:
         return None
     aside = _new(directory)
-    with told(aside):
+    with broken_if_refused(aside):
         aside.mkdir()
         for name in found:
             (directory / name).rename(aside / name)

@@ -138,10 +138,10 @@ def image_advice(path: str | Path) -> str:
     """A line for whoever takes the raw bytes of a file that holds a memory in another form; mostly "". InputError."""
     try:
         with named.opened(path, devices=True) as file:
-            told = advice(FileBytes(file, str(path)))
+            what = advice(FileBytes(file, str(path)))
     except (OSError, UnreadableError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return f"{path} {told}" if told else ""
+    return f"{path} {what}" if what else ""
 
 
 def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:

@@ -122,8 +122,8 @@ class FileBytes:
             return f"it had {then.st_size} bytes, and has {now.st_size}"
         if now.st_mtime_ns != then.st_mtime_ns:
             return "its time of writing (mtime) is another one"
-        told = ("st_nlink", "st_mode", "st_uid", "st_gid")
-        if now.st_ctime_ns != then.st_ctime_ns and all(getattr(now, name) == getattr(then, name) for name in told):
+        unchanged = ("st_nlink", "st_mode", "st_uid", "st_gid")
+        if now.st_ctime_ns != then.st_ctime_ns and all(getattr(now, name) == getattr(then, name) for name in unchanged):
             return "its time of change (ctime) is another one, as if its time of writing had been set back"
         return ""
 

@@ -66,7 +66,7 @@ class Output:
         self.written_bytes = 0
         self._mode = mode
         self._descriptor = self._directory = -1
-        with told(path):
+        with broken_if_refused(path):
             _check_kind(path, path)
             real = _resolved(path)
             real.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +112,12 @@ class Output:
 
     def check(self) -> None:
         """Once more, now that others may have come. InputError when it may not be replaced any more."""
-        with told(self.path):
+        with broken_if_refused(self.path):
             self._check(())
 
     def room_bytes(self) -> int:
         """How much the file system has left for this user."""
-        with told(self.path):
+        with broken_if_refused(self.path):
             found = os.fstatvfs(self._descriptor)
             return found.f_bavail * found.f_frsize
 
@@ -162,7 +162,7 @@ class Output:
     def commit(self) -> None:
         """It is complete, durable, and in its place. InputError and BrokenError when it cannot be; it is gone then."""
         try:
-            with told(self.path):
+            with broken_if_refused(self.path):
                 os.ftruncate(self._descriptor, self.written_bytes)
                 os.fsync(self._descriptor)
                 self._check(())
@@ -232,7 +232,7 @@ class _Stream(io.RawIOBase):
 @contextlib.contextmanager
 def writing(path: Path, *, inputs: Iterable[Path] = (), mode: int = PUBLIC) -> Iterator[Output]:
     """A file that is there, complete, once the block has ended without an error. What `Output` raises."""
-    with Output(path, mode=mode, inputs=inputs) as output, told(path):
+    with Output(path, mode=mode, inputs=inputs) as output, broken_if_refused(path):
         yield output
 
 
@@ -332,10 +332,10 @@ def _resolved(path: Path) -> Path:
     return at
 
 
-def _check_kind(path: Path, told: Path) -> None:
+def _check_kind(path: Path, named: Path) -> None:
     """InputError when something else than a regular file is there, behind whatever links."""
     with contextlib.suppress(FileNotFoundError):
-        _check_mode(path.stat().st_mode, told)
+        _check_mode(path.stat().st_mode, named)
 
 
 def _check_mode(mode: int, path: Path) -> None:
@@ -375,7 +375,7 @@ def _sync_directory(directory: int) -> None:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def broken_if_refused(path: Path) -> Iterator[None]:
     """What the system refuses becomes a BrokenError, in one line."""
     try:
         yield

@@ -15,7 +15,7 @@ from migemu.units import MIB
 
 _AT_ONCE: Final = 1 * MIB
 #: A sweep goes from one to the next; a process that has had several keeps the last ones.
-_KEPT_MAX: Final = 2
+_RECORDINGS_MAX: Final = 2
 
 
 def recorded(path: str) -> Recording:
@@ -27,7 +27,7 @@ def recorded(path: str) -> Recording:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
-@lru_cache(_KEPT_MAX)
+@lru_cache(_RECORDINGS_MAX)
 def _read(path: str, _identity: tuple[int, ...]) -> Recording:
     with named.opened(path) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

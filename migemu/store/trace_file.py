@@ -23,7 +23,7 @@ from typing import Final, Self, TextIO
 
 from migemu import named
 from migemu.errors import InputError, MigemuError
-from migemu.store.output import Output, told, writing
+from migemu.store.output import Output, broken_if_refused, writing
 from migemu.trace.events import Event, event_line, header_line
 from migemu.trace.reading import parse_header
 
@@ -45,7 +45,7 @@ class FileRecorder:
         self._hash = hashlib.sha256()
         self._output: Output | None = Output(path, inputs=inputs)
         try:
-            with told(path):
+            with broken_if_refused(path):
                 self._output.write((header_line(kind) + "\n").encode())
         except MigemuError:
             self._output.discard()
@@ -89,7 +89,7 @@ class FileRecorder:
     def _write(self, text: str) -> None:
         if self._output is not None:
             try:
-                with told(self._path):
+                with broken_if_refused(self._path):
                     self._output.write(text.encode())
             except MigemuError as error:
                 self._lose(error)

@@ -13,7 +13,7 @@ from dest_node.core.receiver import Receiver
 from dest_node.resumption import Keeping
 from dest_node.service import Destination
 from migemu import named
-from migemu.analysis.mapping_figures import Regained, pattern_of
+from migemu.analysis.mapping_figures import MappingTracer, pattern_of
 from migemu.errors import BrokenError, MigemuError, VerificationError, one_line
 from migemu.ports import Clock, Network, SourceMemory, Tracer
 from migemu.report.terminal.progress import Progress
@@ -86,7 +86,7 @@ class Simulation:
         self._looked_s = 0.0
         self._interrupted = self._between = False
         self._world: World | None = None
-        self._regained: Regained | None = None
+        self._mapping_tracer: MappingTracer | None = None
 
     @property
     def events(self) -> int:
@@ -106,8 +106,8 @@ class Simulation:
                     if self._trace and self._directory is not None:
                         path = self._directory / "trace.jsonl"
                         tracer = files.enter_context(FileRecorder(path, "modelled", self._notice, self._inputs))
-                    self._regained = self._watch_mapping(tracer)
-                    self._world = World(self._scenario, self._nodes, self._regained, pace=self._step)
+                    self._mapping_tracer = self._watch_mapping(tracer)
+                    self._world = World(self._scenario, self._nodes, self._mapping_tracer, pace=self._step)
                     self._play(self._world)
             except (MigemuError, SimulationError, KeyboardInterrupt) as error:
                 self.error = error
@@ -136,10 +136,10 @@ class Simulation:
             raise KeyboardInterrupt
         self._interrupted = True
 
-    def _watch_mapping(self, behind: Tracer | None) -> Regained:
+    def _watch_mapping(self, behind: Tracer | None) -> MappingTracer:
         scenario = self._scenario
         pages = scenario.memory.size // scenario.geometry.page_bytes
-        return Regained(scenario.geometry, pages, pattern_of(scenario.guest.workload), behind)
+        return MappingTracer(scenario.geometry, pages, pattern_of(scenario.guest.workload), behind)
 
     def _play(self, world: World) -> None:
         """Run it. Every rule held, or it is worth nothing: MigemuError with the exit code of `migemu check`."""
@@ -190,7 +190,7 @@ class Simulation:
         if isinstance(self.error, KeyboardInterrupt):
             status = "interrupted"
         error = one_line(self.error) or "interrupted" if self.error is not None else ""
-        mapping = self._regained.figures() if self._regained is not None else None
+        mapping = self._mapping_tracer.figures() if self._mapping_tracer is not None else None
         outcome = replace(destination.incoming.outcome(), trace_digest=world.watch.digest, mapping=mapping)
         return build(outcome, self._scenario, "modelled", status, error)
 

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any, Protocol
 
 from migemu.checkpoint.format import Identity
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import begin
 from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import FaultCosts
@@ -115,7 +115,7 @@ def kept(geometry: Geometry, size: int) -> GuestStore:
     """In files, which have lost their names at once: nobody comes back to them."""
     identity = Identity("0" * 32, geometry.name, size, size, 0, False, "{}", "{}")
     with tempfile.TemporaryDirectory() as directory:
-        memory = KeptMemory(begin(UnsyncedDisk(), Path(directory), identity, 1 << 20))
+        memory = CheckpointedMemory(begin(UnsyncedDisk(), Path(directory), identity, 1 << 20))
     weakref.finalize(memory, memory.checkpoint.close)
     return memory
 

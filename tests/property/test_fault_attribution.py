@@ -46,8 +46,8 @@ def test_parts_sum_to_the_latency_and_none_is_negative(steps: list[tuple[int, Ev
         assert (fault is not None) == (event.event is Happening.WOKEN and began is not None)
         if fault is not None:
             assert fault.latency_ns == t - (began or 0)
-            assert sum(fault.parts) == fault.latency_ns
-            assert min(fault.parts) >= 0
+            assert sum(fault.phases) == fault.latency_ns
+            assert min(fault.phases) >= 0
             assert min(fault.ahead) >= 0
     assert attribution.open == len(asleep)
 
@@ -89,4 +89,4 @@ def test_milestones_in_their_order_are_the_parts_as_they_are(lengths: list[int],
     ]
     attribution = Attribution(TINY, PAGES)
     (fault,) = (each for event in told if (each := attribution.take(event)))
-    assert fault.parts == tuple(lengths)
+    assert fault.phases == tuple(lengths)

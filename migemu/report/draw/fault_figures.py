@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import Any, Final
 
-from migemu.analysis.attribution import PARTS, Cause
+from migemu.analysis.attribution import PHASES, Cause
 from migemu.analysis.fault_table import CAUSES
 from migemu.analysis.series import percentiles
 from migemu.report.draw.style import (
@@ -60,9 +60,9 @@ _RESULT_SHARES: Final = (("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99), ("p
 _TICKS: Final = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"))
 
 
-def part_name(part: str, has_wire: bool) -> str:
+def phase_name(phase: str, has_wire: bool) -> str:
     """What a part of a latency is called in a trace with or without the wire."""
-    return part if has_wire else _WITHOUT_WIRE.get(part, part)
+    return phase if has_wire else _WITHOUT_WIRE.get(phase, phase)
 
 
 def histograms(runs: Sequence[ShownRun]) -> list[Panel]:
@@ -106,7 +106,7 @@ def distributions(runs: Sequence[ShownRun]) -> list[Panel]:
                 continue
             values += [value for _, value in points]
             data.append({
-                "type": "scatter", "name": run.label, "mode": "lines" if run.told else "markers",
+                "type": "scatter", "name": run.label, "mode": "lines" if run.trace else "markers",
                 "x": [-log10(1 - share) for share, _ in points], "y": [value for _, value in points],
                 "customdata": [[f"p{share * 100:.6g}", format_time(value)] for share, value in points],
                 "line": {"color": run.colour, "dash": run.dash, "width": 2.5, "shape": "vh"},
@@ -127,29 +127,29 @@ def distributions(runs: Sequence[ShownRun]) -> list[Panel]:
 def over_time(runs: Sequence[ShownRun]) -> list[Panel]:
     """Each fault where it began, by latency and cause; one figure a run."""
     panels = []
-    for kind, alike in kinds([run for run in runs if run.told and len(run.told.faults)]):
+    for kind, alike in kinds([run for run in runs if run.trace and len(run.trace.faults)]):
         x, scale = seconds_axis(alike)
-        points = {run.label: run.told.faults.points(SCATTER_MAX) for run in alike if run.told}
+        points = {run.label: run.trace.faults.points(SCATTER_MAX) for run in alike if run.trace}
         y = latency_axis("latency", [row[1] for rows, _ in points.values() for row in rows])
         for run in alike:
-            assert run.told is not None
+            assert run.trace is not None
             rows, step = points[run.label]
             data = []
-            told = {cause: [row for row in rows if row[2] is cause] for cause in CAUSES}
-            for cause, mine in sorted(told.items(), key=lambda each: -len(each[1])):  # the few lie above the many
+            by_cause = {cause: [row for row in rows if row[2] is cause] for cause in CAUSES}
+            for cause, mine in sorted(by_cause.items(), key=lambda each: -len(each[1])):  # the few lie above the many
                 if mine:
                     colour, symbol = LOOKS[cause]
                     data.append({
                         "type": "scatter", "mode": "markers", "name": cause.value,
-                        "x": scale.of(row[0] - run.told.zero for row in mine), "y": [row[1] for row in mine],
+                        "x": scale.of(row[0] - run.trace.zero for row in mine), "y": [row[1] for row in mine],
                         "customdata": [[format_time(row[1]), row[3], row[4]] for row in mine],
                         "marker": {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.75,
                                    "line": {"width": 1.2 if symbol.endswith("open") else 0}},
                         "hovertemplate": "%{customdata[0]}, page %{customdata[1]}, vCPU %{customdata[2]}"
                         f"<br>at %{{x}} {scale.unit}<extra>{cause.value}</extra>",
                     })  # fmt: skip
-            drawn = figure(data, dict(x), dict(y), showlegend=True, **marks(run.told, scale, x))
-            total = len(run.told.faults)
+            drawn = figure(data, dict(x), dict(y), showlegend=True, **marks(run.trace, scale, x))
+            total = len(run.trace.faults)
             note = f"All {total:,} faults." if step == 1 else (
                 f"{len(rows):,} of {total:,} faults: the slowest {SCATTER_MAX // 4:,}, and of the others every "
                 f"{step}{'nd' if step == 2 else 'rd' if step == 3 else 'th'}."
@@ -161,20 +161,20 @@ def over_time(runs: Sequence[ShownRun]) -> list[Panel]:
 def attribution(runs: Sequence[ShownRun]) -> list[Panel]:
     """Mean latency in its parts: of all faults, and of the slowest 1 %; one figure a run."""
     panels = []
-    for kind, alike in kinds([run for run in runs if run.told and len(run.told.faults)]):
-        tables = {run.label: run.told.faults.attribution() for run in alike if run.told}
+    for kind, alike in kinds([run for run in runs if run.trace and len(run.trace.faults)]):
+        tables = {run.label: run.trace.faults.attribution() for run in alike if run.trace}
         most = max(row.latency_ns for rows in tables.values() for row in rows)
         scale = time_scale(most)
         for run in alike:
-            assert run.told is not None
+            assert run.trace is not None
             rows = tables[run.label]
             data: list[dict[str, Any]] = []
-            for number, part in enumerate(PARTS):
-                if not any(row.parts_ns[number] for row in rows):
+            for number, phase in enumerate(PHASES):
+                if not any(row.phases_ns[number] for row in rows):
                     continue
-                name = part_name(part, run.told.attribution.has_wire)
+                name = phase_name(phase, run.trace.attribution.has_wire)
                 colour, pattern = _PART_LOOKS[number]
-                means = [row.parts_ns[number] for row in rows]
+                means = [row.phases_ns[number] for row in rows]
                 shares = [f"{mean / row.latency_ns:.0%}" for mean, row in zip(means, rows, strict=True)]
                 data.append({
                     "type": "bar", "orientation": "h", "name": name, "y": [row.what for row in rows],
@@ -198,12 +198,12 @@ def blocktime(runs: Sequence[ShownRun]) -> list[Panel]:
     """
     panels = []
     for kind, alike in kinds([run for run in runs if run.directory.result.get("blocktime_ns", {}).get("per_vcpu")]):
-        told = {run.label: run.directory.result["blocktime_ns"] for run in alike}
+        blocktimes = {run.label: run.directory.result["blocktime_ns"] for run in alike}
         held = {run.label: _held(run) for run in alike}
-        most = max(max(*each["per_vcpu"], each["overlapped"], *held[label], 0) for label, each in told.items())
+        most = max(max(*each["per_vcpu"], each["overlapped"], *held[label], 0) for label, each in blocktimes.items())
         scale = time_scale(most)
         for run in alike:
-            each, stalls = told[run.label], held[run.label]
+            each, stalls = blocktimes[run.label], held[run.label]
             vcpus = list(range(len(each["per_vcpu"])))
             data = [_bars("asleep on faults", vcpus, each["per_vcpu"], scale, SKY, "")]
             if any(stalls):
@@ -241,19 +241,19 @@ def _bars(name: str, vcpus: list[int], times: list[int], scale: Scale, colour: s
 def _log2(run: ShownRun) -> dict[int, int]:
     """Lower bound in us -> faults: the run's own, or counted from the trace where there is no result."""
     fault = run.directory.result.get("fault", {})
-    if fault.get("count") or run.told is None:
+    if fault.get("count") or run.trace is None:
         return {int(bound): count for bound, count in fault.get("log2_us", {}).items()}
     counts: dict[int, int] = {}
-    for latency in run.told.faults.ascending().tolist():
+    for latency in run.trace.faults.ascending().tolist():
         bound = 1 << (latency // 1000).bit_length() >> 1
         counts[bound] = counts.get(bound, 0) + 1
     return counts
 
 
 def _percentiles(run: ShownRun) -> list[tuple[float, int]]:
-    if run.told is not None:
+    if run.trace is not None:
         return [
-            (share, max(1, value)) for share, value in percentiles(run.told.faults.ascending().tolist()) if share < 1
+            (share, max(1, value)) for share, value in percentiles(run.trace.faults.ascending().tolist()) if share < 1
         ]
     fault = run.directory.result.get("fault", {})
     return [(share, fault[key]) for key, share in _RESULT_SHARES if fault.get("count") and fault[key]]

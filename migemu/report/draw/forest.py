@@ -65,7 +65,7 @@ def _panel(title: str, rows: Sequence[tuple[str, str, Row]], comparison: Compari
         for key, label, row in rows
         if isfinite(row.relative) and row.relative > -1
     ]
-    left_out = len(rows) - len(marks)
+    excluded = len(rows) - len(marks)
     if len(rows) > 1:
         marks += [
             (each.key, ALL_CELLS, each.relative, each.interval, f"{percent(each.relative)}, {each.pairs} pairs")
@@ -92,8 +92,8 @@ def _panel(title: str, rows: Sequence[tuple[str, str, Row]], comparison: Compari
     note = "New against baseline, means of pairs with their 95 % interval."
     if limits:
         note += " Dashed: the limit of a gate."
-    if left_out:
-        note += f" {left_out} without a ratio (zero on one side) stand in the table alone."
+    if excluded:
+        note += f" {excluded} without a ratio (zero on one side) stand in the table alone."
     return Panel(title, comparison.kind, drawn, note)
 
 

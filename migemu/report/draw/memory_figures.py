@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from migemu.analysis.piece_map import NEVER, How, PieceMap
-from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, Told
+from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, TraceFigures
 from migemu.mm.pages import Geometry, Level
 from migemu.report.draw.style import (
     BLACK,
@@ -52,17 +52,17 @@ def levels(runs: Sequence[ShownRun]) -> list[Panel]:
     for kind, alike in kinds(_with_mapping(runs)):
         x, scale = seconds_axis(alike)
         for run in alike:
-            told = run.told
-            assert told is not None
-            rows = told.mapping.rows()
-            times = scale.of(t - told.zero for t, _ in rows)
-            total = told.pages * told.geometry.page_bytes
+            figures = run.trace
+            assert figures is not None
+            rows = figures.mapping.rows()
+            times = scale.of(t - figures.zero for t, _ in rows)
+            total = figures.pages * figures.geometry.page_bytes
             data: list[dict[str, Any]] = []
-            for level in reversed(told.geometry.levels):
+            for level in reversed(figures.geometry.levels):
                 if not any(row.mapped_bytes[level] for _, row in rows):
                     continue
                 colour, pattern = _LEVEL_LOOKS[level]
-                name = level_name(told.geometry, level)
+                name = level_name(figures.geometry, level)
                 data.append({
                     "type": "scatter", "mode": "lines", "stackgroup": "levels", "name": name,
                     "x": times, "y": [round(100 * row.mapped_bytes[level] / total, 3) for _, row in rows],
@@ -71,21 +71,21 @@ def levels(runs: Sequence[ShownRun]) -> list[Panel]:
                     "hovertemplate": f"%{{y:.1f}} % at %{{x}} {scale.unit}<extra>{name}</extra>",
                 })  # fmt: skip
             steps = []
-            for height, (level, bins) in enumerate(told.collapses.items()):
+            for height, (level, bins) in enumerate(figures.collapses.items()):
                 if made := [(t, sums[0]) for t, sums in bins.rows() if sums[0]]:
-                    name = level_name(told.geometry, level)
+                    name = level_name(figures.geometry, level)
                     steps.append(f"to {name}: {sum(count for _, count in made):,}")
                     data.append({
                         "type": "scatter", "mode": "markers", "name": f"collapses to {name}",
-                        "x": scale.of(t - told.zero for t, _ in made), "y": [103 + 4 * height] * len(made),
+                        "x": scale.of(t - figures.zero for t, _ in made), "y": [103 + 4 * height] * len(made),
                         "customdata": [count for _, count in made],
                         "marker": {"color": _LEVEL_LOOKS[level][0], "size": 11 if level is Level.PUD else 9,
                                    "symbol": "triangle-down" if level is Level.PUD else "line-ns-open"},
                         "hovertemplate": f"%{{customdata}} collapsed to {name} at %{{x}} {scale.unit}<extra></extra>",
                     })  # fmt: skip
             y = {"title": {"text": "share of memory mapped [%]"}, "range": [0, 114], "tickvals": [0, 25, 50, 75, 100]}
-            drawn = figure(data, dict(x), y, showlegend=True, hovermode="x", **marks(told, scale, x))
-            note = f"Entries made by collapses, {', '.join(steps) or 'none'}. {_every(told.mapping.step_ns)}"
+            drawn = figure(data, dict(x), y, showlegend=True, hovermode="x", **marks(figures, scale, x))
+            note = f"Entries made by collapses, {', '.join(steps) or 'none'}. {_every(figures.mapping.step_ns)}"
             panels.append(Panel(run.label, kind, drawn, note))
     return panels
 
@@ -95,22 +95,22 @@ def access_cost(runs: Sequence[ShownRun]) -> list[Panel]:
     panels = []
     alike = _with_mapping(runs)
     x, scale = seconds_axis(alike)
-    costs = [[(t, row.access_ns) for t, row in run.told.mapping.rows() if row.access_ns] for run in alike if run.told]
+    costs = [[(t, row.access_ns) for t, row in run.trace.mapping.rows() if row.access_ns] for run in alike if run.trace]
     most = max((cost for rows in costs for _, cost in rows), default=0.0)
     for run, rows in zip(alike, costs, strict=True):
-        told = run.told
-        assert told is not None
+        figures = run.trace
+        assert figures is not None
         if not rows:
             continue
         data = [{
             "type": "scatter", "mode": "lines", "name": "expected access",
-            "x": scale.of(t - told.zero for t, _ in rows), "y": [round(cost, 2) for _, cost in rows],
+            "x": scale.of(t - figures.zero for t, _ in rows), "y": [round(cost, 2) for _, cost in rows],
             "line": {"color": PURPLE, "width": 2, "shape": "hv"},
             "hovertemplate": f"%{{y:.1f}} ns at %{{x}} {scale.unit}<extra></extra>",
         }]  # fmt: skip
         drawn = figure(
             data, dict(x), {"title": {"text": "expected access [ns]"}, "range": [0, most * 1.08]},
-            height=300, hovermode="x", **marks(told, scale, x),
+            height=300, hovermode="x", **marks(figures, scale, x),
         )  # fmt: skip
         note = f"By the cost model (TLB, page walk) from what maps the memory in this {run.kind} run; not timed."
         panels.append(Panel(run.label, "modelled", drawn, note))
@@ -122,25 +122,28 @@ def tables(runs: Sequence[ShownRun]) -> list[Panel]:
     panels = []
     for kind, alike in kinds(_with_mapping(runs)):
         x, scale = seconds_axis(alike)
-        most = max(row.page_table_bytes for run in alike if run.told for _, row in run.told.mapping.rows())
+        most = max(row.page_table_bytes for run in alike if run.trace for _, row in run.trace.mapping.rows())
         size = size_scale(most)
         for run in alike:
-            told = run.told
-            assert told is not None
-            rows = told.mapping.rows()
+            figures = run.trace
+            assert figures is not None
+            rows = figures.mapping.rows()
             data = [{
                 "type": "scatter", "mode": "lines", "fill": "tozeroy", "fillcolor": "rgba(0,114,178,0.18)",
-                "name": "page tables", "x": scale.of(t - told.zero for t, _ in rows),
+                "name": "page tables", "x": scale.of(t - figures.zero for t, _ in rows),
                 "y": size.of(row.page_table_bytes for _, row in rows),
                 "line": {"color": BLUE, "width": 2, "shape": "hv"},
                 "customdata": [format_size(row.page_table_bytes) for _, row in rows],
                 "hovertemplate": f"%{{customdata}} at %{{x}} {scale.unit}<extra></extra>",
             }]  # fmt: skip
             y = {"title": {"text": f"page tables [{size.unit}]"}, "range": [0, most / size.factor * 1.08 or 1]}
-            note = f"Of the model of the page table, as it stood at these times. {_every(told.mapping.step_ns)}"
+            note = f"Of the model of the page table, as it stood at these times. {_every(figures.mapping.step_ns)}"
             panels.append(
                 Panel(
-                    run.label, kind, figure(data, dict(x), y, height=300, hovermode="x", **marks(told, scale, x)), note
+                    run.label,
+                    kind,
+                    figure(data, dict(x), y, height=300, hovermode="x", **marks(figures, scale, x)),
+                    note,
                 )
             )
     return panels
@@ -150,16 +153,16 @@ def throughput(runs: Sequence[ShownRun]) -> list[Panel]:
     """Bytes of pages that arrived per second, pushed and urgent, and what came twice; one figure a run."""
     panels = []
     looks = ((PUSHED, "pushed", SKY, ""), (URGENT, "urgent", VERMILLION, "/"))
-    for kind, alike in kinds([run for run in runs if run.told and run.told.received.rows()]):
+    for kind, alike in kinds([run for run in runs if run.trace and run.trace.received.rows()]):
         x, scale = seconds_axis(alike)
-        step_ns = max(run.told.received.step_ns for run in alike if run.told)
-        rates = {run.label: _per_s(run.told, step_ns) for run in alike if run.told}
+        step_ns = max(run.trace.received.step_ns for run in alike if run.trace)
+        rates = {run.label: _per_s(run.trace, step_ns) for run in alike if run.trace}
         most = max(max(sums[PUSHED] + sums[URGENT], sums[DUPLICATE]) for rows in rates.values() for _, sums in rows)
         for run in alike:
-            told = run.told
-            assert told is not None
+            figures = run.trace
+            assert figures is not None
             per_s = [sums for _, sums in rates[run.label]]
-            times = scale.of(t - told.zero for t, _ in rates[run.label])
+            times = scale.of(t - figures.zero for t, _ in rates[run.label])
             hover = f"%{{y:,.1f}} MB/s at %{{x}} {scale.unit}"
             data: list[dict[str, Any]] = [
                 {
@@ -179,48 +182,51 @@ def throughput(runs: Sequence[ShownRun]) -> list[Panel]:
             y = {"title": {"text": "page bytes [MB/s]"}, "range": [0, most * 1.05 or 1]}
             note = f"Sums over {format_time(step_ns)} each. Pages announced as zero have no bytes."
             panels.append(
-                Panel(run.label, kind, figure(data, dict(x), y, hovermode="x", **marks(told, scale, x)), note)
+                Panel(run.label, kind, figure(data, dict(x), y, hovermode="x", **marks(figures, scale, x)), note)
             )
     return panels
 
 
-def _per_s(told: Told, step_ns: int) -> list[tuple[int, tuple[float, ...]]]:
+def _per_s(figures: TraceFigures, step_ns: int) -> list[tuple[int, tuple[float, ...]]]:
     """(when a bin begins, MB/s of each quantity), and a last row of nothing: what was received has an end."""
-    rows = told.received.rows(step_ns)
+    rows = figures.received.rows(step_ns)
     rates = [(t, tuple(round(each * SECOND / step_ns / 1e6, 3) for each in sums)) for t, sums in rows]
     return [*rates, (rows[-1][0] + step_ns, (0.0,) * len(rows[-1][1]))]
 
 
 def pictures(run: ShownRun) -> list[tuple[dict[str, Any], Panel, Panel]]:
     """Of each hugetlb page that was looked at: its data (see page.js), by time of arrival, by how it came."""
-    told = run.told
-    if told is None:
+    figures = run.trace
+    if figures is None:
         return []
     return [
         (
-            _picture(told, each),
+            _picture(figures, each),
             Panel(
-                f"{run.label}: hugetlb page {each.hugepage} by time of arrival", run.kind, _by_time(told, each), _SINCE
+                f"{run.label}: hugetlb page {each.hugepage} by time of arrival",
+                run.kind,
+                _by_time(figures, each),
+                _SINCE,
             ),
             Panel(
                 f"{run.label}: hugetlb page {each.hugepage} by how it came",
                 run.kind,
-                _by_how(told, each),
+                _by_how(figures, each),
                 _counts(each),
             ),
         )
-        for each in told.maps
+        for each in figures.maps
         if any(each.how)
     ]
 
 
-def _picture(told: Told, piece_map: PieceMap) -> dict[str, Any]:
+def _picture(figures: TraceFigures, piece_map: PieceMap) -> dict[str, Any]:
     """Rows of one 2M each. Times are whole units since the guest's start, in 16 bits; before it they are 0."""
     arrived = np.array(piece_map.arrived, dtype=np.int64)
-    unit_ns = _unit(told)
-    times = np.clip((arrived - told.zero) // unit_ns, 0, _NO_TIME - 1)
+    unit_ns = _unit(figures)
+    times = np.clip((arrived - figures.zero) // unit_ns, 0, _NO_TIME - 1)
     times[arrived == NEVER] = _NO_TIME
-    columns = told.geometry.pages(Level.PMD)
+    columns = figures.geometry.pages(Level.PMD)
     return {
         "columns": columns, "rows": len(arrived) // columns, "words": [how.words for how in How],
         "unit": unit_ns / MS, "never": _NO_TIME, "how": base64.b64encode(bytes(piece_map.how)).decode(),
@@ -228,18 +234,18 @@ def _picture(told: Told, piece_map: PieceMap) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _unit(told: Told) -> int:
+def _unit(figures: TraceFigures) -> int:
     """The smallest of 1 us, 10 us, 100 us ... in which the run is less than 65535 long."""
     unit = US
-    while (told.ended - told.zero) // unit >= _NO_TIME:
+    while (figures.ended - figures.zero) // unit >= _NO_TIME:
         unit *= 10
     return unit
 
 
-def _map_figure(told: Told, trace: dict[str, Any]) -> Figure:
-    first = f"{format_size(told.geometry.size(Level.PMD))} %{{y}}, piece %{{x}}: %{{text}}"
+def _map_figure(figures: TraceFigures, trace: dict[str, Any]) -> Figure:
+    first = f"{format_size(figures.geometry.size(Level.PMD))} %{{y}}, piece %{{x}}: %{{text}}"
     data = [{"type": "heatmap", "hovertemplate": f"{first}<br>{trace.pop('shown')}<extra></extra>", **trace}]
-    geometry = told.geometry
+    geometry = figures.geometry
     base, pmd, pud = (level_name(geometry, level) for level in (Level.PTE, Level.PMD, Level.PUD))
     columns = geometry.pages(Level.PMD)
     rows = geometry.pages(Level.PUD) // columns
@@ -252,13 +258,13 @@ def _map_figure(told: Told, trace: dict[str, Any]) -> Figure:
     return figure(data, x, y, height=580, margin={"l": 56, "r": 120, "t": 32, "b": 48})
 
 
-def _by_time(told: Told, piece_map: PieceMap) -> Figure:
+def _by_time(figures: TraceFigures, piece_map: PieceMap) -> Figure:
     bar = {"title": {"text": "ms", "side": "top"}, "thickness": 14, "len": 0.9, "x": 1.02}
     looks = {"colorscale": "Cividis", "colorbar": bar, "shown": "%{z} ms", "hoverongaps": False}
-    return _map_figure(told, {"name": "arrived", **looks})
+    return _map_figure(figures, {"name": "arrived", **looks})
 
 
-def _by_how(told: Told, piece_map: PieceMap) -> Figure:
+def _by_how(figures: TraceFigures, piece_map: PieceMap) -> Figure:
     kinds_ = len(How)
     edges = [(number / kinds_, (number + 1) / kinds_) for number in range(kinds_)]
     scale = [[edge, _HOW_COLOURS[number]] for number, pair in enumerate(edges) for edge in pair]
@@ -270,7 +276,7 @@ def _by_how(told: Told, piece_map: PieceMap) -> Figure:
         "x": 1.02,
     }
     looks = {"colorscale": scale, "zmin": -0.5, "zmax": kinds_ - 0.5, "colorbar": bar, "shown": "%{customdata} ms"}
-    return _map_figure(told, {"name": "how", **looks})
+    return _map_figure(figures, {"name": "how", **looks})
 
 
 def _counts(piece_map: PieceMap) -> str:
@@ -279,7 +285,7 @@ def _counts(piece_map: PieceMap) -> str:
 
 
 def _with_mapping(runs: Sequence[ShownRun]) -> list[ShownRun]:
-    return [run for run in runs if run.told and run.told.mapping.rows()]
+    return [run for run in runs if run.trace and run.trace.mapping.rows()]
 
 
 def _every(step_ns: int) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import log10
 from typing import Any, Final
 
-from migemu.analysis.reducer import Told
+from migemu.analysis.reducer import TraceFigures
 from migemu.report.directory import RunDirectory
 from migemu.units import GIB, KIB, MIB, MS, SECOND, US, format_time
 
@@ -46,14 +46,14 @@ class ShownRun:
     """A run to be drawn: its directory, what its trace tells (None without one), and its place among the runs."""
 
     directory: RunDirectory
-    told: Told | None
+    trace: TraceFigures | None
     label: str
     place: int = 0
 
     @property
     def kind(self) -> str:
         """ "measured" or "modelled"; of a run that left neither result nor trace "unknown"."""
-        return self.directory.kind or (self.told.kind if self.told else "") or "unknown"
+        return self.directory.kind or (self.trace.kind if self.trace else "") or "unknown"
 
     @property
     def colour(self) -> str:
@@ -152,27 +152,27 @@ def latency_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
 
 def seconds_axis(runs: Sequence[ShownRun]) -> tuple[dict[str, Any], Scale]:
     """The axis of time since the guest's start that all these runs fit, and its unit."""
-    most = max((run.told.ended - run.told.zero for run in runs if run.told), default=0)
+    most = max((run.trace.ended - run.trace.zero for run in runs if run.trace), default=0)
     scale = time_scale(most)
-    first = min((_first_shown(run.told) for run in runs if run.told), default=0)
+    first = min((_first_shown(run.trace) for run in runs if run.trace), default=0)
     span = (most - first) / scale.factor or 1.0
     low = first / scale.factor
     title = f"time since the guest runs at the destination [{scale.unit}]"
     return {"title": {"text": title}, "range": [low - 0.01 * span, low + 1.02 * span]}, scale
 
 
-def _first_shown(told: Told) -> int:
+def _first_shown(figures: TraceFigures) -> int:
     """Before the guest runs there is nothing to see; where it never ran, everything is."""
-    return 0 if told.began is not None else min(0, told.ended - told.zero)
+    return 0 if figures.began is not None else min(0, figures.ended - figures.zero)
 
 
-def marks(told: Told, scale: Scale, x: Mapping[str, Any]) -> dict[str, Any]:
+def marks(figures: TraceFigures, scale: Scale, x: Mapping[str, Any]) -> dict[str, Any]:
     """Lines where stages begin and connections end, for `layout`; those that lie close on the axis `x` share words."""
     shapes: list[dict[str, Any]] = []
     words: list[dict[str, Any]] = []
     room = _MARK_ROOM * (x["range"][1] - x["range"][0])
-    for mark in told.marks:
-        at = (mark.t - told.zero) / scale.factor
+    for mark in figures.marks:
+        at = (mark.t - figures.zero) / scale.factor
         if at < 0 or mark.words == "run":
             continue
         lost = " lost " in mark.words

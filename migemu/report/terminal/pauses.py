@@ -20,7 +20,7 @@ class Pauses:
 
     def __init__(self) -> None:
         self._recoveries = 0
-        self._is_told = self._is_held = False
+        self._is_reported = self._is_held = False
 
     def see(self, stage: str, recoveries: int, last_error: str, advice: str, held: bool = False) -> str:
         """The line that is due now that the node stands so, `held` by its operator or not; empty if none is.
@@ -28,16 +28,16 @@ class Pauses:
         `advice` says who waits for whom now, and what can be done.
         """
         if held is not self._is_held:
-            self._is_held = self._is_told = held
+            self._is_held = self._is_reported = held
             return "paused by an operator, until migemu resume" if held else "resumed by an operator"
         if recoveries > self._recoveries:
-            line = "goes on" if self._is_told else f"goes on, after a short pause: {last_error}"
-            self._recoveries, self._is_told = recoveries, False
+            line = "goes on" if self._is_reported else f"goes on, after a short pause: {last_error}"
+            self._recoveries, self._is_reported = recoveries, False
             return line
-        if stage in _STAGES and not self._is_told:
-            self._is_told = True
+        if stage in _STAGES and not self._is_reported:
+            self._is_reported = True
             return sentences(f"paused: {last_error}", advice)
         return ""
 
     def __repr__(self) -> str:
-        return f"<Pauses after {self._recoveries} recoveries{', in one' if self._is_told else ''}>"
+        return f"<Pauses after {self._recoveries} recoveries{', in one' if self._is_reported else ''}>"

@@ -25,18 +25,18 @@ from migemu.units import SECOND, format_size
 _WINDOW_NS: Final = SECOND
 _MAP_WIDTH: Final = 64
 #: The stages worth a line in a log: before them nothing moves.
-_TOLD: Final = ("run", "end", "completed")
+_PRINTED_STAGES: Final = ("run", "end", "completed")
 _FILL: Final = " ▁▂▃▄▅▆▇█"
 #: Blue, orange, green of the Okabe-Ito palette: told apart by the colour-blind, and by shape besides.
 _STYLES: Final = {"4K": "#56b4e9", "2M": "#e69f00", "1G": "#009e73"}
 
 
 class Rate(NamedTuple):
-    """Per second, over the last second; `left_ns` is None where it cannot be told."""
+    """Per second, over the last second; `remaining_ns` is None where it cannot be told."""
 
     received_bytes: float
     faults: float
-    left_ns: int | None
+    remaining_ns: int | None
 
 
 def panel(status: Status, rate: Rate, title: str) -> RenderableType:
@@ -45,7 +45,7 @@ def panel(status: Status, rate: Rate, title: str) -> RenderableType:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(no_wrap=True)
     total = max(1, status.memory_bytes)
-    grid.add_row("stage", f"{status.stage}   {status.elapsed_ns / SECOND:.1f} s{_left(rate)}")
+    grid.add_row("stage", f"{status.stage}   {status.elapsed_ns / SECOND:.1f} s{_remaining(rate)}")
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(total=total, completed=status.received_bytes, width=40),
@@ -72,12 +72,12 @@ def plain_line(status: Status, rate: Rate) -> str:
     return (
         f"{status.stage}: received {_percent(status.received_bytes, total)} "
         f"({format_size(status.received_bytes)} of {format_size(total)}), mapped {mapped}, "
-        f"{status.faults} faults ({rate.faults:.0f}/s), {rate.received_bytes / 1e6:.0f} MB/s{_left(rate)}"
+        f"{status.faults} faults ({rate.faults:.0f}/s), {rate.received_bytes / 1e6:.0f} MB/s{_remaining(rate)}"
     )
 
 
-def _left(rate: Rate) -> str:
-    return "" if rate.left_ns is None else f", {rate.left_ns / SECOND:.0f} s left"
+def _remaining(rate: Rate) -> str:
+    return "" if rate.remaining_ns is None else f", {rate.remaining_ns / SECOND:.0f} s left"
 
 
 def _percent(part: int, total: int) -> str:
@@ -132,7 +132,12 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.__exit__(kind, error, where)
-        elif self._plain and self._last is not None and self._last.stage in _TOLD and self._last is not self._printed:
+        elif (
+            self._plain
+            and self._last is not None
+            and self._last.stage in _PRINTED_STAGES
+            and self._last is not self._printed
+        ):
             self._print(self._last)
 
     def show(self, status: Status) -> None:
@@ -145,7 +150,7 @@ class Progress:
             self._live.update(panel(status, self._rate(status), self._title), refresh=True)
         elif (
             self._plain
-            and status.stage in _TOLD
+            and status.stage in _PRINTED_STAGES
             and (status.elapsed_ns - self._last_line_ns >= SECOND or status.elapsed_ns < self._last_line_ns)
         ):
             self._last_line_ns = status.elapsed_ns
@@ -176,6 +181,6 @@ class Progress:
         if span_ns <= 0:
             return Rate(0.0, 0.0, None)
         per_s = (status.received_bytes - then.received_bytes) * SECOND / span_ns
-        left = status.memory_bytes - status.received_bytes
-        left_ns = int(left / per_s * SECOND) if per_s > 0 and left > 0 else None
-        return Rate(per_s, (status.faults - then.faults) * SECOND / span_ns, left_ns)
+        remaining = status.memory_bytes - status.received_bytes
+        remaining_ns = int(remaining / per_s * SECOND) if per_s > 0 and remaining > 0 else None
+        return Rate(per_s, (status.faults - then.faults) * SECOND / span_ns, remaining_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migemu.analysis.attribution import PARTS, Attribution, Cause, ResolvedFault
+from migemu.analysis.attribution import PHASES, Attribution, Cause, ResolvedFault
 from migemu.mm.pages import TINY
 from migemu.trace.events import CarriedFrame, Event
 from tests.unit.trace.traces import PMD, PTE, destination, event, source
@@ -33,8 +33,8 @@ def resolve(*events: Event) -> list[ResolvedFault]:
 
 
 def parts_of(fault: ResolvedFault) -> dict[str, int]:
-    assert sum(fault.parts) == fault.latency_ns
-    return {name: ns for name, ns in zip(PARTS, fault.parts, strict=True) if ns}
+    assert sum(fault.phases) == fault.latency_ns
+    return {name: ns for name, ns in zip(PHASES, fault.phases, strict=True) if ns}
 
 
 def answer(*, requested: int = 102, urgent: bool = True) -> list[Event]:

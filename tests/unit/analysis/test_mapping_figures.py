@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from migemu.analysis.mapping_figures import STEP_NS, Regained, pattern_of
+from migemu.analysis.mapping_figures import STEP_NS, MappingTracer, pattern_of
 from migemu.costs.access import UNIFORM, AccessModel
 from migemu.mm.pages import TINY, X86_64, Level
 from migemu.node.outcome import MappingFigures
@@ -20,10 +20,10 @@ MS = STEP_NS
 
 
 def figures(events: Iterable[Event], pages: int = PAGES) -> MappingFigures | None:
-    regained = Regained(TINY, pages, UNIFORM)
+    tracer = MappingTracer(TINY, pages, UNIFORM)
     for event in events:
-        regained.emit(event)
-    return regained.figures()
+        tracer.emit(event)
+    return tracer.figures()
 
 
 def mapped_then_collapsed(*steps: tuple[int, Level]) -> list[Event]:
@@ -66,14 +66,14 @@ def test_half_of_the_memory_is_not_most_of_it() -> None:
 def test_the_cost_of_an_access_is_weighed_by_time() -> None:
     """4 ms with all of 1G in base pages, then 4 ms with one leaf."""
     pages = X86_64.pages(PUD)
-    regained, cost = Regained(X86_64, pages, UNIFORM), AccessModel(geometry=X86_64)
+    tracer, cost = MappingTracer(X86_64, pages, UNIFORM), AccessModel(geometry=X86_64)
     for event in (
         destination("state", detail="run", t=MS), destination("continued", 0, pages, PTE, t=2 * MS),
         destination("collapsed", 0, level=PUD, t=6 * MS), destination("state", detail="completed", t=10 * MS),
     ):  # fmt: skip
-        regained.emit(event)
+        tracer.emit(event)
     small, large = cost.access_ns({PTE: pages}, UNIFORM), cost.access_ns({PUD: 1}, UNIFORM)
-    found = regained.figures()
+    found = tracer.figures()
     assert found is not None
     assert found.access_end_ns == large < small
     assert found.access_mean_ns == pytest.approx((small + large) / 2)
@@ -98,9 +98,9 @@ def test_every_event_is_passed_on_in_order() -> None:
             self.events.append(event)
 
     kept, events = Kept(), [source("sent", 0, 4), *mapped_then_collapsed((6 * MS, PUD))]
-    regained = Regained(TINY, PAGES, UNIFORM, kept)
+    tracer = MappingTracer(TINY, PAGES, UNIFORM, kept)
     for event in events:
-        regained.emit(event)
+        tracer.emit(event)
     assert kept.events == events
 
 

@@ -148,8 +148,8 @@ def test_all_faults_are_flows_through_the_piece_that_came(events: list[Event]) -
 def test_the_parts_of_a_latency_fill_the_sleep() -> None:
     found = [entry for entry in entries(migration(wire=True)) if entry["ph"] == "X" and entry["pid"] == 1]
     asleep = sum(entry["dur"] for entry in found if entry["name"] == "asleep")
-    parts = sum(entry["dur"] for entry in found if entry["name"] not in ("asleep", "running"))
-    assert asleep == pytest.approx(parts)
+    phases = sum(entry["dur"] for entry in found if entry["name"] not in ("asleep", "running"))
+    assert asleep == pytest.approx(phases)
 
 
 def test_a_collapse_is_a_slice_from_the_first_clearing_to_the_last_freeing() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from migemu.analysis.attribution import PARTS, Cause, ResolvedFault
+from migemu.analysis.attribution import PHASES, Cause, ResolvedFault
 from migemu.analysis.fault_table import FaultTable
-from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, Told, read_told
+from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, TraceFigures, read_trace_figures
 from migemu.errors import InputError
 from migemu.mm.pages import TINY, X86_64
 from migemu.trace.events import Event, Happening, event_line, header_line
@@ -16,45 +16,45 @@ from tests.unit.report.runs import migration
 from tests.unit.trace.traces import PMD, PTE, PUD, destination, memory, whole, write_lines
 
 
-def told_of(events: list[Event], geometry: object = TINY, pages: int = 32) -> Told:
-    told = Told(TINY if geometry is TINY else X86_64, pages)
+def figures_of(events: list[Event], geometry: object = TINY, pages: int = 32) -> TraceFigures:
+    found = TraceFigures(TINY if geometry is TINY else X86_64, pages)
     for each in events:
-        told.take(each)
-    told.close()
-    return told
+        found.take(each)
+    found.close()
+    return found
 
 
 def test_a_whole_migration_is_told() -> None:
-    told = told_of(whole())
-    assert (len(told.faults), told.attribution.open, told.began, told.problem) == (1, 0, 0, "")
-    assert [mark.words for mark in told.marks] == ["run", "end", "completed"]
-    assert [amounts for _, amounts in told.received.rows()] == [(31 * 4096, 4096, 4096)]
-    assert {level: bins.rows() for level, bins in told.collapses.items()} == {PMD: [(0, (8,))], PUD: [(0, (2,))]}
-    assert told.mapping.rows()[-1][1].mapped_bytes == {PTE: 0, PMD: 0, PUD: 32 * 4096}
+    found = figures_of(whole())
+    assert (len(found.faults), found.attribution.open, found.began, found.problem) == (1, 0, 0, "")
+    assert [mark.words for mark in found.marks] == ["run", "end", "completed"]
+    assert [amounts for _, amounts in found.received.rows()] == [(31 * 4096, 4096, 4096)]
+    assert {level: bins.rows() for level, bins in found.collapses.items()} == {PMD: [(0, (8,))], PUD: [(0, (2,))]}
+    assert found.mapping.rows()[-1][1].mapped_bytes == {PTE: 0, PMD: 0, PUD: 32 * 4096}
     assert (PUSHED, URGENT, DUPLICATE) == (0, 1, 2)
 
 
 def test_each_row_of_the_mapping_is_as_its_step_leaves_it() -> None:
     """Two changes within one step: the first of them is not what the memory looks like from there on."""
     step = 100_000
-    told = told_of([
+    found = figures_of([
         memory(), destination("continued", 0, 4, t=5 * step), destination("collapsed", 0, level=PMD, t=5 * step + 9),
         destination("continued", 4, 1, t=8 * step), destination("state", detail="end", t=20 * step),
     ])  # fmt: skip
-    assert [(t, row.mapped_bytes[PTE], row.mapped_bytes[PMD]) for t, row in told.mapping.rows()] == [
+    assert [(t, row.mapped_bytes[PTE], row.mapped_bytes[PMD]) for t, row in found.mapping.rows()] == [
         (5 * step + 9, 0, 4 * 4096), (8 * step, 4096, 4 * 4096), (20 * step, 4096, 4 * 4096),
     ]  # fmt: skip
 
 
 def test_a_long_trace_gives_short_series(tmp_path: Path) -> None:
     events = migration(faults=500)
-    told = read_told(write_lines(tmp_path / "trace.jsonl", events, "modelled"))
-    assert (told.kind, told.problem) == ("modelled", "")
-    assert len(told.faults) == sum(each.event is Happening.WOKEN for each in events) > 400
-    assert all(len(rows) <= 601 for rows in (told.mapping.rows(), told.received.rows()))
-    assert len(told.faults.points(100)[0]) <= 100
-    assert [each.hugepage for each in told.maps] == [0]
-    assert sum(amounts[0] for _, amounts in told.collapses[PMD].rows()) == 512
+    found = read_trace_figures(write_lines(tmp_path / "trace.jsonl", events, "modelled"))
+    assert (found.kind, found.problem) == ("modelled", "")
+    assert len(found.faults) == sum(each.event is Happening.WOKEN for each in events) > 400
+    assert all(len(rows) <= 601 for rows in (found.mapping.rows(), found.received.rows()))
+    assert len(found.faults.points(100)[0]) <= 100
+    assert [each.hugepage for each in found.maps] == [0]
+    assert sum(amounts[0] for _, amounts in found.collapses[PMD].rows()) == 512
 
 
 def test_a_damaged_trace_tells_what_stands_before_the_damage(tmp_path: Path) -> None:
@@ -62,26 +62,26 @@ def test_a_damaged_trace_tells_what_stands_before_the_damage(tmp_path: Path) -> 
     path = write_lines(tmp_path / "trace.jsonl", events)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3000], "what is this\n", *lines[3000:]]))
-    told = read_told(path)
-    assert "line 3001: is no JSON" in told.problem
-    assert told.events > 1000
-    assert told.mapping.rows()
+    found = read_trace_figures(path)
+    assert "line 3001: is no JSON" in found.problem
+    assert found.events > 1000
+    assert found.mapping.rows()
 
 
 def test_a_trace_that_does_not_fit_its_memory_is_damaged(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "trace.jsonl", [memory(), destination("continued", 40, 4)])
-    assert "does not fit a memory of 32 pages" in read_told(path).problem
+    assert "does not fit a memory of 32 pages" in read_trace_figures(path).problem
 
 
 def test_a_trace_that_never_says_what_it_is_about_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(header_line("measured") + "\n" + event_line(destination("state", detail="run")) + "\n")
     with pytest.raises(InputError, match="holds no `memory` event"):
-        read_told(path)
+        read_trace_figures(path)
 
 
-def fault(latency: int, cause: Cause = Cause.ANSWERED, began: int = 0, **parts: int) -> ResolvedFault:
-    values = tuple(parts.get(name, 0) for name in PARTS)
+def fault(latency: int, cause: Cause = Cause.ANSWERED, began: int = 0, **phases: int) -> ResolvedFault:
+    values = tuple(phases.get(name, 0) for name in PHASES)
     return ResolvedFault(1, 7, began, began + latency, cause, values, (latency, 2 * latency), None)
 
 
@@ -97,8 +97,8 @@ def test_attribution_is_means_of_all_and_of_the_slowest() -> None:
     every, slowest = table_of(*quick, fault(1000, queue=1000)).attribution()
     assert (every.faults, every.latency_ns) == (200, (199 * 10 + 1000) / 200)
     assert (slowest.what, slowest.faults) == ("slowest 1 %", 2)
-    assert slowest.parts_ns[PARTS.index("queue")] == 502
-    assert sum(every.parts_ns) == pytest.approx(every.latency_ns)
+    assert slowest.phases_ns[PHASES.index("queue")] == 502
+    assert sum(every.phases_ns) == pytest.approx(every.latency_ns)
     assert (slowest.main_ahead, slowest.preempt_ahead) == (505, 1010)
     assert FaultTable().attribution() == []
 

@@ -21,7 +21,7 @@ from random import Random
 from typing import NamedTuple
 
 from migemu.checkpoint.format import CHECKPOINT, DirectoryState, Identity, decode
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import RestoredCheckpoint, begin, resume
 from migemu.checkpoint.write_log import HEADER_BYTES, RECORD_BYTES
 from migemu.mm.pages import Level, PieceRun
@@ -73,7 +73,7 @@ class Played:
         self._acknowledged = self._generation = self.steps_when_planned = 0
         directory.mkdir()
         self.disk = self._watched(directory)
-        self.memory = KeptMemory(begin(self.disk, directory, IDENTITY, LOG_BYTES_MAX))
+        self.memory = CheckpointedMemory(begin(self.disk, directory, IDENTITY, LOG_BYTES_MAX))
         self._generation = 1
         self.disk.note("made")
 
@@ -82,12 +82,12 @@ class Played:
         self.end()
         self.disk = self._watched(directory)
         self.disk.adopt()
-        kept = resume(self.disk, directory, LOG_BYTES_MAX)
-        assert kept is not None
-        self.memory = KeptMemory(kept)
+        restored = resume(self.disk, directory, LOG_BYTES_MAX)
+        assert restored is not None
+        self.memory = CheckpointedMemory(restored)
         for first, count in self.memory.restored_rows():
             self.memory.uffdio_continue(PieceRun(first, count, Level.PTE))
-        self._generation = kept.checkpoint.statistics.generation
+        self._generation = restored.checkpoint.statistics.generation
         self.planned[self._generation] = Planned(self._acknowledged, self._here())
         self.disk.note("revived")
 
@@ -177,21 +177,21 @@ class Judge:
         shutil.rmtree(directory)
 
     def _judge_directory(self, directory: Path, world: World, mark: Mark, is_killed: bool) -> None:
-        kept = resume(UnsyncedDisk(), directory, LOG_BYTES_MAX)
-        if kept is None:
+        restored = resume(UnsyncedDisk(), directory, LOG_BYTES_MAX)
+        if restored is None:
             assert not mark.generation, "a complete generation is gone"
-            kept = begin(UnsyncedDisk(), directory, IDENTITY, LOG_BYTES_MAX)  # what has been left is no obstacle
+            restored = begin(UnsyncedDisk(), directory, IDENTITY, LOG_BYTES_MAX)  # what has been left is no obstacle
         else:
-            self._judge_kept(kept, decode(world[CHECKPOINT]), mark, is_killed)
-        kept.checkpoint.close()
+            self._judge_kept(restored, decode(world[CHECKPOINT]), mark, is_killed)
+        restored.checkpoint.close()
 
-    def _judge_kept(self, kept: RestoredCheckpoint, state: DirectoryState, mark: Mark, is_killed: bool) -> None:
+    def _judge_kept(self, restored: RestoredCheckpoint, state: DirectoryState, mark: Mark, is_killed: bool) -> None:
         played = self._played
         named = frozenset(page for page in range(PAGES) if state.received[page])
         planned = played.planned.get(state.generation)
         if planned is None:  # made by whoever came back before
             planned = Planned(played.planned[mark.generation].writes, named)
-        memory = KeptMemory(kept)
+        memory = CheckpointedMemory(restored)
         words = {
             (word.page * PAGE + word.offset) // 8: (word.original, word.current) for word in memory.restored_words()
         }
@@ -202,10 +202,10 @@ class Judge:
         expected = [bytearray(page) for page in played.image]
         for word, (_, current) in words.items():
             expected[word * 8 // PAGE][word * 8 % PAGE : word * 8 % PAGE + 8] = current.to_bytes(8, "little")
-        here = {page for page in range(PAGES) if kept.received[page]}
+        here = {page for page in range(PAGES) if restored.received[page]}
         for page in range(PAGES):
             what = expected[page] if page in here else bytes(PAGE)
-            assert memory.landing(page, 1) == what, f"page {page} {'kept' if page in here else 'not kept'}"
+            assert memory.landing(page, 1) == what, f"page {page} {'restored' if page in here else 'not restored'}"
         touched = {write.word * 8 // PAGE for write in played.history[planned.writes :]}
         assert named == planned.received, "the bitmap is not that of the moment at which it was planned"
         missing = named - here - (set() if is_killed else touched)

@@ -9,7 +9,7 @@ import pytest
 
 from migemu.checkpoint import format as checkpoints
 from migemu.checkpoint.format import Checkpoint, RestorePlan
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import Logs
 from migemu.errors import InputError
 from migemu.mm.pages import PageIndex
@@ -95,7 +95,7 @@ def folded_logs_first(checkpoint: Checkpoint, logs: Logs) -> Logs:
     return kept
 
 
-def store_before_log(memory: KeptMemory, page: PageIndex, offset: int, stamp: int | None) -> int:
+def store_before_log(memory: CheckpointedMemory, page: PageIndex, offset: int, stamp: int | None) -> int:
     """The guest's write is stored, and then logged: with what is there by then."""
     before = MappedMemory._access(memory, page, offset, stamp)
     if stamp is not None:
@@ -109,7 +109,7 @@ COMPLETE, FOLD, PLAN = Checkpoint.complete, Checkpoint._fold, Checkpoint.plan
 @pytest.mark.parametrize(("of", "step", "bug"), [
     (Checkpoint, "complete", names_before_data),
     (Checkpoint, "_fold", folded_logs_first),
-    (KeptMemory, "_access", store_before_log),
+    (CheckpointedMemory, "_access", store_before_log),
 ])  # fmt: skip
 def test_a_step_at_another_time_is_found(
     of: type, step: str, bug: Callable[..., object], quick_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ import pytest
 
 from migemu.checkpoint.disk import Disk
 from migemu.checkpoint.format import CHECKPOINT, SCHEMA_VERSION, DirectoryState, decode, encode
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import begin, claim, resume
 from migemu.errors import BrokenError, InputError
 from migemu.mm.pages import Level, PieceRun
@@ -34,17 +34,19 @@ def test_on_the_real_disk_what_was_kept_comes_back(tmp_path: Path) -> None:
     disk = Disk()
     os.close(claim(disk, tmp_path))
     assert resume(disk, tmp_path, LOG_BYTES_MAX) is None
-    kept = begin(disk, tmp_path, IDENTITY, LOG_BYTES_MAX)
-    memory = KeptMemory(kept)
+    restored = begin(disk, tmp_path, IDENTITY, LOG_BYTES_MAX)
+    memory = CheckpointedMemory(restored)
     memory.landing(3, 1)[:] = b"x" * PAGE
     memory.uffdio_continue(PieceRun(3, 1, Level.PTE))
     assert memory.touch(0, 3, 8, 77) == int.from_bytes(b"x" * 8, "little")
-    kept.checkpoint.complete(kept.checkpoint.plan(kept.received))
-    kept.checkpoint.close()
+    restored.checkpoint.complete(restored.checkpoint.plan(restored.received))
+    restored.checkpoint.close()
     again = resume(disk, tmp_path, LOG_BYTES_MAX)
     assert again is not None
-    assert KeptMemory(again).restored_rows() == [(3, 1)]
-    assert [(word.page, word.offset, word.current) for word in KeptMemory(again).restored_words()] == [(3, 8, 77)]
+    assert CheckpointedMemory(again).restored_rows() == [(3, 1)]
+    assert [(word.page, word.offset, word.current) for word in CheckpointedMemory(again).restored_words()] == [
+        (3, 8, 77)
+    ]
     assert again.checkpoint.identity == IDENTITY
     again.checkpoint.close()
 
@@ -110,13 +112,13 @@ def test_damage_is_told_in_one_line(damage: str, left: Path) -> None:
 
 def test_a_page_that_has_changed_on_the_disk_comes_again(left: Path) -> None:
     changed("memory", lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:])(left)
-    kept = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
-    assert kept is not None
-    assert kept.pages_dropped == 1
-    memory = KeptMemory(kept)
+    restored = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
+    assert restored is not None
+    assert restored.pages_dropped == 1
+    memory = CheckpointedMemory(restored)
     assert memory.restored_rows() == [(2, 1)]
     assert bytes(memory.landing(0, 1)) == bytes(PAGE)
-    kept.checkpoint.close()
+    restored.checkpoint.close()
 
 
 @pytest.mark.parametrize("name", ["memory", "digests"])
@@ -124,12 +126,12 @@ def test_what_a_shortened_file_does_not_hold_comes_again(name: str, left: Path) 
     """Whoever shortened it has ended the last life by SIGBUS."""
     size = (left / name).stat().st_size
     changed(name, lambda _: b"")(left)
-    kept = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
-    assert kept is not None
-    assert kept.pages_dropped > 0
-    assert not any(kept.received)
+    restored = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
+    assert restored is not None
+    assert restored.pages_dropped > 0
+    assert not any(restored.received)
     assert (left / name).stat().st_size == size
-    kept.checkpoint.close()
+    restored.checkpoint.close()
 
 
 def test_what_is_in_a_checkpoint_is_what_was_put_in() -> None:
@@ -178,16 +180,16 @@ def test_after_an_error_the_guest_runs_on_and_the_last_whole_generation_stays(
     step: str, number: int, tmp_path: Path
 ) -> None:
     disk = FullDisk(number, step)
-    kept = begin(disk, tmp_path, IDENTITY, 1 << 20)
-    memory, checkpoint = KeptMemory(kept), kept.checkpoint
+    restored = begin(disk, tmp_path, IDENTITY, 1 << 20)
+    memory, checkpoint = CheckpointedMemory(restored), restored.checkpoint
     memory.landing(0, 2)[:] = b"x" * (2 * PAGE)
     memory.uffdio_continue(PieceRun(0, 2, Level.PTE))
     memory.touch(0, 0, 0, 1)
-    checkpoint.complete(checkpoint.plan(kept.received))
+    checkpoint.complete(checkpoint.plan(restored.received))
     disk.fails = True
     memory.touch(0, 0, 0, 2)
     with pytest.raises(OSError, match=os.strerror(number)):
-        checkpoint.complete(checkpoint.plan(kept.received))
+        checkpoint.complete(checkpoint.plan(restored.received))
     checkpoint.lose(OSError(number, os.strerror(number)))
     disk.fails = False
     assert memory.touch(0, 0, 0, 3) == 2, "the guest runs on"
@@ -196,19 +198,19 @@ def test_after_an_error_the_guest_runs_on_and_the_last_whole_generation_stays(
     checkpoint.close()
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
     assert again is not None
-    words = [(word.page, word.current) for word in KeptMemory(again).restored_words()]
+    words = [(word.page, word.current) for word in CheckpointedMemory(again).restored_words()]
     assert words == [(0, 1 if step == "write" else 2)], "every write that was acknowledged, and no other"
     assert again.pages_dropped == 1, "a page with a write that was not logged comes again"
-    assert KeptMemory(again).restored_rows() == [(0, 1)]
+    assert CheckpointedMemory(again).restored_rows() == [(0, 1)]
     again.checkpoint.close()
 
 
 def test_a_completed_migration_leaves_no_files(left: Path) -> None:
     (left / "notes.txt").write_text("of somebody else")
-    kept = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
-    assert kept is not None
-    kept.checkpoint.discard()
-    kept.checkpoint.close()
+    restored = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
+    assert restored is not None
+    restored.checkpoint.discard()
+    restored.checkpoint.close()
     assert [path.name for path in left.iterdir()] == ["notes.txt"]
     assert resume(UnsyncedDisk(), left, LOG_BYTES_MAX) is None
 
@@ -217,27 +219,27 @@ def test_leftovers_that_nothing_names_are_removed(left: Path) -> None:
     names = {path.name for path in left.iterdir()}
     (left / "log.99").write_bytes(b"")
     (left / "words.98").write_bytes(b"")
-    kept = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
-    assert kept is not None
-    kept.checkpoint.close()
+    restored = resume(UnsyncedDisk(), left, LOG_BYTES_MAX)
+    assert restored is not None
+    restored.checkpoint.close()
     assert not {path.name for path in left.iterdir()} & {"log.99", "words.98"}
     assert len(list(left.iterdir())) <= len(names) + 1
 
 
 def test_neither_logs_nor_descriptors_grow_with_writes(tmp_path: Path) -> None:
-    kept = begin(UnsyncedDisk(), tmp_path, IDENTITY, LOG_BYTES_MAX)
-    memory, checkpoint = KeptMemory(kept), kept.checkpoint
+    restored = begin(UnsyncedDisk(), tmp_path, IDENTITY, LOG_BYTES_MAX)
+    memory, checkpoint = CheckpointedMemory(restored), restored.checkpoint
     memory.uffdio_continue(PieceRun(0, 1, Level.PTE))
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for stamp in range(1, 301):
         memory.touch(0, 0, stamp % 3 * 64, stamp)
         if stamp % 3 == 0:
-            checkpoint.complete(checkpoint.plan(kept.received))
+            checkpoint.complete(checkpoint.plan(restored.received))
     logs = [path for path in tmp_path.iterdir() if path.name.startswith(("log", "words"))]
     assert sum(path.stat().st_size for path in logs) < 2 * 64 + 32 * 6
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before
     checkpoint.close()
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
     assert again is not None
-    assert [word.current for word in KeptMemory(again).restored_words()] == [300, 298, 299]
+    assert [word.current for word in CheckpointedMemory(again).restored_words()] == [300, 298, 299]
     again.checkpoint.close()

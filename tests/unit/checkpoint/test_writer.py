@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migemu.checkpoint.memory import KeptMemory
+from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import resume
 from migemu.checkpoint.writer import Keeper
 from migemu.mm.pages import Level, PieceRun
@@ -62,7 +62,9 @@ def disk() -> BreakableDisk:
     return BreakableDisk()
 
 
-def keeper_of(disk: BreakableDisk, directory: Path, told: list[str], arrived: str = "1G") -> tuple[Keeper, KeptMemory]:
+def keeper_of(
+    disk: BreakableDisk, directory: Path, told: list[str], arrived: str = "1G"
+) -> tuple[Keeper, CheckpointedMemory]:
     settings = from_mapping({"checkpoint": {"interval": "1s", "arrived": arrived}}, "test").checkpoint
     keeper = Keeper(directory, settings, disk.clock, told.append, disk)
     keeper.claim()
@@ -78,7 +80,7 @@ async def until(keeper: Keeper, disk: BreakableDisk, seconds: float) -> None:
         await keeper.run()
 
 
-def land(memory: KeptMemory, page: int) -> None:
+def land(memory: CheckpointedMemory, page: int) -> None:
     memory.uffdio_continue(PieceRun(page, 1, Level.PTE))
 
 
@@ -132,7 +134,7 @@ async def test_an_error_is_told_once_and_ends_the_protection_not_the_guest(disk:
     await keeper.stop(discard=False)
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
     assert again is not None
-    assert KeptMemory(again).restored_rows() == [(0, 1)]
+    assert CheckpointedMemory(again).restored_rows() == [(0, 1)]
     again.checkpoint.close()
 
 

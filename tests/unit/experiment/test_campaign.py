@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from migemu.errors import BrokenError, InputError
-from migemu.experiment.campaign_progress import CampaignProgress, time_left
+from migemu.experiment.campaign_progress import CampaignProgress, remaining_time
 from migemu.experiment.executors import InProcess
 from migemu.experiment.program import Program, this_program
 from migemu.experiment.results import Results
@@ -149,7 +149,7 @@ def test_the_same_job_gives_the_same_answer_anywhere() -> None:
     [(10, 0, 5, ""), (10, 5, 5, ""), (10, 1, 5, "40 s left"), (60, 1, 11, "10 min left"), (3600, 1, 3, "2.0 h left")],
 )
 def test_the_time_left_is_that_of_the_mean_run(elapsed_s: int, done: int, runs: int, told: str) -> None:
-    assert time_left(elapsed_s * SECOND, done, runs) == told
+    assert remaining_time(elapsed_s * SECOND, done, runs) == told
 
 
 def test_a_log_gets_plain_lines(tmp_path: Path) -> None:

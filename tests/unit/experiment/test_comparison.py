@@ -118,7 +118,7 @@ def test_a_baseline_of_zero_has_no_share(tmp_path: Path) -> None:
 def test_runs_that_did_not_finish_are_left_out_and_counted(tmp_path: Path) -> None:
     run(sweep_of(tmp_path, "[sweep]\nseeds = [1, 2, 4]"), tmp_path / "x", "tests.unit.experiment.worlds:failing")
     source = read_source(str(tmp_path / "x"))
-    assert source.left_out == 1
+    assert source.excluded == 1
     assert compare(source, source).notes[0] == f"{tmp_path}/x: 1 runs did not finish and are left out"
 
 

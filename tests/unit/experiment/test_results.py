@@ -74,7 +74,7 @@ def test_resuming_runs_only_what_is_left(done: tuple[Sweep, Path]) -> None:
     sql(path, "DELETE FROM run WHERE seed = 3")
     notes = Notes()
     tally = run(sweep, path, notes=notes, resume=True)
-    assert (tally.done, tally.already_done, tally.left, notes.runs, notes.already) == (4, 8, 0, 4, 8)
+    assert (tally.done, tally.already_done, tally.remaining, notes.runs, notes.already) == (4, 8, 0, 4, 8)
     assert {seed for _, seed, _ in notes.ends} == {3}
 
 

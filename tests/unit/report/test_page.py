@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from migemu.analysis.reducer import Told
+from migemu.analysis.reducer import TraceFigures
 from migemu.analysis.series import Bins
 from migemu.costs.access import UNIFORM, Pattern
 from migemu.errors import InputError
@@ -84,7 +84,7 @@ def test_runs_side_by_side_have_the_same_axes(directories: dict[str, Path]) -> N
 
 
 def test_stages_that_lie_close_share_their_words() -> None:
-    told = Told(TINY, 32)
+    told = TraceFigures(TINY, 32)
     for t, detail in ((0, "run"), (50, "end"), (52, "completed")):
         told.take(destination("state", detail=detail, t=t))
     close, apart = (marks(told, Scale("us", 1), {"range": [0, most]}) for most in (100, 56))
@@ -95,17 +95,17 @@ def test_stages_that_lie_close_share_their_words() -> None:
 
 def test_throughput_of_runs_side_by_side_is_summed_over_the_same_times(directories: dict[str, Path]) -> None:
     short, long = loaded(directories["measured"], directories["tiny"])
-    assert short.told
-    assert long.told
-    bins = Bins(3, step_ns=8 * long.told.received.step_ns)
-    for t, sums in long.told.received.rows():
+    assert short.trace
+    assert long.trace
+    bins = Bins(3, step_ns=8 * long.trace.received.step_ns)
+    for t, sums in long.trace.received.rows():
         for quantity, amount in enumerate(sums):
             bins.add(t, quantity, amount)
-    long.told.received = bins
+    long.trace.received = bins
     drawn = panels([short, long])["throughput"]
     assert {re.sub(r" Pages.*", "", panel.note) for panel in drawn} == {"Sums over 8ms each."}
     moved = sum(sum(trace["y"]) for trace in drawn[0].figure["data"] if trace["name"] != "came again (dropped)")
-    assert moved * 1e6 * 0.008 == pytest.approx(sum(sum(sums[:2]) for _, sums in short.told.received.rows()), rel=1e-3)
+    assert moved * 1e6 * 0.008 == pytest.approx(sum(sum(sums[:2]) for _, sums in short.trace.received.rows()), rel=1e-3)
 
 
 def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[ShownRun]) -> None:
@@ -119,8 +119,8 @@ def test_a_measured_fault_has_fewer_parts_than_a_modelled_one(runs: list[ShownRu
 def test_the_stacked_parts_are_as_long_as_the_latency(runs: list[ShownRun]) -> None:
     for panel in panels(runs)["attribution"]:
         run = next(run for run in runs if run.label == panel.title)
-        assert run.told
-        for place, row in enumerate(run.told.faults.attribution()):
+        assert run.trace
+        for place, row in enumerate(run.trace.faults.attribution()):
             scale = 1_000_000 if "[ms]" in panel.figure["layout"]["xaxis"]["title"]["text"] else 1_000
             assert sum(trace["x"][place] for trace in panel.figure["data"]) * scale == pytest.approx(
                 row.latency_ns, rel=0.01
@@ -192,8 +192,8 @@ def test_a_damaged_trace_is_said_to_be(tmp_path: Path) -> None:
     trace.write_bytes(trace.read_bytes()[:-40])
     (run,) = loaded(directory)
     assert "the trace is damaged; shown is what stands before that" in run.directory.missing[0]
-    assert run.told
-    assert len(run.told.faults)
+    assert run.trace
+    assert len(run.trace.faults)
     trace.write_text("nothing")
     (run,) = loaded(directory)
     assert "the trace cannot be used" in run.directory.missing[0]
@@ -204,7 +204,7 @@ def test_a_trace_of_another_kind_than_the_result_is_not_drawn(tmp_path: Path) ->
     trace = write_run(tmp_path, migration(faults=5), result("modelled"), "measured") / "trace.jsonl"
     trace.write_bytes(trace.read_bytes()[:-1])
     (run,) = loaded(tmp_path)
-    assert run.told is None
+    assert run.trace is None
     assert "the trace is of another run: it is measured, the result modelled" in run.directory.missing
 
 

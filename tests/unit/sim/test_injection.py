@@ -38,7 +38,7 @@ THERE = "main->destination"
 
 
 @dataclass
-class Told:
+class Conversation:
     """What the listener heard and when, in ms from the first word; how each end learned that it was over."""
 
     heard: list[tuple[Message, int]] = field(default_factory=list)
@@ -54,13 +54,13 @@ class Told:
         return [message for message, _ in self.heard]
 
 
-def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Told:
+def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Conversation:
     """Say TALK over a link of 1 ms, on so many connections, one after the other, while hazards strike."""
-    told = Told()
+    conversation = Conversation()
     loop = VirtualLoop()
 
     async def main() -> None:
-        injection = Injection(loop, parse_all(hazards), lambda node, ns: told.crashes.append((node, ns)))
+        injection = Injection(loop, parse_all(hazards), lambda node, ns: conversation.crashes.append((node, ns)))
         if heal_ms:
             loop.call_at_ns(heal_ms * MS, injection.heal)
         ways = (
@@ -71,7 +71,7 @@ def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Told:
         ear, far = Ear(), Ear()
 
         def received(_: object, message: Message) -> None:
-            told.heard.append((message, round((loop.now_ns - begin_ns) / MS)))
+            conversation.heard.append((message, round((loop.now_ns - begin_ns) / MS)))
 
         def accept(_: EmulatedChannel) -> Ear:
             ear.on_received = received
@@ -86,11 +86,11 @@ def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Told:
                     channel.send(message, payload)
                 await asyncio.sleep(0.001)
         await asyncio.sleep(1)
-        told.ends, told.far_ends, told.memory = ear.ends, far.ends, bytes(ear.memory)
-        told.coverage, told.struck = injection.coverage, [str(each) for each in injection.struck]
+        conversation.ends, conversation.far_ends, conversation.memory = ear.ends, far.ends, bytes(ear.memory)
+        conversation.coverage, conversation.struck = injection.coverage, [str(each) for each in injection.struck]
 
     loop.run(main())
-    return told
+    return conversation
 
 
 ALL = [message for message, _ in TALK]
@@ -108,11 +108,11 @@ def test_without_a_hazard_everything_is_heard() -> None:
 def test_a_cut_ends_the_stream_where_it_says(
     byte: int, messages: int, landed: int, error: type[MigemuError] | None
 ) -> None:
-    told = talk(f"cut {THERE} Page 1 byte {byte}")
-    assert told.messages == ALL[:messages]
-    assert [type(end) for end in told.ends] == [error or type(None)]
-    assert told.far_ends == [None]
-    here = told.memory[4 * PAGE : 6 * PAGE]
+    conversation = talk(f"cut {THERE} Page 1 byte {byte}")
+    assert conversation.messages == ALL[:messages]
+    assert [type(end) for end in conversation.ends] == [error or type(None)]
+    assert conversation.far_ends == [None]
+    here = conversation.memory[4 * PAGE : 6 * PAGE]
     if landed == 1:  # real bytes land up to the byte
         assert here[:2900] == CARGO[:2900]
         assert here[3000:] == bytes([BLANK]) * (2 * PAGE - 3000)
@@ -121,54 +121,54 @@ def test_a_cut_ends_the_stream_where_it_says(
 
 
 def test_a_cut_at_a_time_or_a_stage_needs_no_message() -> None:
-    told = talk("cut main->destination at 4500us byte 0")
-    assert (told.messages, told.ends) == (ALL[:2], [None])
+    conversation = talk("cut main->destination at 4500us byte 0")
+    assert (conversation.messages, conversation.ends) == (ALL[:2], [None])
     assert isinstance(talk("cut main->destination at 4500us byte 1").ends[0], BrokenError)
 
 
 def test_the_sender_of_a_torn_frame_damages_it_and_all_that_follows() -> None:
-    told = talk(f"truncate {THERE} Page 1 byte 3000")
-    assert told.messages == [HELLO, Alive()]  # what follows is too little for what lacks
-    told = talk(f"truncate {THERE} Page 1 byte 8200")
-    assert told.messages == [HELLO, Alive(), PIECE]
-    assert told.memory[4 * PAGE : 6 * PAGE] != CARGO
-    assert isinstance(told.ends[0], PeerError)
+    conversation = talk(f"truncate {THERE} Page 1 byte 3000")
+    assert conversation.messages == [HELLO, Alive()]  # what follows is too little for what lacks
+    conversation = talk(f"truncate {THERE} Page 1 byte 8200")
+    assert conversation.messages == [HELLO, Alive(), PIECE]
+    assert conversation.memory[4 * PAGE : 6 * PAGE] != CARGO
+    assert isinstance(conversation.ends[0], PeerError)
     assert isinstance(talk(f"truncate {THERE} Alive 1 byte 5").ends[0], PeerError)
 
 
 def test_a_torn_frame_that_nothing_follows_ends_with_the_stream() -> None:
-    told = talk(f"truncate {THERE} Alive 2 byte 5", connections=1)
-    assert (told.messages, told.ends) == (ALL[:4], [])
+    conversation = talk(f"truncate {THERE} Alive 2 byte 5", connections=1)
+    assert (conversation.messages, conversation.ends) == (ALL[:4], [])
 
 
 def test_a_duplicate_is_heard_twice() -> None:
-    told = talk(f"duplicate {THERE} message 3")
-    assert told.messages == [HELLO, Alive(), PIECE, PIECE, *ALL[3:]]
+    conversation = talk(f"duplicate {THERE} message 3")
+    assert conversation.messages == [HELLO, Alive(), PIECE, PIECE, *ALL[3:]]
 
 
 def test_a_bit_in_the_header_is_judged_by_the_decoder() -> None:
     outcomes = [talk(f"corrupt {THERE} Zero 1 byte {byte}") for byte in range(6, 12)]
-    refused = [told for told in outcomes if told.ends]
-    changed = [told for told in outcomes if not told.ends]
-    assert all(isinstance(told.ends[0], PeerError) for told in refused)
+    refused = [conversation for conversation in outcomes if conversation.ends]
+    changed = [conversation for conversation in outcomes if not conversation.ends]
+    assert all(isinstance(conversation.ends[0], PeerError) for conversation in refused)
     assert refused
     assert changed
-    for told in changed:
-        assert [type(each) for each in told.messages] == [type(each) for each in ALL]
-        assert told.messages != ALL
+    for conversation in changed:
+        assert [type(each) for each in conversation.messages] == [type(each) for each in ALL]
+        assert conversation.messages != ALL
     assert isinstance(talk(f"corrupt {THERE} Zero 1 byte 2").ends[0], PeerError)
 
 
 def test_a_byte_of_the_payload_is_another_one() -> None:
-    told = talk(f"corrupt {THERE} Page 1 byte 5000")
-    here = told.memory[4 * PAGE : 6 * PAGE]
-    assert told.messages == ALL
+    conversation = talk(f"corrupt {THERE} Page 1 byte 5000")
+    here = conversation.memory[4 * PAGE : 6 * PAGE]
+    assert conversation.messages == ALL
     assert sum(a != b for a, b in zip(here, CARGO, strict=True)) == 1
 
 
 def test_a_delay_is_that_of_everything_behind_it_too() -> None:
-    told = talk(f"delay {THERE} Page 1 by 10ms")
-    assert told.heard == [(HELLO, 0), (Alive(), 1), (PIECE, 12), (ALL[3], 12), (Alive(), 12)]
+    conversation = talk(f"delay {THERE} Page 1 by 10ms")
+    assert conversation.heard == [(HELLO, 0), (Alive(), 1), (PIECE, 12), (ALL[3], 12), (Alive(), 12)]
 
 
 def test_what_is_slow_takes_its_bytes_at_the_rate() -> None:
@@ -184,8 +184,8 @@ def test_what_is_held_comes_when_it_is_released_or_healed() -> None:
 
 
 def test_of_a_half_open_connection_nothing_comes_and_nobody_is_told() -> None:
-    told = talk(f"half_open {THERE} Page 1", heal_ms=20)
-    assert (told.messages, told.ends, told.far_ends) == (ALL[:2], [], [])
+    conversation = talk(f"half_open {THERE} Page 1", heal_ms=20)
+    assert (conversation.messages, conversation.ends, conversation.far_ends) == (ALL[:2], [], [])
 
 
 def test_a_crash_is_told_with_the_time_that_the_node_is_down() -> None:
@@ -221,20 +221,20 @@ def test_a_healed_world_knows_no_hazards_any_more() -> None:
 
 
 def test_recoveries_fail_after_their_hello_and_the_first_connection_does_not() -> None:
-    told = talk("fail_recovery 1", connections=3)
-    assert told.messages == [*ALL, HELLO, *ALL]
-    assert told.struck == ["fail_recovery 1"]
+    conversation = talk("fail_recovery 1", connections=3)
+    assert conversation.messages == [*ALL, HELLO, *ALL]
+    assert conversation.struck == ["fail_recovery 1"]
 
 
 def test_hazards_strike_once_each_and_messages_are_counted_over_all_connections() -> None:
-    told = talk(f"cut {THERE} Page 2 byte 0; cut {THERE} Page 1 byte 0", connections=3)
-    assert told.messages == [HELLO, Alive()] * 2 + ALL
-    assert told.struck == [f"cut {THERE} Page 1 byte 0", f"cut {THERE} Page 2 byte 0"]
+    conversation = talk(f"cut {THERE} Page 2 byte 0; cut {THERE} Page 1 byte 0", connections=3)
+    assert conversation.messages == [HELLO, Alive()] * 2 + ALL
+    assert conversation.struck == [f"cut {THERE} Page 1 byte 0", f"cut {THERE} Page 2 byte 0"]
 
 
 def test_the_coverage_tells_the_state_in_which_the_message_was_hit() -> None:
-    told = talk(f"cut {THERE} message 1 byte 3")
-    [((channel, role, state, kind), fault)] = told.coverage.counts
+    conversation = talk(f"cut {THERE} message 1 byte 3")
+    [((channel, role, state, kind), fault)] = conversation.coverage.counts
     assert (channel, role, state, kind) == (ChannelRole.MAIN, Role.SOURCE, State.NONE, Hello)
     assert fault == Kind(Fault.CUT, "header")
 

@@ -17,7 +17,7 @@ from migemu.sim.waiting import SimulationError
 from migemu.sim.world import World
 from migemu.units import SECOND
 from tests.unit.sim.played import LIVELY, scenario
-from tests.unit.sim.test_recovery import Told
+from tests.unit.sim.test_recovery import ServicesWithErrors
 
 #: A way and a message, what makes it be said, and whether the migration is verified in the end.
 _LOSS, _UNHEARD = "cut main->destination Page 3 byte 100; ", "cut main->destination Run 1 byte 0; "
@@ -43,7 +43,7 @@ _SHORT = {"net.idle_timeout": "400ms", "net.answer_timeout": "2s", "recovery.tim
 
 def _play(hazards: str, **settings: Any) -> tuple[Outcome, World]:
     world = World(
-        scenario(LIVELY, _SHORT, **settings), Told(), None,
+        scenario(LIVELY, _SHORT, **settings), ServicesWithErrors(), None,
         hazards=[parse(each) for each in hazards.split("; ")], time_max_ns=60 * SECOND,
     )  # fmt: skip
     return world.run(), world
@@ -58,7 +58,7 @@ def test_whatever_is_lost_once_somebody_notices(message: str, before: str, ends_
         assert world.injection is not None
         assert str(world.injection.struck[-1]) == f"lose {message}"
         return
-    nodes = Told()
+    nodes = ServicesWithErrors()
     world = World(
         scenario(LIVELY, _SHORT), nodes, None, hazards=[parse(hazards)], time_max_ns=60 * SECOND
     )  # fmt: skip

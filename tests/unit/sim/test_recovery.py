@@ -40,7 +40,7 @@ CUTS = (
 PULLED = {"push.hold": "10ms"}
 
 
-class Told(Services):
+class ServicesWithErrors(Services):
     """Services that keep the error that each source ended with."""
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ def test_a_link_that_is_down_for_ten_seconds_is_waited_for() -> None:
 @pytest.mark.parametrize("message", ["Hello", "Advise"])
 def test_before_the_switch_the_guest_runs_on_at_the_source_which_says_so(message: str) -> None:
     for byte in (0, 1, 7):
-        nodes = Told()
+        nodes = ServicesWithErrors()
         world = World(scenario(LIVELY), nodes, None, hazards=[parse(f"cut main->destination {message} 1 byte {byte}")])
         with pytest.raises(BrokenError):
             world.run()
@@ -222,7 +222,7 @@ def test_before_the_switch_the_guest_runs_on_at_the_source_which_says_so(message
 
 
 def test_a_source_that_never_comes_back_is_given_up_with_who_waits_for_what() -> None:
-    nodes = Told()
+    nodes = ServicesWithErrors()
     world = World(scenario(LIVELY, {"link.outages": "12ms-500s"}), nodes, None)
     with pytest.raises(
         BrokenError, match=r"The guest is lost: 3 vCPUs wait for 3 pages|The guest is at the destination"
@@ -328,7 +328,7 @@ def test_a_last_word_with_other_figures_signs_nothing() -> None:
 def test_a_page_that_comes_corrupt_again_and_again_ends_in_paused_with_the_reason_and_then_in_the_error() -> None:
     """Every Page that comes is damaged: it is asked for again, then the connection is given up, and so on."""
     settings = scenario(LIVELY, integrity__digests="on", recovery__errors_max=1, pull__preempt="off")
-    nodes = Told()
+    nodes = ServicesWithErrors()
     hazards = [parse(f"corrupt main->destination Page {nth} byte 4000") for nth in range(1, 200)]
     world = World(settings, nodes, None, hazards=hazards)
     with pytest.raises(MigemuError, match=r"recovery\.errors_max") as caught:

@@ -106,8 +106,8 @@ def test_the_parts_of_every_fault_sum_to_its_latency_and_the_faults_are_those_of
     attribution = Attribution(TINY, 128)
     faults = [fault for event in run.trace if (fault := attribution.take(event)) is not None]
     for fault in faults:
-        assert sum(fault.parts) == fault.latency_ns
-        assert min(fault.parts) >= 0
+        assert sum(fault.phases) == fault.latency_ns
+        assert min(fault.phases) >= 0
     blocktime = run.outcome.blocktime
     assert blocktime is not None
     assert blocktime.latency is not None

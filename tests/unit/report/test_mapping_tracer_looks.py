@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migemu.analysis.mapping import MappingAt, MappingOverTime
-from migemu.analysis.mapping_figures import STEPS, Regained
+from migemu.analysis.mapping_figures import STEPS, MappingTracer
 from migemu.costs.access import UNIFORM
 from migemu.mm.pages import TINY, Level
 from migemu.trace.events import Event, Happening
@@ -35,13 +35,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def over(every_ns: int) -> Any:
     """The figures of a run in which a 2M is mapped every so often."""
-    regained = Regained(TINY, PAGES, UNIFORM)
-    regained.emit(Event(START, "destination", Happening.STATE, detail="run"))
+    tracer = MappingTracer(TINY, PAGES, UNIFORM)
+    tracer.emit(Event(START, "destination", Happening.STATE, detail="run"))
     for pmd in range(PMDS):
         t = START + (pmd + 1) * every_ns
-        regained.emit(Event(t, "destination", Happening.CONTINUED, pmd * 4, 4, Level.PMD))
-    regained.emit(Event(START + PMDS * every_ns, "destination", Happening.STATE, detail="completed"))
-    return regained.figures()
+        tracer.emit(Event(t, "destination", Happening.CONTINUED, pmd * 4, 4, Level.PMD))
+    tracer.emit(Event(START + PMDS * every_ns, "destination", Happening.STATE, detail="completed"))
+    return tracer.figures()
 
 
 def test_a_short_run_is_looked_at_every_millisecond(looks: list[int]) -> None:
