@@ -23,15 +23,15 @@ from rich.console import Console
 
 from dest_node.checkpointing import opened
 from dest_node.ending import Ends, Files, missing
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.incoming import Incoming
 from dest_node.resumption import may_go
 from dest_node.service import Destination
-from migemu import named
 from migemu import result as results
 from migemu.address import Address, TcpAddress, parse_address
 from migemu.checkpoint.writer import Keeper
 from migemu.errors import BrokenError, InputError, MigemuError, one_line
-from migemu.guest.recording import Recorded
+from migemu.guest.workload import WorkloadFiles
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Snapshot
 from migemu.ports import GuestMemory
@@ -132,7 +132,7 @@ def main(
         credentials = load_credentials(voice, scenario, insecure)
         check_link("return_link", scenario.return_link)
         metrics_at = metrics_address(metrics) if metrics is not None else None
-        recorded = read_ahead(scenario)
+        workload_files = read_ahead(scenario)
         if trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
         for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", trace)):
@@ -155,7 +155,7 @@ def main(
             voice,
             lambda: _serve(
                 voice, scenario, credentials, address, out, files, checkpoint, migrations, quiet,
-                as_json and not supervised, recorded, metrics_at,
+                as_json and not supervised, workload_files, metrics_at,
             ),
         )  # fmt: skip
     if files is None or supervised:
@@ -175,8 +175,8 @@ def main(
 
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
-    files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool, recorded: Recorded,
-    metrics_at: TcpAddress | None,
+    files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool,
+    workload_files: WorkloadFiles, metrics_at: TcpAddress | None,
 ) -> Ends:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
@@ -217,9 +217,9 @@ async def _serve(
             kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
         destination = Destination(
             scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
-            read_text=_read_text, notice=_unheard if voice.paired else notice, tracer=files.tracer if files else None,
+            TaskAccelerator(scenario, clock, workload_files), notice=_unheard if voice.paired else notice,
+            tracer=files.tracer if files else None,
             keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
-            recorded=recorded,
             refused=lambda error: voice.tell(refused=one_line(error), exit=error.exit_code),
         )  # fmt: skip
         status = partial(_statuses, destination, kept.keeper if kept else None)
@@ -320,10 +320,3 @@ def _status(incoming: Incoming, keeper: Keeper | None, turned_away: int) -> Node
 
 def _unheard(_line: str) -> None:
     """Who was turned away is nothing to a pair: the refusal of its own source is its error."""
-
-
-def _read_text(path: str) -> str:
-    try:
-        return named.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None

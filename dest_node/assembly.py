@@ -1,4 +1,4 @@
-"""What a destination is made of, once the source has announced its memory: memory, receiver and its hands, guest."""
+"""What a destination is made of, once the source has announced its memory: memory, receiver and its hands, vCPUs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from dest_node.core.advise import Announced
 from dest_node.core.effects import NODE
 from dest_node.core.receiver import Receiver
 from dest_node.executor import Effects
-from dest_node.guest.vcpus import Guest
 from dest_node.verification.integrity import Integrity
 from dest_node.verification.verify import Verification
-from migemu.errors import InputError
-from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry, PieceRun
 from migemu.policy.collapse_policy import collapse_policies, promises
-from migemu.ports import Clock, GuestMemory, Tracer
+from migemu.ports import Accelerator, Clock, GuestMemory, Tracer, Vcpus
 from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 
@@ -29,27 +26,24 @@ class Parts(NamedTuple):
     memory: GuestMemory
     receiver: Receiver
     effects: Effects
-    guest: Guest
+    vcpus: Vcpus
     verification: Verification
     integrity: Integrity
 
 
 async def assemble(
     scenario: Scenario, announced: Announced, clock: Clock, tracer: Tracer | None, *,
-    allocate: Allocate, read_text: Callable[[str], str], make_receiver: Callable[..., Receiver],
+    allocate: Allocate, accelerator: Accelerator, make_receiver: Callable[..., Receiver],
     ask: Callable[[PieceRun], None], finish: Callable[[], None],
-    spawn: Callable[[Coroutine[Any, Any, None]], object], recorded: Recorded | None = None,
+    spawn: Callable[[Coroutine[Any, Any, None]], object],
 ) -> Parts:  # fmt: skip
-    """Make them. InputError when the workload refuses this memory; what `allocate` raises.
+    """Make them. InputError when the vCPUs cannot run over this memory; what `allocate` raises.
 
     `ask`, `finish` and `spawn` are those of `Effects`.
     """
     geometry = announced.geometry
     memory = await allocate(geometry, announced.advise.memory_bytes)
-    try:
-        guest = Guest(scenario, memory.access, clock, read_text, tracer, recorded)
-    except (ValueError, OSError) as error:
-        raise InputError(f"guest.workload={scenario.guest.workload}: {error}") from None
+    vcpus = accelerator.create_vcpus(memory, tracer)
     policy = collapse_policies.create(scenario.collapse.policy, geometry)
     if tracer is not None:
         detail = " ".join((scenario.collapse.policy, *promises(policy)))
@@ -61,4 +55,4 @@ async def assemble(
     )  # fmt: skip
     effects = Effects(receiver, memory.mapping, costs, clock, tracer, ask, finish, spawn)
     integrity = Integrity(memory.contents, receiver.received, scenario.recovery.errors_max)
-    return Parts(memory, receiver, effects, guest, Verification(memory.contents, guest.ledger), integrity)
+    return Parts(memory, receiver, effects, vcpus, Verification(memory.contents, vcpus), integrity)

@@ -36,12 +36,11 @@ from migemu.errors import (
     VerificationError,
     one_line,
 )  # fmt: skip
-from migemu.guest.recording import Recorded
 from migemu.mm.pages import Level, PageIndex
 from migemu.node.due import Due
 from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
 from migemu.node.patience import Patience
-from migemu.ports import Channel, Clock, Landing, Tracer
+from migemu.ports import Accelerator, Channel, Clock, Landing, Tracer
 from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import SECOND, format_time
@@ -80,10 +79,9 @@ class Incoming:
     """The destination's side of one migration; the door and its visitors are in service.py."""
 
     def __init__(
-        self, scenario: Scenario, clock: Clock, allocate: Allocate, read_text: Callable[[str], str], limits: Limits,
+        self, scenario: Scenario, clock: Clock, allocate: Allocate, accelerator: Accelerator, limits: Limits,
         migration: str, tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
-        recorded: Recorded | None = None,
     ) -> None:  # fmt: skip
         """`limits` are those of the first channel's decoder; the memory's size is filled in when it is known.
 
@@ -95,7 +93,7 @@ class Incoming:
         #: Who brought it, or its source the last time that it came.
         self.peer = "?"
         self._scenario, self._clock, self._allocate = scenario, clock, allocate
-        self._make_receiver, self._read_text, self._recorded = make_receiver, read_text, recorded
+        self._make_receiver, self._accelerator = make_receiver, accelerator
         self.limits, self._tracer, self._keeping = limits, tracer, keeping
         self._due = Due("the source", scenario.net.answer_timeout)
         self._lines = DestinationChannels(
@@ -325,7 +323,7 @@ class Incoming:
         if left.ran:
             parts.memory.faults.on_fault(self._slept, self._faulted)
             self._standing.began(run=self._clock.now_ns())
-            parts.guest.start()
+            parts.vcpus.start()
 
     def _advised(self, advise: Advise) -> None:
         self._announced = self._standing.announced = Announced(advise, self._scenario.limits)
@@ -342,9 +340,9 @@ class Incoming:
 
     async def _assemble(self, announced: Announced) -> Parts:
         parts = self._parts = self._standing.parts = await assemble(
-            self._scenario, announced, self._clock, self._tracer, allocate=self._allocate, read_text=self._read_text,
-            make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
-            ask=lambda run: self._say(Request(*run)), recorded=self._recorded,
+            self._scenario, announced, self._clock, self._tracer, allocate=self._allocate,
+            accelerator=self._accelerator, make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
+            ask=lambda run: self._say(Request(*run)),
         )  # fmt: skip
         self.limits.geometry, self.limits.memory_pages = announced.geometry, announced.pages
         arrivals = self._arrivals = Arrivals(parts, self._standing, self._clock, self._tracer, self._say)
@@ -373,7 +371,7 @@ class Incoming:
         if self._keeping is not None:
             self._keeping.runs()
         self._say(Running())
-        self._ready().guest.start()
+        self._ready().vcpus.start()
 
     def _end(self, end: End) -> None:
         parts = self._ready()
@@ -457,7 +455,7 @@ class Incoming:
         for task in list(self._tasks):
             task.cancel()
         if self._parts is not None:
-            await self._parts.guest.stop()
+            await self._parts.vcpus.stop()
 
     def tell_end(self, error: BaseException) -> None:
         """Tell the source why this side ends, if it can still be told; and whether it may come again to another one."""

@@ -68,6 +68,6 @@ class Keeping(Protocol):
 
 def give_back(left: Left, parts: Parts) -> None:
     """Pages and words of `left`, to parts that are new."""
-    parts.guest.restore(left.words, left.life)
+    parts.vcpus.restore(left.words, left.life)
     for first, count in left.rows:
         parts.effects.arrived(PieceRun(first, count, Level.PTE), urgent=False, zero=False)

@@ -27,10 +27,9 @@ from dest_node.strangers import Strangers
 from dest_node.unheard import Unheard
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
-from migemu.guest.recording import Recorded
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome, Whereabouts
-from migemu.ports import Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
+from migemu.ports import Accelerator, Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
 from migemu.scenario.scenario import Scenario
 from migemu.units import SECOND, format_size, format_time
 from migemu.wire.limits import Limits
@@ -118,10 +117,10 @@ class Destination:
     """Listens, and serves migrations; of a single one it answers with the outcome."""
 
     def __init__(
-        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, *,
-        read_text: Callable[[str], str], notice: Callable[[str], None], tracer: Tracer | None = None,
+        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate,
+        accelerator: Accelerator, *, notice: Callable[[str], None], tracer: Tracer | None = None,
         make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
-        migrations: int = 1, ended: Ended = _nobody, recorded: Recorded | None = None,
+        migrations: int = 1, ended: Ended = _nobody,
         refused: Callable[[MigemuError], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """`allocate(geometry, bytes)` provides a guest's memory; `notice` is told, in a line, who was turned away.
@@ -129,7 +128,7 @@ class Destination:
         `make_receiver` makes what decides; another one is for those who try it. `keeping` keeps what another
         destination can go on with; `left` is what one has left that this one goes on with; both are of one migration.
         It is done when `migrations` have ended; 0: never. `ended` is told of each; what it raises is that migration's
-        error. `read_text` and `recorded` give the workload what it names, in the loop: `recorded` has read it before.
+        error. `accelerator` creates the vCPUs of each guest.
         `refused` is told why a source was turned away whose migration had begun here.
         """
         self.scenario = scenario
@@ -138,7 +137,7 @@ class Destination:
         self._network = network
         self._clock = clock
         self._allocate = allocate
-        self._read_text, self._recorded = read_text, recorded
+        self._accelerator = accelerator
         self._tracer = tracer
         self._make_receiver = make_receiver
         self._keeping = keeping
@@ -357,8 +356,8 @@ class Destination:
             return await self._provide(place, geometry, memory_bytes)
 
         place = _Place(Incoming(
-            self.scenario, self._clock, allocate, self._read_text, limits, migration,
-            self._tracer, self._make_receiver, self._keeping, self._left, self._recorded,
+            self.scenario, self._clock, allocate, self._accelerator, limits, migration,
+            self._tracer, self._make_receiver, self._keeping, self._left,
         ))  # fmt: skip
         self._places[place] = None
         self.serving[migration] = place.incoming

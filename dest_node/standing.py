@@ -131,7 +131,7 @@ class Standing:
     def at_stake(self) -> str:
         """What is lost when the migration ends here and now, in a sentence; of a guest that runs here."""
         assert self.parts is not None
-        told = f"the guest has run here, and written {self.parts.guest.ledger.writes} words ({self.progress})"
+        told = f"the guest has run here, and written {self.parts.vcpus.statistics().writes} words ({self.progress})"
         if self.is_kept:
             return f"{told}; all of it is in its checkpoint, to go on from with the same command"
         return f"{told}; all of it is lost, and the guest with it: it cannot run on at the source"
@@ -162,14 +162,18 @@ class Standing:
         """Everything known now."""
         parts, complete = self.parts, self.complete
         advise = self.announced.advise if self.announced else None
-        blocktime = parts.guest.blocktime if parts else None
         seen: dict[str, Any] = {}
         if parts is not None:
-            ledger, effects = parts.guest.ledger, parts.effects
+            guest, effects = parts.vcpus.statistics(), parts.effects
             seen = {
+                "blocktime": guest.blocktime,
+                "histogram": guest.latency_histogram,
+                "stalls": guest.stalls,
+                "reads": guest.reads,
+                "writes": guest.writes,
+                "unchecked": guest.unchecked,
                 "collapse_ns": effects.collapse_ns,
                 "collapse_stall_ns_max": effects.collapse_stall_ns_max,
-                "stalls": parts.guest.stalls.statistics() if parts.guest.stalls else None,
                 "corrupt": parts.integrity.corrupt,
             }
         return Outcome(
@@ -179,11 +183,6 @@ class Standing:
             downtime_ns=self.downtime_ns,
             source_scenario=advise.scenario if advise else "{}",
             image_bytes=advise.image_bytes if advise else 0,
-            blocktime=blocktime.statistics() if blocktime else None,
-            histogram=blocktime.latency.histogram() if blocktime else {},
-            reads=ledger.reads if parts else 0,
-            writes=ledger.writes if parts else 0,
-            unchecked=ledger.unrecorded if parts else 0,
             recovery=self._recovery(),
             certificate=self._certificate(),
             whereabouts=self.whereabouts,
@@ -204,7 +203,7 @@ class Standing:
             return None
         return Certificate(
             parts.receiver.received.total, complete.digest, agreed.digest if agreed else "",
-            parts.guest.ledger.writes, agreed is not None,
+            parts.vcpus.statistics().writes, agreed is not None,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -53,10 +53,9 @@ class Verdict:
         return self._due < self._limits.memory_pages
 
     async def reach(self, parts: Parts) -> Complete:
-        """Compare every byte, when everything has arrived. What a vCPU died of is raised."""
-        await parts.guest.stop()
-        if (error := parts.guest.error) is not None:
-            raise error
+        """Compare every byte, when everything has arrived. What a vCPU has raised is raised here."""
+        await parts.vcpus.stop()
+        await parts.vcpus.join()
         for first in range(0, parts.receiver.received.total, self._limits.geometry.pages(Level.PUD)):
             while first not in self._came:
                 self._news.clear()

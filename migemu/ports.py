@@ -14,18 +14,21 @@ one, a modelled one. Both pass the same suite in `tests/conformance`.
       GuestFaults    who waits for what
       GuestAccess    what a vCPU does to memory
       GuestContents  what verification reads
+    Vcpus          the guest's vCPUs at the destination;  Accelerator: what creates them
     Tracer         where events go
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from migemu.address import Address
 from migemu.errors import MigemuError
+from migemu.guest.blocktime import BlocktimeStatistics
+from migemu.guest.stall import StallStatistics
 from migemu.mm.gather import GatherStep
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
 from migemu.trace.events import Event
@@ -297,6 +300,66 @@ class GuestMemory:
     def of(cls, store: GuestStore) -> GuestMemory:
         """A memory that is one object."""
         return cls(store, store, store, store, store)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStatistics:
+    """What the vCPUs of a guest have done at this destination, and what it cost them; final after `Vcpus.stop`."""
+
+    #: Waiting for faults, in all and per vCPU; None of a guest without vCPUs.
+    blocktime: BlocktimeStatistics | None
+    #: Faults by latency: how many in each bucket, keyed by its lower bound in microseconds (`FaultLatency.histogram`).
+    latency_histogram: dict[int, int]
+    #: Waiting for collapses; None of a guest without vCPUs.
+    stalls: StallStatistics | None
+    #: Words read and written.
+    reads: int
+    writes: int
+    #: Reads that `limits.written_words_max` left no room to check.
+    unchecked: int
+    #: Accesses that found another word than the last one written there, and the first of them in words ("": none).
+    mistakes: int
+    first_mistake: str
+
+
+class Vcpus(Protocol):
+    """The vCPUs of one guest, at the destination: they access its memory, and sleep where a page is not mapped.
+
+    Nobody above this seam knows what a vCPU is: a task of the service's loop, a thread, or a process that sleeps in the
+    kernel. Their faults reach the destination through the memory's userfaultfd. All methods are called in the
+    service's loop, and none of them blocks it.
+    """
+
+    def restore(self, words: Iterable[Word], generation: int) -> None:
+        """Go on with a guest that wrote `words` at an earlier destination; before `start`, if at all.
+
+        `generation` is another number at each start, and marks what is written from now on.
+        """
+
+    def start(self) -> None:
+        """Run every vCPU from now on (QEMU's vm_start). Once."""
+
+    async def stop(self) -> None:
+        """Stop every vCPU between two accesses, or where it sleeps in a fault (QEMU's vm_stop).
+
+        On return none accesses the memory any more. Safe to call twice, and without a `start`.
+        """
+
+    async def join(self) -> None:
+        """Return once every vCPU has ended: after `stop`, or at the end of its workload. Raises what one has raised."""
+
+    def statistics(self) -> GuestStatistics:
+        """A snapshot."""
+
+    def words(self) -> Iterator[Word]:
+        """Every word that a vCPU has accessed, at earlier destinations too, in order of address. After `stop`."""
+
+
+class Accelerator(Protocol):
+    """Creates the vCPUs of guests, in one way (QEMU's -accel)."""
+
+    def create_vcpus(self, memory: GuestMemory, tracer: Tracer | None) -> Vcpus:
+        """vCPUs over `memory`, stopped; what they do is told to `tracer`. InputError when they cannot run over it."""
 
 
 class Tracer(Protocol):

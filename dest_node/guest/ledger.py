@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from migemu.mm.pages import PageIndex
+from migemu.ports import Word
 
 #: A vCPU's word lies in a cache line of its own, as far as a base page has cache lines: vCPUs beyond that share words.
 SLOTS: Final = 64
@@ -72,17 +73,17 @@ class Ledger:
             self._current[key] = stamp
             self._original.setdefault(key, expected)
 
-    def restore(self, words: Iterable[tuple[PageIndex, int, int, int]]) -> None:
-        """What `words` gave in another life. Neither reads nor writes of this one."""
-        for page, slot, original, current in words:
-            key = page * SLOTS + slot
+    def restore(self, words: Iterable[Word]) -> None:
+        """Begin with the `words` of an earlier destination. They count neither as reads nor as writes of this one."""
+        for page, offset, original, current in words:
+            key = page * SLOTS + offset // SLOT_BYTES
             self._original[key], self._current[key] = original, current
 
-    def words(self) -> Iterator[tuple[PageIndex, int, int, int]]:
-        """Every word ever touched, in order of address: (page, slot, original, current)."""
+    def words(self) -> Iterator[Word]:
+        """Every word ever touched, in order of address."""
         for key in sorted(self._current):
             current = self._current[key]
-            yield key // SLOTS, key % SLOTS, self._original.get(key, current), current
+            yield Word(key // SLOTS, key % SLOTS * SLOT_BYTES, self._original.get(key, current), current)
 
     def __len__(self) -> int:
         return len(self._current)

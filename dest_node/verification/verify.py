@@ -1,6 +1,6 @@
 """Is the memory that arrived the memory that was sent? Every byte is compared, guest writes accounted for.
 
-Per base page: each word that the guest touched must hold what the ledger says was last there; then the originals are
+Per base page: each word that the guest touched must hold what the vCPUs say was last there; then the originals are
 put back, the page is hashed, its digest compared with the source's, and the guest's words restored. A page passes only
 if all of its bytes are the source's and all changes to it are known writes of the guest.
 """
@@ -11,9 +11,8 @@ import asyncio
 import struct
 from collections.abc import Iterator
 
-from dest_node.guest.ledger import SLOT_BYTES, Ledger
 from migemu.mm.pages import PageIndex
-from migemu.ports import GuestContents, Word
+from migemu.ports import GuestContents, Vcpus, Word
 from migemu.units import format_size
 from migemu.wire.digest import MemoryDigest, first_difference
 
@@ -24,10 +23,10 @@ _PAGES_PER_TURN = 512
 class Verification:
     """Compares one memory with the source's digests, hugetlb page by hugetlb page, in order."""
 
-    def __init__(self, memory: GuestContents, ledger: Ledger) -> None:
+    def __init__(self, memory: GuestContents, vcpus: Vcpus) -> None:
         self.problem: str | None = None
         self._memory = memory
-        self._ledger = ledger
+        self._vcpus = vcpus
         self._page_bytes = memory.geometry.page_bytes
         self._digest = MemoryDigest()
         self._words: Iterator[Word] | None = None
@@ -46,23 +45,24 @@ class Verification:
             theirs = expected[(start - first) * 8 : (start - first + count) * 8]
             self._compare(start, count, theirs)
             await asyncio.sleep(0)
-        if first + pages == self._memory.memory_bytes // self._page_bytes and self._ledger.first_mistake is not None:
-            self._report(f"{self._ledger.mistakes} accesses went wrong, first: {self._ledger.first_mistake}")
+        if first + pages == self._memory.memory_bytes // self._page_bytes:
+            guest = self._vcpus.statistics()
+            if guest.mistakes:
+                self._report(f"{guest.mistakes} accesses went wrong, first: {guest.first_mistake}")
 
     def image(self, image_bytes: int) -> Iterator[bytes]:
         """The first `image_bytes` of the memory as it came from the source, without what the guest has written since.
 
         In parts of `_PAGES_PER_TURN` base pages.
         """
-        page_bytes, words = self._page_bytes, self._ledger.words()
+        page_bytes, words = self._page_bytes, self._vcpus.words()
         word = next(words, None)
         for start in range(0, image_bytes, _PAGES_PER_TURN * page_bytes):
             first = start // page_bytes
             pages = min(_PAGES_PER_TURN, self._memory.memory_bytes // page_bytes - first)
             part = bytearray(self._memory.contents(first, pages))
-            while word is not None and word[0] < first + pages:
-                page, slot, original, _ = word
-                _WORD.pack_into(part, (page - first) * page_bytes + slot * SLOT_BYTES, original)
+            while word is not None and word.page < first + pages:
+                _WORD.pack_into(part, (word.page - first) * page_bytes + word.offset, word.original)
                 word = next(words, None)
             yield bytes(part[: image_bytes - start])
 
@@ -94,10 +94,7 @@ class Verification:
     def _touched(self, first: PageIndex, count: int) -> Iterator[Word]:
         """The touched words of these pages; pages must be asked for in order."""
         if self._words is None:
-            self._words = (
-                Word(page, slot * SLOT_BYTES, original, current)
-                for page, slot, original, current in self._ledger.words()
-            )
+            self._words = self._vcpus.words()
             self._next = next(self._words, None)
         while self._next is not None and self._next.page < first + count:
             yield self._next

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -41,8 +41,6 @@ _PLAIN: Final = re.compile(rb"(?:[ \t]*+[0-9]{1,9}+[ \t]++[0-9]{1,18}+[ \t]++[rw
 _AS_NUMBERS: Final = bytes.maketrans(b"rw", b"01")
 
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
-#: Gives the recording of a named file, however often it is asked; ValueError says what is wrong with it.
-Recorded = Callable[[str], "Recording"]
 
 
 class _Most(NamedTuple):

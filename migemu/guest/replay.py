@@ -34,7 +34,7 @@ class Replay:
             raise ValueError('replay needs a file: give "replay:path=..."')
         self._path = path
         self._next = 0
-        recorded = context.recording(path)
+        recorded = context.files.recording(path)
         recorded.check(context.vcpus, context.total_pages)
         self._accesses = recorded.of(context.vcpu)
 

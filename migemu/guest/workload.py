@@ -21,12 +21,11 @@ Simplified
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from migemu.guest.recording import Recorded, Recording, recording
+from migemu.guest.recording import Recording
 from migemu.mm.pages import PageIndex
 from migemu.registry import Registry
 
@@ -45,20 +44,41 @@ class Workload(Protocol):
         """What the vCPU touches next; None when the workload has ended."""
 
 
+class WorkloadFiles(Protocol):
+    """Opens the files that workloads name. OSError when one cannot be read, ValueError when its content is wrong."""
+
+    def read_text(self, path: str) -> str:
+        """The text of a file."""
+
+    def recording(self, path: str) -> Recording:
+        """The recorded accesses in a file; the same object for all vCPUs."""
+
+
+class NoFiles:
+    """WorkloadFiles where no file exists, for workloads that need none."""
+
+    def read_text(self, path: str) -> str:
+        """FileNotFoundError."""
+        raise FileNotFoundError(path)
+
+    def recording(self, path: str) -> Recording:
+        """FileNotFoundError."""
+        raise FileNotFoundError(path)
+
+
+NO_FILES: Final = NoFiles()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadContext:
-    """What a workload is given. `rng` belongs to this vCPU alone; `read_text` gives the text of a named file.
-
-    `recorded` gives the recording in one, read once for all vCPUs; without it, it is made of the file's text.
-    """
+    """What a workload is given. `rng` belongs to this vCPU alone; `files` opens what its settings name."""
 
     total_pages: int
     vcpu: int
     vcpus: int
     rng: Random
     write_share: float
-    read_text: Callable[[str], str]
-    recorded: Recorded | None = None
+    files: WorkloadFiles = NO_FILES
 
     def __post_init__(self) -> None:
         """ValueError when a value is out of its range."""
@@ -68,12 +88,6 @@ class WorkloadContext:
             raise ValueError(f"vCPU {self.vcpu} is not one of {self.vcpus}: give 0 to {self.vcpus - 1}")
         if not 0.0 <= self.write_share <= 1.0:
             raise ValueError(f"a write share of {self.write_share} is not a probability: give 0 to 1")
-
-    def recording(self, path: str) -> Recording:
-        """The recording in a named file. ValueError says what is wrong with it; OSError that it cannot be read."""
-        if self.recorded is not None:
-            return self.recorded(path)
-        return recording(path, [self.read_text(path).encode()])
 
     @property
     def share(self) -> range:

@@ -25,7 +25,6 @@ from random import Random
 from typing import Any, Final, Literal
 
 from dest_node.core.receiver import Receiver
-from migemu import named
 from migemu.errors import ScenarioError
 from migemu.guest.workload import Workload, WorkloadContext, workloads
 from migemu.mm.pages import Level, PageIndex
@@ -37,6 +36,7 @@ from migemu.ordering.policies import PolicyChoice, policy_name
 from migemu.ordering.source_side import MAIN, PREEMPT, Plan
 from migemu.scenario import scenario as scenarios
 from migemu.scenario.scenario import Scenario
+from migemu.store.recordings import NamedFiles
 from migemu.trace.checkers import Checks, Violation, with_history
 from migemu.trace.checkers import check as check_trace
 from migemu.trace.events import Event, Happening, event_line
@@ -155,7 +155,7 @@ class _Schedule:
             workloads.create(
                 settings.guest.workload,
                 WorkloadContext(
-                    cores.total, vcpu, vcpus, Random(f"{seed} vcpu {vcpu}"), settings.guest.write_share, named.read_text
+                    cores.total, vcpu, vcpus, Random(f"{seed} vcpu {vcpu}"), settings.guest.write_share, NamedFiles()
                 ),
             )
             for vcpu in range(vcpus)

@@ -42,7 +42,7 @@ def _no_text(path: str) -> str:
 
 
 _TRIAL_PAGES: Final = X86_64.pages(Level.PUD)
-_TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5, _no_text)
+_TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5)
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from typing import Final
 
 from migemu import named
 from migemu.errors import InputError
-from migemu.guest.recording import Recorded, Recording, recording
+from migemu.guest.recording import Recording, recording
 from migemu.guest.replay import path_of
 from migemu.scenario.scenario import Scenario
 from migemu.units import MIB
@@ -34,15 +34,34 @@ def _read(path: str, _identity: tuple[int, ...]) -> Recording:
         return recording(path, iter(lambda: file.read(_AT_ONCE), b""))
 
 
-def read_ahead(scenario: Scenario) -> Recorded:
-    """Read what the guest of `scenario` replays, if it does. InputError when it cannot, whatever memory comes."""
+class NamedFiles:
+    """guest.workload.WorkloadFiles: files of the disk, named as users name them."""
+
+    def __init__(self, ahead: Recording | None = None) -> None:
+        """`ahead`, if given, is the one recording that any workload names, read already."""
+        self._ahead = ahead
+
+    def read_text(self, path: str) -> str:
+        """The text of a file. ValueError when it cannot be read, or is no text."""
+        try:
+            return named.read_text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    def recording(self, path: str) -> Recording:
+        """The recording in a file; the same object again as long as the file is the same. ValueError."""
+        return recorded(path) if self._ahead is None else self._ahead
+
+
+def read_ahead(scenario: Scenario) -> NamedFiles:
+    """Files for the guest of `scenario`; what it replays is read now. InputError if it cannot be, for any memory."""
     spec = scenario.guest.workload
     try:
         path = path_of(spec)
         if not path:
-            return recorded
+            return NamedFiles()
         ahead = recorded(path)
         ahead.check(scenario.guest.vcpus)
     except ValueError as error:
         raise InputError(f"guest.workload={spec}: {error}") from None
-    return lambda _: ahead
+    return NamedFiles(ahead)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from dest_node.core.receiver import Receiver
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.resumption import Keeping
 from dest_node.service import Destination
-from migemu import named
 from migemu.analysis.mapping_figures import MappingTracer, pattern_of
 from migemu.errors import BrokenError, MigemuError, VerificationError, one_line
 from migemu.ports import Clock, Network, SourceMemory, Tracer
@@ -26,7 +26,7 @@ from migemu.sim.waiting import SimulationError
 from migemu.sim.world import Allocate, Nodes, World
 from migemu.store.earlier import OF_RUN, set_aside
 from migemu.store.output import Output, named_files, write_text
-from migemu.store.recordings import recorded
+from migemu.store.recordings import NamedFiles
 from migemu.store.trace_file import FileRecorder
 from migemu.trace.events import event_line
 from source_node.service import Source
@@ -48,9 +48,8 @@ class Services:
     ) -> Destination:  # fmt: skip
         """The destination's service; `keeping` as there."""
         return Destination(
-            scenario, network, clock, allocate, read_text=named.read_text,
+            scenario, network, clock, allocate, TaskAccelerator(scenario, clock, NamedFiles()),
             notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver, keeping=keeping,
-            recorded=recorded,
         )  # fmt: skip
 
     def source(

@@ -14,15 +14,16 @@ import mmap
 import secrets
 import time
 from collections.abc import Awaitable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.address import LOOPBACK, TcpAddress
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
 from migemu.ports import Collapsed, OnFault, Stalled
 from migemu.scenario.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
+from migemu.store.recordings import NamedFiles
 from migemu.transport.clock import MonotonicClock
 from migemu.transport.security.credentials import load as load_security
 from migemu.transport.tcp import TcpNetwork
@@ -95,7 +96,7 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
         return memories[-1]
 
     destination = Destination(
-        scenario, _network(scenario, clock), clock, memory_of, read_text=lambda path: Path(path).read_text(),
+        scenario, _network(scenario, clock), clock, memory_of, TaskAccelerator(scenario, clock, NamedFiles()),
         notice=print,
     )  # fmt: skip
     listener = await destination.listen(ANY_PORT)

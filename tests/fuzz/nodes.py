@@ -14,8 +14,10 @@ from functools import cache
 from random import Random
 from typing import Any, Final
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.errors import ClosedError, MigemuError, one_line
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import TINY, Geometry, Level, PieceRun
 from migemu.ports import Channel, GuestMemory
 from migemu.scenario.scenario import LinkSettings, Scenario, load
@@ -253,7 +255,7 @@ async def _against_destination(loop: VirtualLoop, doings: bytes) -> str:
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
         return GuestMemory.of(MappedMemory(geometry, memory_bytes, bytearray(memory_bytes)))
 
-    node = Destination(scenario, here, clock, provide, read_text=str, notice=_one_line)
+    node = Destination(scenario, here, clock, provide, TaskAccelerator(scenario, clock, NoFiles()), notice=_one_line)
     await node.listen(PLACE)
     task = loop.create_task(_ended(node.serve(), ""))
     for doing, kind in _doings(doings, TO_DESTINATION):

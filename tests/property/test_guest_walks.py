@@ -17,7 +17,7 @@ def pages(workload: Workload, count: int) -> list[int]:
 
 
 def context(total: int, vcpu: int, vcpus: int, seed: int) -> WorkloadContext:
-    return WorkloadContext(total, vcpu, vcpus, Random(seed), 0.5, lambda path: path)
+    return WorkloadContext(total, vcpu, vcpus, Random(seed), 0.5)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)

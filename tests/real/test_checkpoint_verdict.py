@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from dest_node.checkpointing import KeptMigration, opened
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.checkpoint.writer import Keeper
+from migemu.guest.workload import NoFiles
 from migemu.node.outcome import Outcome
 from migemu.scenario.scenario import Scenario, load
 from migemu.store.image import ImageMemory, pattern
@@ -41,7 +43,7 @@ def destination_of(scenario: Scenario, kept: KeptMigration) -> Destination:
     clock = MonotonicClock()
     destination = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, lambda *_: kept.provide(destination.incoming),
-        read_text=str, notice=lambda _: None, keeping=kept.keeper, left=kept.left,
+        TaskAccelerator(scenario, clock, NoFiles()), notice=lambda _: None, keeping=kept.keeper, left=kept.left,
     )  # fmt: skip
     return destination
 

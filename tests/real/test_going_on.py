@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.address import Address, TcpAddress
 from migemu.errors import InputError
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import Channel, ChannelHandler, GuestMemory
@@ -62,7 +64,7 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
 
     receiving = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, provide,
-        read_text=str, notice=lambda _: None, tracer=recorder,
+        TaskAccelerator(scenario, clock, NoFiles()), notice=lambda _: None, tracer=recorder,
     )  # fmt: skip
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     network = Cut(scenario, clock)

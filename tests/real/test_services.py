@@ -8,7 +8,9 @@ from random import Random
 
 import pytest
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import Geometry, Level
 from migemu.node.outcome import Outcome
 from migemu.ports import GuestMemory
@@ -38,7 +40,7 @@ async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Even
     shaper = Shaper(scenario.link, clock, Random(1), scenario.net.high_water) if scenario.link.shaped else None
     destination = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, provide,
-        read_text=str, notice=pytest.fail, tracer=recorder,
+        TaskAccelerator(scenario, clock, NoFiles()), notice=pytest.fail, tracer=recorder,
     )  # fmt: skip
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     source = Source(scenario, TcpNetwork(scenario.net, clock, shaper), clock, memory, "0" * 32, recorder)

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import ref
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.address import LOOPBACK, Address, TcpAddress
 from migemu.errors import MigemuError, one_line
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import ChannelHandler, GuestMemory
@@ -147,7 +149,8 @@ def destination(*settings: str) -> Iterator[Threaded]:
                 MappedMemory(geometry, memory_bytes, allocate(memory_bytes, at.scenario.memory.backing))
             )
 
-        service = Destination(at.scenario, at.network(), clock, provide, read_text=str, notice=at.notices.append)
+        vcpus = TaskAccelerator(at.scenario, clock, NoFiles())
+        service = Destination(at.scenario, at.network(), clock, provide, vcpus, notice=at.notices.append)
         at.port = (await service.listen(ANY_PORT)).address.port
         at.listening.set()
         try:

@@ -7,14 +7,14 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dest_node.guest.ledger import SLOTS, Ledger, Mistake
+from dest_node.guest.ledger import SLOT_BYTES, SLOTS, Ledger, Mistake
 
 
 def test_the_first_access_finds_whatever_there_is() -> None:
     ledger = Ledger(10)
     ledger.accessed(0, 7, found=123, stamp=None)
     ledger.accessed(1, 7, found=456, stamp=99)
-    assert list(ledger.words()) == [(7, 0, 123, 123), (7, 1, 456, 99)]
+    assert list(ledger.words()) == [(7, 0, 123, 123), (7, SLOT_BYTES, 456, 99)]
     assert (ledger.reads, ledger.writes, ledger.mistakes, len(ledger)) == (1, 1, 0, 2)
 
 
@@ -63,14 +63,21 @@ def test_vcpus_beyond_the_lines_of_a_page_share_words() -> None:
     ledger.accessed(1 + SLOTS, 0, found=5, stamp=6)
     ledger.accessed(1, 0, found=6, stamp=None)
     assert (ledger.mistakes, len(ledger)) == (0, 1)
-    assert list(ledger.words()) == [(0, 1, 0, 6)]
+    assert list(ledger.words()) == [(0, SLOT_BYTES, 0, 6)]
 
 
 def test_words_come_in_the_order_of_their_address() -> None:
     ledger = Ledger(10)
     for vcpu, page in [(3, 9), (0, 9), (5, 0), (63, 8), (0, 2**40)]:
         ledger.accessed(vcpu, page, found=0, stamp=None)
-    assert [(page, slot) for page, slot, _, _ in ledger.words()] == [(0, 5), (8, 63), (9, 0), (9, 3), (2**40, 0)]
+    found = [(page, offset // SLOT_BYTES) for page, offset, _, _ in ledger.words()]
+    assert found == [
+        (0, 5),
+        (8, 63),
+        (9, 0),
+        (9, 3),
+        (2**40, 0),
+    ]
 
 
 def test_beyond_the_limit_new_words_are_not_written_and_reads_of_them_not_kept() -> None:
@@ -111,8 +118,8 @@ def test_a_memory_that_keeps_its_words_makes_no_mistake_and_any_other_does(
             if stamp is not None:
                 memory[at] = expected[at] = stamp
     assert ledger.mistakes == mistakes
-    assert {(page, slot): current for page, slot, _, current in ledger.words()} == expected
+    assert {(page, offset // SLOT_BYTES): current for page, offset, _, current in ledger.words()} == expected
     assert len(expected) <= words_max
     if not broken:
         assert mistakes == 0
-        assert all(original == before[page, slot] for page, slot, original, _ in ledger.words())
+        assert all(original == before[page, offset // SLOT_BYTES] for page, offset, original, _ in ledger.words())

@@ -11,12 +11,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dest_node.guest.ledger import SLOT_BYTES, Ledger
+from dest_node.guest.ledger import SLOT_BYTES
 from dest_node.verification.verify import Verification
 from migemu.mm.pages import TINY, Geometry, Level, PageIndex
 from migemu.ports import GuestContents, Word
 from migemu.store.mapped import digests_of
 from migemu.wire.digest import MemoryDigest, first_difference, page_digests
+from tests.vcpus import stopped_vcpus
 
 PAGE = TINY.page_bytes
 PAGES = 2 * TINY.pages(Level.PUD)
@@ -55,9 +56,10 @@ class Destination:
 
     def __init__(self, content: bytes = SOURCE) -> None:
         self.memory = PlainMemory(content)
-        self.ledger = Ledger(1000)
         seam: GuestContents = self.memory
-        self.verification = Verification(seam, self.ledger)
+        vcpus = stopped_vcpus(self.memory)
+        self.ledger = vcpus.ledger
+        self.verification = Verification(seam, vcpus)
 
     def access(self, vcpu: int, page: PageIndex, stamp: int | None) -> None:
         found = self.memory.touch(vcpu, page, vcpu * SLOT_BYTES, stamp)
@@ -135,7 +137,7 @@ async def test_memory_larger_than_a_turn_of_the_loop_is_compared_whole() -> None
         memory = PlainMemory(content)
         if bad is not None:
             memory.bytes[bad * PAGE + PAGE - 1] ^= 1
-        verification = Verification(memory, Ledger(10))
+        verification = Verification(memory, stopped_vcpus(memory))
         await verification.compare(0, expected)
         assert (verification.problem is None) == (bad is None)
         assert bad is None or f"base page {bad} " in str(verification.problem)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
 from migemu.address import Address
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import Channel, ChannelHandler, GuestMemory, SourceMemory
@@ -89,8 +91,8 @@ class Town:
         self.memories: list[MappedMemory] = []
         self.released: list[MappedMemory] = []
         self.destination = Destination(
-            scenario, there, self.clock, self._allocate, read_text=str, notice=self.notices.append,
-            migrations=migrations, ended=self._ended,
+            scenario, there, self.clock, self._allocate, TaskAccelerator(scenario, self.clock, NoFiles()),
+            notice=self.notices.append, migrations=migrations, ended=self._ended,
         )  # fmt: skip
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:

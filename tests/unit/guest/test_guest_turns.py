@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from dest_node.guest.vcpus import Guest
+from dest_node.guest.tasks import TaskAccelerator
+from migemu.guest.workload import NoFiles
 from migemu.mm.pages import TINY
+from migemu.ports import GuestMemory
 from migemu.scenario.scenario import load
 
 #: What an access takes by the clock of the test.
@@ -42,13 +44,13 @@ async def test_all_vcpus_together_give_the_others_a_turn(vcpus: int, most: int) 
     """Half a millisecond, by 3 us an access, or one access of each if they are many."""
     memory = Counted()
     scenario = load(None, ["memory.geometry=tiny", f"guest.vcpus={vcpus}", "guest.rate=0", "guest.write_share=0"])
-    guest: Any = Guest(scenario, memory, memory, str)  # type: ignore[arg-type]
-    guest.start()
+    vcpus = TaskAccelerator(scenario, memory, NoFiles()).create_vcpus(GuestMemory.of(memory), None)  # type: ignore[arg-type]
+    vcpus.start()
     turns = []
     for _ in range(20):
         before = memory.accesses
         await asyncio.sleep(0)
         turns.append(memory.accesses - before)
-    await guest.stop()
+    await vcpus.stop()
     assert turns[0] > 0
     assert max(turns) <= most

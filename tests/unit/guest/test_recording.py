@@ -141,7 +141,7 @@ def test_what_is_replayed_is_read_before_there_is_a_migration(tmp_path: Path) ->
     scenario = load(None, ["guest.vcpus=2", f'guest.workload=replay:path="{path}"'])
     ahead = read_ahead(scenario)
     path.unlink()
-    assert ahead(str(path)).accesses == 2
+    assert ahead.recording(str(path)).accesses == 2
     assert path_of("uniform") == ""
 
 

@@ -7,19 +7,28 @@ from random import Random
 
 import pytest
 
-from migemu.guest.workload import Access, Workload, WorkloadContext, workloads
+from migemu.guest.recording import Recording, recording
+from migemu.guest.workload import Access, NoFiles, Workload, WorkloadContext, workloads
+
+
+class OneFile(NoFiles):
+    """WorkloadFiles with the same text under every name."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.opened: list[str] = []
+
+    def recording(self, path: str) -> Recording:
+        self.opened.append(path)
+        return recording(path, [self.text.encode()])
 
 
 def replay(text: str, vcpu: int = 0, vcpus: int = 2, total_pages: int = 100) -> Workload:
-    opened = []
-
-    def read_text(path: str) -> str:
-        opened.append(path)
-        return text
-
-    context = WorkloadContext(total_pages, vcpu, vcpus, Random(1), 0.5, read_text)
-    workload = workloads.create("replay:path=some.trace", context)
-    assert opened == ["some.trace"]
+    files = OneFile(text)
+    workload = workloads.create(
+        "replay:path=some.trace", WorkloadContext(total_pages, vcpu, vcpus, Random(1), 0.5, files)
+    )
+    assert files.opened == ["some.trace"]
     return workload
 
 
@@ -95,7 +104,7 @@ def test_a_file_without_accesses_is_refused(text: str) -> None:
 
 def test_a_file_must_be_named() -> None:
     with pytest.raises(ValueError, match=r'give "replay:path=\.\.\."'):
-        workloads.create("replay", WorkloadContext(16, 0, 1, Random(1), 0.5, lambda path: path))
+        workloads.create("replay", WorkloadContext(16, 0, 1, Random(1), 0.5))
 
 
 def test_shows_itself() -> None:

@@ -14,14 +14,10 @@ SHIPPED = ("pointer_chase", "replay", "sequential", "uniform", "zipf")
 ENDLESS = tuple(name for name in SHIPPED if name != "replay")
 
 
-def no_file(path: str) -> str:
-    raise AssertionError(f"{path} was opened")
-
-
 def context(
     total_pages: int = 16, vcpu: int = 0, vcpus: int = 1, *, seed: int = 1, write_share: float = 0.5
 ) -> WorkloadContext:
-    return WorkloadContext(total_pages, vcpu, vcpus, Random(seed), write_share, no_file)
+    return WorkloadContext(total_pages, vcpu, vcpus, Random(seed), write_share)
 
 
 def take(workload: Workload, count: int) -> list[Access]:
@@ -126,7 +122,7 @@ class TestEveryEndless:
 )
 def test_contexts_are_judged(arguments: tuple[int, int, int, Random, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        WorkloadContext(*arguments, no_file)
+        WorkloadContext(*arguments)
 
 
 def test_settings_are_judged() -> None:

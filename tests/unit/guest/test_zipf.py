@@ -15,7 +15,7 @@ DRAWS = 40_000
 
 
 def draw(spec: str, total: int, seed: int = 1, count: int = DRAWS) -> Counter[int]:
-    context = WorkloadContext(total, 0, 1, Random(seed), 0.0, lambda path: path)
+    context = WorkloadContext(total, 0, 1, Random(seed), 0.0)
     next_access = workloads.create(spec, context).next_access
     drawn: Counter[int] = Counter()
     for _ in range(count):
@@ -106,7 +106,7 @@ def test_the_end_of_the_uniform_numbers_is_a_page_too() -> None:
     for exponent in (0.5, 0.99, 1.0, 2.0, 16.0):
         for total in (1, 16, 268_435_456):
             for value in (0.0, 1.0 - 2**-53):
-                context = WorkloadContext(total, 0, 1, Ends(value), 0.5, lambda path: path)
+                context = WorkloadContext(total, 0, 1, Ends(value), 0.5)
                 page = Zipf(context, exponent=exponent, scatter=False).next_access().page
                 assert page == (0 if value else total - 1)
 

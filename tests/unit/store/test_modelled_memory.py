@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dest_node.guest.ledger import SLOT_BYTES, Ledger
+from dest_node.guest.ledger import SLOT_BYTES
 from dest_node.verification.verify import Verification
 from migemu.mm.pages import TINY, X86_64, Level, PageIndex, PieceRun
 from migemu.sim.contents import Contents, ModelledMemory, ModelledSource, mix, mix_all
 from migemu.store.mapped import MappedMemory
 from migemu.wire.digest import page_digests
+from tests.vcpus import stopped_vcpus
 
 PAGE = TINY.page_bytes
 PAGES = 2 * TINY.pages(Level.PUD)
@@ -38,7 +39,7 @@ class Both:
     def __init__(self) -> None:
         self.real = MappedMemory(TINY, PAGES * PAGE, bytearray(PAGES * PAGE))
         self.modelled = ModelledMemory(TINY, PAGES * PAGE, SOURCE.content)
-        self.ledgers = (Ledger(10_000), Ledger(10_000))
+        self.vcpus = (stopped_vcpus(self.real), stopped_vcpus(self.modelled))
 
     def land(self, first: PageIndex, count: int, came_from: PageIndex) -> None:
         """Pages of the source, zero pages too, land where they belong or elsewhere."""
@@ -59,9 +60,9 @@ class Both:
             return
         found = [memory.touch(vcpu, page, vcpu * SLOT_BYTES, stamp) for memory in (self.real, self.modelled)]
         assert found[0] == found[1]
-        for ledger in self.ledgers:
+        for vcpus in self.vcpus:
             assert isinstance(found[0], int)
-            ledger.accessed(vcpu, page, found[0], stamp)
+            vcpus.ledger.accessed(vcpu, page, found[0], stamp)
 
     def clear(self, first: PageIndex, count: int) -> None:
         """Of pages that nothing maps, or a guest would see it."""
@@ -74,9 +75,9 @@ class Both:
         return self.real._mapping.is_mapped(page)
 
     async def verdicts(self) -> list[str]:
-        real = Verification(self.real, self.ledgers[0])
+        real = Verification(self.real, self.vcpus[0])
         await real.compare(0, page_digests(memoryview(REAL), PAGE))
-        modelled = Verification(self.modelled, self.ledgers[1])
+        modelled = Verification(self.modelled, self.vcpus[1])
         await modelled.compare(0, SOURCE.digests(0, PAGES))
         return [str(verification.problem).partition("its digest")[0] for verification in (real, modelled)]
 
