@@ -36,7 +36,7 @@ _READABLE: Final = ".jsonl" + PARTIAL
 def set_aside(
     directory: Path, names: Iterable[str], inputs: Iterable[Path], notice: Callable[[str], None]
 ) -> Path | None:  # fmt: skip
-    """Make room for a new run in `directory`: where the files called `names` are now, if there were any.
+    """Move the files called `names`, if `directory` has any, to a new directory in it; its path, or None.
 
     InputError by rule 2, BrokenError when they cannot be moved.
     """

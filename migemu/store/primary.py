@@ -23,10 +23,10 @@ def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
 
 
 class Primary:
-    """What of ports.GuestStore is about the page table. A store adds `_access`, `landing` and `digests`."""
+    """The page-table side of ports.GuestStore, modelled. A store adds `_access`, `landing` and `digests`."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
-        """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""
+        """All pages are in the page cache, none is mapped. Without `hgm` there is no MADV_SPLIT, only 1G entries."""
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
@@ -38,19 +38,23 @@ class Primary:
         self._read: OnFault = _nobody
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One UFFDIO_CONTINUE per piece."""
+        """One UFFDIO_CONTINUE per piece of `run`; pieces that are mapped already (EEXIST) are counted. OSError."""
         return Continued(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
-        """UFFDIO_WAKE."""
+        """UFFDIO_WAKE of `count` base pages from `first` on: vCPUs that sleep there try again."""
         self._mapping.wake(first, count)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """One process_madvise; the first span that fails ends it."""
+        """One process_madvise(MADV_COLLAPSE) of all spans; it stops at the first that fails, and says which."""
         return Collapsed(*self._mapping.collapse(spans))
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
+        """Access 8 bytes at `offset` of `page`; `stamp` is written, None reads. The word that was there before.
+
+        If the page is not mapped: an awaitable that is done when the vCPU is woken. OSError (EFAULT) where Linux sends
+        a signal.
+        """
         if not self._reachable(self._start + page * self._page_bytes):
             outcome = self._mapping.fault(vcpu, page, stamp is not None)
             if outcome is FaultOutcome.WAITING:
@@ -64,15 +68,15 @@ class Primary:
         return self._access(page, offset, stamp)
 
     def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
-        """The word of a page that is mapped, before `stamp` was written to it."""
+        """The word at `offset` of a mapped page, as it was before `stamp` (None: a read) is written to it."""
         raise NotImplementedError
 
     def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        """Call `slept(vcpu, page, write)` when a vCPU falls asleep, `read` of the same when its event is read."""
+        """Observe faults: `slept(vcpu, page, write)` when a vCPU falls asleep, `read(...)` when its event is read."""
         self._slept, self._read = slept, read
 
     def _raised(self) -> None:
-        """An event waits to be read."""
+        """A fault event waits in the userfaultfd: read it now. Simulated stores override this and read it later."""
         self._read_events()
 
     def _read_events(self) -> None:
@@ -93,10 +97,10 @@ class Primary:
         return self._mapping.table_bytes()
 
     def release(self) -> None:
-        """There are no bytes to give back."""
+        """Give the bytes back to the system. This class has none; stores with bytes override it."""
 
     def validate(self) -> None:
-        """Check the page table's invariants; an error is a bug of ours."""
+        """Check the invariants of the page table; ValidationError is a bug of this program."""
         self._mapping.validate()
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ class Failing:
             raise UnreadableError(f"disk.img cannot be read at byte {at}: {FAILED}; the source's disk is wrong")
         return self._image.read(at, count)
 
-    def changed(self) -> str:
+    def changed(self) -> str | None:
         return self._changes
 
 
