@@ -460,7 +460,7 @@ class Incoming:
     def tell_end(self, error: BaseException) -> None:
         """Tell the source why this side ends, if it can still be told; and whether it may come again to another one."""
         ordered = isinstance(error, asyncio.CancelledError | StoppedError)
-        returns = ordered and self._keeping is not None and not self._keeping.failure
+        returns = ordered and self._keeping is not None and not self._keeping.lost
         self._lines.tell(one_line(error) or "the destination was interrupted", over=not returns)
 
     async def close(self) -> None:

@@ -62,8 +62,8 @@ class Keeping(Protocol):
         """All is here, and the source's: durable on return, before the source is told."""
 
     @property
-    def failure(self) -> str | None:
-        """Why another destination could not recover the guest from here; None if it could."""
+    def lost(self) -> str:
+        """Why another destination could not go on from here; empty if it could."""
 
 
 def give_back(left: Left, parts: Parts) -> None:

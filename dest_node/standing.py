@@ -92,7 +92,7 @@ class Standing:
     @property
     def is_kept(self) -> bool:
         """Whether another destination could go on from here."""
-        return self._keeping is not None and not self._keeping.failure
+        return self._keeping is not None and not self._keeping.lost
 
     @property
     def whereabouts(self) -> Whereabouts:

@@ -151,7 +151,7 @@ def main(
             f"digest {outcome.digest}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    lost = [each for each in (tracer.failure if tracer else "", record.lost if record else "") if each]
+    lost = [each for each in (tracer.lost if tracer else "", record.lost if record else "") if each]
     if lost:
         exit_with(voice, BrokenError(f"verified, but not all of it could be kept: {'; '.join(lost)}"))
 

@@ -136,7 +136,7 @@ class Source:
             scenario, clock, self._talk, self._sender, self._pusher, migration, self._heard_of, self._spawn
         )
         self._error: MigemuError | None = None
-        self._changed: str | None = None  # how the memory has, though it must not
+        self._changed = ""  # how the memory has, though it must not
         self._loss: MigemuError = BrokenError("the source was started again")
         self._interrupted, self._seals = False, scenario.integrity.digests
         self._sent_known = True

@@ -19,7 +19,7 @@ Rules
        do not give its digest is not kept: it comes again, and the logged writes are applied over it. That covers what
        order cannot: a guest write that reached the disk when its record did not.
     5. The first error ends the protection, not the migration: nothing is logged or written any more, the last whole
-       generation stays, and `failure` says why. What the guest writes from then on is lost with this process.
+       generation stays, and `lost` says why. What the guest writes from then on is lost with this process.
 
 Simplified: on file systems that copy on write, or compress, room that was allocated may still be missing later.
 """
@@ -50,7 +50,7 @@ _CHECK_BYTES: Final = 16
 
 
 class Identity(NamedTuple):
-    """Whose checkpoint it is: the memory that the source announced, and the guest's settings (as JSON text)."""
+    """Whose checkpoint it is: what the source announced, and the guest that runs (settings as JSON text)."""
 
     migration: str
     geometry: str
@@ -63,7 +63,7 @@ class Identity(NamedTuple):
 
 
 class DirectoryState(NamedTuple):
-    """One generation. `received` has a byte a base page, 1 if it is kept; `logs` are (name, bytes that count)."""
+    """One generation. `received` is a byte a base page, 1 where it is kept; `logs` are names and bytes that count."""
 
     generation: int
     identity: Identity
@@ -101,9 +101,9 @@ def decode(data: bytes) -> DirectoryState:
 
 
 class RestorePlan(NamedTuple):
-    """What the next generation will hold, as of one moment: received pages, logs, and the log that is written now.
+    """What the next generation is to hold, as it stood at one moment: pages, logs, and the log of the guest now.
 
-    `ended` is the log before that one, if a new one was begun at this moment.
+    `ended` is the log before it, where another has just followed.
     """
 
     received: bytes
@@ -114,7 +114,7 @@ class RestorePlan(NamedTuple):
 
 @dataclass(slots=True)
 class CheckpointStatistics:
-    """What was written so far. Times in ns; `bytes` of logs and generations, without the memory itself."""
+    """What it has come to so far. Times in ns; `bytes` of logs and generations, not of the memory."""
 
     generation: int = 0
     bytes: int = 0
@@ -122,19 +122,18 @@ class CheckpointStatistics:
 
 
 class Checkpoint:
-    """The checkpoint directory of a destination while it runs."""
+    """The directory of a destination that runs."""
 
     def __init__(
         self, disk: Disk, directory: Path, identity: Identity, data: tuple[int, int], logs: tuple[tuple[str, int], ...],
         generation: int, log_bytes_max: int,
     ) -> None:  # fmt: skip
-        """Begin the next log. `data` are the descriptors of memory and digests, `logs` the earlier logs that count.
+        """Open the next log. `data` are the descriptors of memory and digests, `logs` those before that count.
 
-        A log of more than `log_bytes_max` bytes is folded, and a new one begun. OSError.
+        A log of more than `log_bytes_max` bytes is folded, and followed by another. OSError.
         """
         self.identity, self.directory = identity, directory
-        #: Why the guest is not protected any more; None while it is.
-        self.failure: str | None = None
+        self.lost = ""
         self.statistics = CheckpointStatistics(generation)
         self._disk = disk
         self._data = data
@@ -144,10 +143,10 @@ class Checkpoint:
         self._log = WriteLog(disk, directory / f"log.{number}", identity.migration, logs[-1][1] if logs else 0)
 
     def runs(self) -> None:
-        """Record that the guest is about to run; durable on return, so it waits for the disk.
+        """The guest is about to run: durable on return. It waits for the disk; so does the guest.
 
-        OSError when that cannot be written, or the disk has failed before: then the directory must not be used to
-        recover, as the guest could run twice.
+        Where that cannot be written, also because the disk had failed before, nothing is kept: whoever came back would
+        take the guest for one that has not run, and it would run twice.
         """
         try:
             self._disk.close(self._disk.create(self.directory / RUNNING))
@@ -160,8 +159,8 @@ class Checkpoint:
                 pass  # a disk that takes nothing: the checkpoint there stays as it was
 
     def verified(self, digest: str) -> None:
-        """Record that all pages of the last generation are the source's; durable on return, unless `failure`."""
-        if not self.failure:
+        """All that the last generation names was found to be the source's: durable on return, unless `lost`."""
+        if not self.lost:
             try:
                 self._put(self.directory / VERIFIED, digest.encode())
                 self._disk.sync_directory(self.directory)
@@ -169,11 +168,8 @@ class Checkpoint:
                 self.lose(error)
 
     def wrote(self, word: int, before: int, stamp: int) -> None:
-        """Log that the guest is about to store `stamp` to `word`, which holds `before`.
-
-        Acknowledged on return, unless `failure`.
-        """
-        if not self.failure:
+        """The guest is about to store `stamp` to `word`; it holds `before`. Acknowledged on return, unless `lost`."""
+        if not self.lost:
             try:
                 self._log.append(word, before, stamp)
             except OSError as error:
@@ -182,7 +178,7 @@ class Checkpoint:
                 self.statistics.writes += 1
 
     def plan(self, received: bytearray) -> RestorePlan:
-        """The next generation as of now; fast enough for the event loop. OSError when a new log cannot be begun."""
+        """The next generation as of now. Quick: the loop does it. OSError when a log cannot be followed by another."""
         ended = None
         if self._log.size > self._log_bytes_max:
             ended = self._log
@@ -193,10 +189,7 @@ class Checkpoint:
         return RestorePlan(bytes(received), logs, self._log, ended)
 
     def complete(self, plan: RestorePlan) -> None:
-        """Write `plan` durably, in the order of rule 2. It waits for the disk: call it in a thread, one at a time.
-
-        OSError.
-        """
+        """Make `plan` durable, in order. It waits for the disk: a thread does it, one at a time. OSError."""
         disk, directory = self._disk, self.directory
         for descriptor in (*self._data, plan.log.descriptor):
             disk.sync(descriptor)
@@ -216,7 +209,7 @@ class Checkpoint:
                 disk.unlink(directory / name)
 
     def _fold(self, logs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-        """Merge all `logs` but the last into one durable file; the names that count afterwards."""
+        """`logs` with all but the last as one, durable: those need no sync of their own."""
         *earlier, last = logs
         if all(name.startswith("words") for name, _ in earlier):
             return logs
@@ -231,7 +224,7 @@ class Checkpoint:
         return ((name, len(data)), last)
 
     def _put(self, path: Path, data: bytes) -> None:
-        """Write a whole file and sync it; its name is not durable yet."""
+        """A whole file, durable but for its name."""
         descriptor = self._disk.create(path)
         try:
             self._disk.write(descriptor, data)
@@ -240,12 +233,12 @@ class Checkpoint:
             self._disk.close(descriptor)
 
     def lose(self, error: OSError) -> None:
-        """Stop protecting the guest because of `error`; only the first error is kept."""
-        self.failure = self.failure or (error.strerror or str(error))
+        """The protection is over; the first error counts."""
+        self.lost = self.lost or (error.strerror or str(error))
 
     def discard(self) -> None:
-        """Remove the checkpoint, the generation first: the migration is complete. OSError."""
-        self.failure = self.failure or "the migration is complete"
+        """The migration is complete: there is nothing to come back to. The generation goes first. OSError."""
+        self.lost = self.lost or "the migration is complete"
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
         for path in sorted(self.directory.iterdir()):
@@ -253,11 +246,10 @@ class Checkpoint:
                 self._disk.unlink(path)
 
     def close(self) -> None:
-        """Close the descriptors; mapped files stay mapped. The files stay for a later recovery."""
-        self.failure = self.failure or "closed"
+        """Give the descriptors back; mapped files stay mapped. What is there stays for whoever comes back to it."""
+        self.lost = self.lost or "closed"
         for descriptor in (*self._data, self._log.descriptor):
             self._disk.close(descriptor)
 
     def __repr__(self) -> str:
-        state = ", failed" if self.failure else ""
-        return f"<Checkpoint {self.directory}, generation {self.statistics.generation}{state}>"
+        return f"<Checkpoint {self.directory}, generation {self.statistics.generation}{', lost' if self.lost else ''}>"

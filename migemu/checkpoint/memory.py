@@ -27,10 +27,10 @@ _WORD = struct.Struct("<Q")
 
 
 class CheckpointedMemory(MappedMemory):
-    """ports.GuestStore whose bytes and guest writes are in a checkpoint directory and survive this process."""
+    """ports.GuestStore whose bytes and writes outlive the process."""
 
     def __init__(self, restored: RestoredCheckpoint, hgm: bool = True) -> None:
-        """Restored pages are present but not mapped: who restores the guest maps them by UFFDIO_CONTINUE."""
+        """What is kept already is there, and not mapped: UFFDIO_CONTINUE is for whoever restores the guest."""
         identity = restored.checkpoint.identity
         super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, restored.memory, hgm)
         self.checkpoint = restored.checkpoint
@@ -45,17 +45,17 @@ class CheckpointedMemory(MappedMemory):
                 self._late.setdefault(word.page, []).append((at, word.current))
 
     def restored_words(self) -> Iterator[Word]:
-        """The words that the guest had written before the restart, by address."""
+        """What the guest had written before the restart, in order of address."""
         for at, original, current in zip(*(column.tolist() for column in self._restored), strict=True):
             page, offset = divmod(at * WORD_BYTES, self._page_bytes)
             yield Word(page, offset, original, current)
 
     def restored_rows(self) -> list[tuple[PageIndex, int]]:
-        """The base pages that survived the restart, as rows (first, count)."""
+        """What was kept over the restart: (first, count) of each row of base pages."""
         return [(first, end - first) for first, end in rows(self.received, 1)]
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """As `Primary.uffdio_continue`; digests of the pages are stored first, so that the next generation has them."""
+        """One UFFDIO_CONTINUE per piece, of pages that are kept from now on."""
         first = run.first
         pages = run.count * self.geometry.pages(run.level)
         known = self.received.count(1, first, first + pages)
@@ -67,7 +67,7 @@ class CheckpointedMemory(MappedMemory):
         return super().uffdio_continue(run)
 
     def release(self) -> None:
-        """Nothing to do: the bytes are in the file, which outlives the guest."""
+        """Its bytes are the file's, and outlive the guest."""
 
     def _keep(self, first: PageIndex, pages: int) -> None:
         digests = page_digests(self.landing(first, pages), self._page_bytes)

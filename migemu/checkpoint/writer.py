@@ -24,9 +24,9 @@ from migemu.scenario.scenario import CheckpointSettings
 
 
 class Protection(NamedTuple):
-    """How well the guest is protected. Times in ns; `bytes` of logs and generations.
+    """How well the guest is protected. Times in ns; `bytes` are those of logs and generations.
 
-    `lost` says why it is not protected any more; "" while it is.
+    `lost` says why there is no protection any more, or is empty.
     """
 
     generation: int
@@ -38,13 +38,13 @@ class Protection(NamedTuple):
 
 
 class Keeper:
-    """Keeps one migration in one directory: `claim`, then `resume` or `begin`, then `run`, and `stop` at the end."""
+    """Keeps one migration in one directory. `claim` it, then `resume` or `begin`; then `run`, and `stop` at the end."""
 
     def __init__(
         self, directory: Path, settings: CheckpointSettings, clock: Clock, notice: Callable[[str], None],
         disk: Disk | None = None,
     ) -> None:  # fmt: skip
-        """`notice` gets one line if the protection is lost."""
+        """`notice` is told of an error, once."""
         self.memory: CheckpointedMemory | None = None
         self._directory = directory
         self._settings = settings
@@ -58,26 +58,18 @@ class Keeper:
         self._is_verified = False
 
     def claim(self) -> None:
-        """Lock the directory as long as this process lives. InputError when that is not possible."""
+        """Take the directory for as long as this process lives. InputError when it cannot be had."""
         self._lock = claim(self._disk, self._directory)
 
     def resume(self, hgm: bool) -> RestoredCheckpoint | None:
-        """Open the checkpoint in the directory; None if there is none. Its memory is `memory` from now on.
-
-        Blocks on the disk.
-
-        Raises what `restore.resume` raises.
-        """
+        """What was kept, if anything was; it is `memory` from now on. What `restore.resume` raises. It takes time."""
         restored = resume(self._disk, self._directory, self._settings.log)
         if restored is not None:
             self._keep(CheckpointedMemory(restored, hgm))
         return restored
 
     def begin(self, identity: Identity, hgm: bool) -> CheckpointedMemory:
-        """Begin an empty checkpoint; its memory. Blocks on the disk, so call it in a thread.
-
-        Raises what `restore.begin` raises.
-        """
+        """A new memory, kept from now on. What `restore.begin` raises. It takes time: a thread does it."""
         memory = CheckpointedMemory(begin(self._disk, self._directory, identity, self._settings.log), hgm)
         self._keep(memory)
         return memory
@@ -88,12 +80,12 @@ class Keeper:
         self.memory = memory
 
     def runs(self) -> None:
-        """Record that the guest is about to run; durable on return. OSError."""
+        """The guest is about to run: durable on return."""
         if self.memory is not None:
             self.memory.checkpoint.runs()
 
     async def verified(self, digest: str) -> None:
-        """Record that all pages are here and are the source's; the guest has stopped. Durable on return."""
+        """All is here, and the source's; the guest has stopped. Durable on return, the last generation with it."""
         self._is_verified = True
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
@@ -102,17 +94,14 @@ class Keeper:
             await asyncio.get_running_loop().run_in_executor(None, self.memory.checkpoint.verified, digest)
 
     @property
-    def failure(self) -> str | None:
-        """Why another process could not recover the guest from here; None if it could."""
-        return self.memory.checkpoint.failure if self.memory is not None else "nothing is kept yet"
+    def lost(self) -> str:
+        """Why another destination could not go on from here; empty if it could."""
+        return self.memory.checkpoint.lost if self.memory is not None else "nothing is kept yet"
 
     async def run(self) -> None:
-        """Write generations until the protection is lost.
-
-        After cancelling it, call `stop`: it waits for the last thread.
-        """
+        """Make checkpoints until the protection is lost. After cancelling it, `stop` waits for the last thread."""
         step_ns = max(1, self._settings.interval // 10)
-        while self.memory is None or not self.memory.checkpoint.failure:
+        while self.memory is None or not self.memory.checkpoint.lost:
             await self._clock.sleep_until(self._clock.now_ns() + step_ns)
             if self.memory is not None and self._is_due(self.memory):
                 await self._make(self.memory)
@@ -125,10 +114,10 @@ class Keeper:
         return is_old or memory.fresh_bytes - self._made[0] >= self._settings.arrived
 
     async def _make(self, memory: CheckpointedMemory) -> None:
-        """Write one generation, if anything has changed since the last."""
+        """One checkpoint, if anything has changed since the last."""
         checkpoint, began_ns = memory.checkpoint, self._clock.now_ns()
         state = (memory.fresh_bytes, checkpoint.statistics.writes)
-        if checkpoint.failure:
+        if checkpoint.lost:
             return
         if state != self._made:
             try:
@@ -143,7 +132,7 @@ class Keeper:
         self._made_ns = began_ns
 
     async def stop(self, discard: bool) -> None:
-        """Close the files once no thread uses them; with `discard` also remove the checkpoint."""
+        """Let go of the files, once no thread works on them; `discard`: nobody will come back to them."""
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
         if self.memory is not None:
@@ -159,19 +148,19 @@ class Keeper:
             self._lock = None
 
     def protection(self) -> Protection | None:
-        """The present state, once there is a checkpoint; None before."""
+        """How things stand, once there is something to keep."""
         if self.memory is None:
             return None
         checkpoint = self.memory.checkpoint
         statistics = checkpoint.statistics
         return Protection(
             statistics.generation, self._clock.now_ns() - self._made_ns, self._longest_ns, statistics.writes,
-            statistics.bytes, checkpoint.failure or "",
+            statistics.bytes, checkpoint.lost,
         )  # fmt: skip
 
     def _notify(self, checkpoint: Directory) -> None:
         self._notice(
-            f"--checkpoint {self._directory}: {checkpoint.failure}; the migration goes on unprotected: should this "
+            f"--checkpoint {self._directory}: {checkpoint.lost}; the migration goes on unprotected: should this "
             "destination die, what the guest writes from now on is lost (generation "
             f"{checkpoint.statistics.generation} stays)"
         )

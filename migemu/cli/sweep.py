@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from migemu.cli.report import write_sweep_report
+from migemu.cli.sweep_history import history
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.experiment.campaign import Campaign, Tally
 from migemu.experiment.campaign_progress import CampaignProgress
@@ -270,3 +271,6 @@ def export(db: Path, csv: Path | None, parquet: Path | None) -> None:
             click.echo(f"{count:,} runs in {path}")
     except MigemuError as error:
         exit_with(voice, error)
+
+
+sweep.add_command(history)

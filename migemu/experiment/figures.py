@@ -3,7 +3,9 @@
 Rules of this file
     1. A key is the path into result.json: `fault.p99_ns`, `blocktime_ns.per_vcpu.3`. `scenario` is no figure.
     2. Numbers stay as they are, true and false are 1 and 0, text and null are left out.
-    3. The unit is in the key, as everywhere in the project: `_ns` in any part of it is a time, `bytes` a size.
+    3. `lost_ns.mean` and `.max` are made of others: time that a vCPU was asleep on faults or stalled by collapses
+       (`blocktime_ns.per_vcpu` + `stall_ns.per_vcpu`), the mean over all vCPUs, and of the one that lost most.
+    4. The unit is in the key, as everywhere in the project: `_ns` in any part of it is a time, `bytes` a size.
 """
 
 from __future__ import annotations
@@ -17,18 +19,32 @@ from migemu.units import US, format_size, format_time
 
 #: What a table shows unless it is told what to show: those of these that any result has.
 HEADLINES: Final = (
-    "fault.count", "fault.mean_ns", "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "fault.max_ns",
+    "lost_ns.mean", "fault.count", "fault.mean_ns", "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "fault.max_ns",
     "blocktime_ns.overlapped", "guest.longest_silence_ns", "guest.accesses", "time_ns.downtime", "time_ns.postcopy",
     "time_ns.total", "throughput_bytes_per_s", "bytes.wire", "bytes.duplicate", "mapping.to_1G_ns",
     "mapping.access_mean_ns", "page_table.table_bytes_max", "modelled.collapse_ns",
     "modelled.collapse_stall_ns_max",
 )  # fmt: skip
+#: Of all others less is better.
+MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
 _EXCLUDED: Final = ("scenario", "schema_version")
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, int | float]:
-    """Dotted key -> number, for all numbers of `result`."""
-    return dict(_flat({key: value for key, value in result.items() if key not in _EXCLUDED}, ""))
+    """Dotted key -> number, for all numbers of `result`, and those that are made of them (rule 3)."""
+    plain = dict(_flat({key: value for key, value in result.items() if key not in _EXCLUDED}, ""))
+    return plain | _lost(result)
+
+
+def _lost(result: Mapping[str, Any]) -> dict[str, int | float]:
+    """Nothing where the result does not say what each vCPU slept, or has no vCPUs."""
+    try:
+        asleep = list(result["blocktime_ns"]["per_vcpu"])
+        stalled = list(result["stall_ns"]["per_vcpu"]) or [0] * len(asleep)
+        lost = [one + other for one, other in zip(asleep, stalled, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {"lost_ns.mean": round(sum(lost) / len(lost)), "lost_ns.max": max(lost)} if lost else {}
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, int | float]]:

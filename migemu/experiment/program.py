@@ -7,15 +7,19 @@ versions of libraries are not in it.
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import xxhash
 
 import migemu
 from migemu.errors import InputError
+
+_GIT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,23 @@ class Program:
         """The program that `str` has written."""
         version, _, code = text.rpartition("+")
         return cls(version, code)
+
+
+@cache
+def this_commit() -> str:
+    """The git commit of the checkout that is running, 12 digits, for people; "" where it is none, or git is not there.
+
+    What was changed since is in the digest of `this_program`, not in this.
+    """
+    root = Path(migemu.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--short=12", "HEAD"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_S, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said if said.isalnum() else ""
 
 
 @cache

@@ -25,7 +25,7 @@ from migemu.errors import BrokenError, InputError, one_line
 from migemu.experiment import schema
 from migemu.experiment.cell import Cell, differing
 from migemu.experiment.figures import figures
-from migemu.experiment.program import Program, this_program
+from migemu.experiment.program import Program, this_commit, this_program
 from migemu.experiment.run_world import RunAnswer
 from migemu.experiment.sweep_file import Sweep
 
@@ -42,6 +42,8 @@ class StoredRun:
     status: str
     error: str
     program: str
+    #: When it ended, UTC, ISO 8601.
+    finished: str
     wall_ns: int
     result: dict[str, Any]
 
@@ -167,6 +169,10 @@ class Results:
         row = self._db.execute("SELECT value FROM sweep WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
+    def commit(self, program: str) -> str:
+        """The git commit at which `program` has written here; "" where that is not known."""
+        return self.head(f"commit {program}")
+
     def changes(self, sweep: Sweep) -> Changes:
         """How `sweep` differs from what the file was written for."""
         rows = self._db.execute("SELECT name, digest, settings FROM cell WHERE in_sweep ORDER BY position")
@@ -189,6 +195,7 @@ class Results:
         head = {
             "name": sweep.name, "description": sweep.description, "file": sweep.text, "seeds": json.dumps(sweep.seeds),
             "axes": json.dumps({axis.name: axis.description for axis in sweep.axes}), "program": str(this_program()),
+            f"commit {this_program()}": this_commit(),
         }  # fmt: skip
         with _sqlite_errors_in_one_line(self.path), self._db:
             self._db.executemany("INSERT OR REPLACE INTO sweep VALUES (?, ?)", head.items())
@@ -253,12 +260,13 @@ class Results:
         for cell, axis, value in self._db.execute("SELECT cell, axis, value FROM coordinate ORDER BY cell, position"):
             coordinates.setdefault(cell, {})[axis] = value
         rows = self._db.execute(
-            "SELECT cell.id, name, seed, status, error, program, wall_ns, result FROM run JOIN cell "
+            "SELECT cell.id, name, seed, status, error, program, finished, wall_ns, result FROM run JOIN cell "
             "ON cell.id = run.cell WHERE in_sweep ORDER BY cell.position, seed"
         )
-        for number, name, seed, status, error, program, wall_ns, result in rows:
+        for number, name, seed, status, error, program, finished, wall_ns, result in rows:
             there = json.loads(result) if result else {}
-            yield StoredRun(name, coordinates.get(number, {}), seed, status, error, program, wall_ns, there)
+            at = coordinates.get(number, {})
+            yield StoredRun(name, at, seed, status, error, program, finished, wall_ns, there)
 
 
 def _difference(before: dict[str, Any], cell: Cell) -> str:

@@ -25,7 +25,7 @@ DONE: Final = "done"
 FAILED: Final = "failed"
 
 TABLES: Final = """
-CREATE TABLE sweep (                -- name, description, file, seeds, world, program, created
+CREATE TABLE sweep (                -- name, description, file, seeds, world, program, created; "commit PROGRAM": of git
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;

@@ -26,12 +26,11 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
-from migemu.experiment.figures import HEADLINES, figures, unknown
+from migemu.experiment.figures import HEADLINES, MORE_IS_BETTER, figures, unknown
 from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
 from migemu.experiment.text_tables import few
 
-MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
 #: The axis of cells that stand beside the grid (sweep.py).
 BESIDE: Final = "cell"
 

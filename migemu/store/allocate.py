@@ -30,7 +30,7 @@ _LESS: Final = "free some, or migrate less memory"
 
 
 def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
-    """`memory_bytes` of zeros, populated. BrokenError when the system has not enough memory of that kind."""
+    """`memory_bytes` of zeros, populated. BrokenError when there is not enough memory of that kind."""
     if backing == "anonymous":
         memory = anonymous(memory_bytes)
     else:
@@ -61,7 +61,7 @@ def _populate(memory: mmap.mmap) -> None:
 
 
 def anonymous(memory_bytes: int) -> mmap.mmap:
-    """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when memory is short."""
+    """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when there is not enough memory."""
     check_available(memory_bytes)
     try:
         memory = mmap.mmap(-1, memory_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -72,7 +72,7 @@ def anonymous(memory_bytes: int) -> mmap.mmap:
 
 
 def check_available(memory_bytes: int) -> None:
-    """BrokenError when less is available: with overcommit the kernel would allow it, and kill a process later."""
+    """BrokenError when the machine has not so much: overcommit would hand it out, and kill for it later."""
     available = _available_bytes()
     if available is not None and memory_bytes > available:
         raise BrokenError(
@@ -105,7 +105,7 @@ def _memfd(memory_bytes: int, flags: int) -> mmap.mmap:
 
 
 def _available_bytes() -> int | None:
-    """MemAvailable of /proc/meminfo in bytes; None where there is no such line."""
+    """MemAvailable of /proc/meminfo; None where there is none."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

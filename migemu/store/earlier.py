@@ -36,7 +36,7 @@ _READABLE: Final = ".jsonl" + PARTIAL
 def set_aside(
     directory: Path, names: Iterable[str], inputs: Iterable[Path], notice: Callable[[str], None]
 ) -> Path | None:  # fmt: skip
-    """Move the files called `names`, if `directory` has any, to a new directory in it; its path, or None.
+    """Make room for a new run in `directory`: where the files called `names` are now, if there were any.
 
     InputError by rule 2, BrokenError when they cannot be moved.
     """

@@ -84,20 +84,20 @@ class ImageMemory:
         return parts
 
     def digests(self, first: PageIndex, count: int) -> bytes:
-        """xxh3_64 of each of `count` base pages from `first` on, as they are now; 8 bytes each, little endian."""
+        """xxh3_64 of each of `count` base pages from `first` on as they are now, 8 bytes each, little endian."""
         return page_digests(self._bytes(first, count), self._page_bytes)
 
     def digests_of(self, payload: Sized) -> bytes:
-        """xxh3_64 of each base page in what `read` returned: of the bytes that are sent, even if the image changes."""
+        """The same of what `read` has given: of the bytes that are sent, whatever has become of the image since."""
         return page_digests(memoryview(cast("Buffer", payload)), self._page_bytes)
 
-    def changed(self) -> str | None:
-        """How the image has changed since it was opened, in a line that names it; None if it has not."""
+    def changed(self) -> str:
+        """How the image has changed since it was opened, in a line that names it; "" if it has not."""
         changed = self._image.changed()
-        return f"{self.name} changed while it was read: {changed}" if changed else None
+        return f"{self.name} changed while it was read: {changed}" if changed else ""
 
     def _bytes(self, first: PageIndex, pages: int) -> memoryview:
-        """The bytes of these base pages, padding included. UnreadableError."""
+        """Their bytes, padding included. UnreadableError."""
         at, count = first * self._page_bytes, pages * self._page_bytes
         if at + count <= self.image_bytes:
             return memoryview(self._image.read(at, count))
@@ -113,9 +113,9 @@ class ImageMemory:
 
 
 def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", *, copy: bool = False) -> ImageMemory:
-    """The memory in a file; `image_format` as in [memory]. InputError when it is no image, is empty or damaged.
+    """The memory in a file; `image_format` as in [memory]. InputError when it cannot be an image, is empty, damaged.
 
-    `copy` makes a private copy of it first. BrokenError when there is no room for one.
+    `copy`: a private copy of it. BrokenError when there is no room for one.
     """
     try:
         with named.opened(path, devices=True) as file:
@@ -134,14 +134,14 @@ def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", 
     return ImageMemory(geometry, image, image.size, str(path))
 
 
-def image_advice(path: str | Path) -> str | None:
-    """A warning if the file holds a memory in another format and is read as raw bytes; None if not. InputError."""
+def image_advice(path: str | Path) -> str:
+    """A line for whoever takes the raw bytes of a file that holds a memory in another form; mostly "". InputError."""
     try:
         with named.opened(path, devices=True) as file:
             what = advice(FileBytes(file, str(path)))
     except (OSError, UnreadableError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return f"{path} {what}" if what else None
+    return f"{path} {what}" if what else ""
 
 
 def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:

@@ -56,35 +56,35 @@ _CORE: Final = 4  # ET_CORE, elf(5)
 
 
 class Bytes(Protocol):
-    """The seam between an image and what holds its bytes: a file, this process's memory, or an ELF core."""
+    """What an image's memory is made of."""
 
     def read(self, at: int, count: int) -> memoryview | bytes:
-        """`count` bytes from byte `at` on; all of them were there once. UnreadableError when they cannot be read."""
+        """`count` bytes from byte `at` on, all of which there were. UnreadableError when they cannot be had."""
 
-    def changed(self) -> str | None:
-        """How these bytes have changed since they were opened, in a clause; None if they have not."""
+    def changed(self) -> str:
+        """How what was read has changed since, in a clause; "" if it has not."""
 
 
 class Held:
-    """image_file.Bytes in memory of this process. Nobody else can change them."""
+    """Bytes of this process's own."""
 
     def __init__(self, buffer: object) -> None:
         self._view = memoryview(buffer)  # type: ignore[arg-type]  # whatever has one
 
     def read(self, at: int, count: int) -> memoryview:
-        """`count` bytes from byte `at` on, without a copy. Never fails."""
+        """They are there."""
         return self._view[at : at + count]
 
-    def changed(self) -> str | None:
-        """None: no other process can change them."""
-        return None
+    def changed(self) -> str:
+        """Nobody else has them."""
+        return ""
 
 
 class FileBytes:
-    """image_file.Bytes of an open file. `size` in bytes, as it was when it was opened."""
+    """A file's. `size` in bytes is that of the beginning."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        """`file` may be closed afterwards; messages call it `name`. OSError when it cannot be examined (fstat)."""
+        """It may be closed afterwards. `name` is how messages call it. OSError when it cannot be looked at."""
         self.name = name
         self.size = file.seek(0, os.SEEK_END)
         self._descriptor = os.dup(file.fileno())
@@ -92,7 +92,7 @@ class FileBytes:
         self._then = os.fstat(self._descriptor)
 
     def read(self, at: int, count: int) -> bytes:
-        """`count` bytes from byte `at` on. UnreadableError when the file has become shorter or the disk fails."""
+        """`count` bytes from byte `at` on. UnreadableError when there are less, or the disk has none to give."""
         try:
             data = os.pread(self._descriptor, count, at)
             while len(data) < count:  # it is cut off, or a signal has come
@@ -109,15 +109,15 @@ class FileBytes:
             ) from None
         return data
 
-    def changed(self) -> str | None:
-        """What fstat says of a change since the file was opened, in a clause; None if nothing (rule 2)."""
+    def changed(self) -> str:
+        """Rule 2."""
         then = self._then
         try:
             now = os.fstat(self._descriptor)
         except OSError as error:
             return f"it cannot be looked at any more: {error.strerror}"
         if not stat.S_ISREG(now.st_mode):
-            return None
+            return ""
         if now.st_size != then.st_size:
             return f"it had {then.st_size} bytes, and has {now.st_size}"
         if now.st_mtime_ns != then.st_mtime_ns:
@@ -125,10 +125,10 @@ class FileBytes:
         unchanged = ("st_nlink", "st_mode", "st_uid", "st_gid")
         if now.st_ctime_ns != then.st_ctime_ns and all(getattr(now, name) == getattr(then, name) for name in unchanged):
             return "its time of change (ctime) is another one, as if its time of writing had been set back"
-        return None
+        return ""
 
     def private(self) -> FileBytes:
-        """A copy that nobody else can write to. InputError when the file changes meanwhile, or BrokenError."""
+        """A copy that nobody else can write to. InputError when it changes meanwhile, BrokenError without memory."""
         with self._reflink() or self._in_memory() as file:
             copy = FileBytes(file, self.name)
         if changed := self.changed():
@@ -136,7 +136,7 @@ class FileBytes:
         return copy
 
     def _reflink(self) -> BinaryIO | None:
-        """A copy that shares its blocks (FICLONE), without a name; None where the file system cannot make one."""
+        """The same blocks under no name; None where that cannot be."""
         try:
             folder = Path(self.name).absolute().parent
             descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -172,8 +172,8 @@ class FileBytes:
         return f"<FileBytes of {self.name}, {format_size(self.size)}>"
 
 
-def advice(data: FileBytes) -> str | None:
-    """What format such a file has, and how to make a memory image of it; None if it has none that is known."""
+def advice(data: FileBytes) -> str:
+    """For whoever gives such a file as an image: what it is, and how to make a memory of it; mostly ""."""
     head = data.read(0, min(data.size, 128))
     if head[:4] == b"\x7fELF" and len(head) > 18:
         kind = int.from_bytes(head[16:18], "big" if head[5] == 2 else "little")
@@ -182,4 +182,4 @@ def advice(data: FileBytes) -> str | None:
     for at, magic, what, how in _FORMATS:
         if head[at : at + len(magic)] == magic:
             return f"is {what}: its bytes are taken as they are, not what it holds; to have that, first: {how}"
-    return None
+    return ""

@@ -23,10 +23,10 @@ def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
 
 
 class Primary:
-    """The page-table side of ports.GuestStore, modelled. A store adds `_access`, `landing` and `digests`."""
+    """What of ports.GuestStore is about the page table. A store adds `_access`, `landing` and `digests`."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
-        """All pages are in the page cache, none is mapped. Without `hgm` there is no MADV_SPLIT, only 1G entries."""
+        """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
@@ -38,23 +38,19 @@ class Primary:
         self._read: OnFault = _nobody
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One UFFDIO_CONTINUE per piece of `run`; pieces that are mapped already (EEXIST) are counted. OSError."""
+        """One UFFDIO_CONTINUE per piece."""
         return Continued(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
-        """UFFDIO_WAKE of `count` base pages from `first` on: vCPUs that sleep there try again."""
+        """UFFDIO_WAKE."""
         self._mapping.wake(first, count)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """One process_madvise(MADV_COLLAPSE) of all spans; it stops at the first that fails, and says which."""
+        """One process_madvise; the first span that fails ends it."""
         return Collapsed(*self._mapping.collapse(spans))
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """Access 8 bytes at `offset` of `page`; `stamp` is written, None reads. The word that was there before.
-
-        If the page is not mapped: an awaitable that is done when the vCPU is woken. OSError (EFAULT) where Linux sends
-        a signal.
-        """
+        """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
         if not self._reachable(self._start + page * self._page_bytes):
             outcome = self._mapping.fault(vcpu, page, stamp is not None)
             if outcome is FaultOutcome.WAITING:
@@ -68,15 +64,15 @@ class Primary:
         return self._access(page, offset, stamp)
 
     def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
-        """The word at `offset` of a mapped page, as it was before `stamp` (None: a read) is written to it."""
+        """The word of a page that is mapped, before `stamp` was written to it."""
         raise NotImplementedError
 
     def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        """Observe faults: `slept(vcpu, page, write)` when a vCPU falls asleep, `read(...)` when its event is read."""
+        """Call `slept(vcpu, page, write)` when a vCPU falls asleep, `read` of the same when its event is read."""
         self._slept, self._read = slept, read
 
     def _raised(self) -> None:
-        """A fault event waits in the userfaultfd: read it now. Simulated stores override this and read it later."""
+        """An event waits to be read."""
         self._read_events()
 
     def _read_events(self) -> None:
@@ -97,10 +93,10 @@ class Primary:
         return self._mapping.table_bytes()
 
     def release(self) -> None:
-        """Give the bytes back to the system. This class has none; stores with bytes override it."""
+        """There are no bytes to give back."""
 
     def validate(self) -> None:
-        """Check the invariants of the page table; ValidationError is a bug of this program."""
+        """Check the page table's invariants; an error is a bug of ours."""
         self._mapping.validate()
 
     def __repr__(self) -> str:

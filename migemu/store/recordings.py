@@ -19,7 +19,7 @@ _RECORDINGS_MAX: Final = 2
 
 
 def recorded(path: str) -> Recording:
-    """The recording at `path`; the same object while the file is unchanged. ValueError says what is wrong."""
+    """The recording in the file at `path`; the same object again as long as the file is the same. ValueError."""
     try:
         about = named.expanded(path).stat()
         return _read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))

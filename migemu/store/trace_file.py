@@ -31,17 +31,14 @@ _BLOCK: Final = 4096
 
 
 class FileRecorder:
-    """ports.Tracer that writes JSON lines to a file; as a context manager it leaves the file complete on any error."""
+    """Writes events to a file as JSON lines; a context manager that leaves the file complete, however the run ended."""
 
     def __init__(
         self, path: Path, kind: str, notice: Callable[[str], None] = lambda _: None, inputs: Iterable[Path] = ()
     ) -> None:  # fmt: skip
-        """Begin the file at `path`; `notice` gets one line if the trace is lost on the way.
-
-        Raises what `Output` raises.
-        """
-        #: Why the trace cannot be written; None while it can.
-        self.failure: str | None = None
+        """Begin the file at `path`; `notice` is told once if it is lost on the way. What `Output` raises."""
+        #: Why there will be no trace; empty as long as all is well.
+        self.lost = ""
         self._path = path
         self._notice = notice
         self._pending: list[Event] = []
@@ -56,8 +53,8 @@ class FileRecorder:
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) over the lines of all events so far; "" if the trace is lost."""
-        return "" if self.failure else self._hash.hexdigest()
+        """The sha256 of the lines of its events so far; empty if they are lost."""
+        return "" if self.lost else self._hash.hexdigest()
 
     def __enter__(self) -> Self:
         return self
@@ -66,21 +63,21 @@ class FileRecorder:
         self.close()
 
     def emit(self, event: Event) -> None:
-        """Record one event. It is formatted and written later, in a block."""
+        """Record one event."""
         if self._output is not None:
             self._pending.append(event)
             if len(self._pending) >= _BLOCK:
                 self.flush()
 
     def flush(self) -> None:
-        """Write the events that are still in memory."""
+        """Write what is pending."""
         text = "".join(event_line(event) + "\n" for event in self._pending)
         self._pending.clear()
         self._hash.update(text.encode())
         self._write(text)
 
     def close(self) -> None:
-        """Write the rest and rename the file into its place. Safe to call again."""
+        """The trace is whole, and in its place. Safe to call again."""
         self.flush()
         if self._output is not None:
             try:
@@ -98,14 +95,14 @@ class FileRecorder:
                 self._lose(error)
 
     def _lose(self, error: MigemuError) -> None:
-        self.failure = str(error)
+        self.lost = str(error)
         if self._output is not None:
             self._output.discard()
             self._output = None
         self._notice(f"{error}; the migration goes on without the trace")
 
     def __repr__(self) -> str:
-        return f"<FileRecorder {self._path}{f', failed: {self.failure}' if self.failure else ''}>"
+        return f"<FileRecorder {self._path}{f', lost: {self.lost}' if self.lost else ''}>"
 
 
 def merge(traces: Iterable[Path], into: Path) -> str:
@@ -135,7 +132,7 @@ def merge(traces: Iterable[Path], into: Path) -> str:
 
 
 def _header(path: Path, file: TextIO) -> str:
-    """The first line of a trace, without its end. InputError when it is none, or of another version."""
+    """The first line of a trace of this version."""
     line = file.readline()
     said = parse_header(line)
     if isinstance(said, str):

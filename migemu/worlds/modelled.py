@@ -110,11 +110,11 @@ class Simulation:
                     self._play(self._world)
             except (MigemuError, SimulationError, KeyboardInterrupt) as error:
                 self.error = error
-            if tracer is not None and tracer.failure and self.error is None:
-                self.error = BrokenError(f"the run is complete, but not all of it could be kept: {tracer.failure}")
+            if tracer is not None and tracer.lost and self.error is None:
+                self.error = BrokenError(f"the run is complete, but not all of it could be kept: {tracer.lost}")
             self.result = self._build()
-            if self.result and tracer is not None and tracer.failure:
-                self.result["lost"] = [tracer.failure]
+            if self.result and tracer is not None and tracer.lost:
+                self.result["lost"] = [tracer.lost]
             if self.result and output is not None:
                 write(self.result, output)
         return self.result

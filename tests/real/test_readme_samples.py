@@ -157,7 +157,7 @@ def test_every_command_of_migemu_does_what_it_says(block: Block, here: Path, mad
 
 def _provide(arguments: list[str], here: Path, made: Path) -> None:
     """Runs and sweeps that a command reads, and no command of this block has made."""
-    if arguments[0] not in ("check", "compare", "report"):
+    if arguments[0] not in ("check", "compare", "report") and "history" not in arguments:
         return
     for word in arguments:
         if (found := re.match(r"runs/(\w+)", word)) and not (here / found[0]).exists() and found[1] in ("a", "b"):
@@ -177,7 +177,7 @@ def _shrunk(arguments: list[str]) -> list[str]:
     name = arguments[0]
     if name in ("run", "sim", "demo"):
         return [*arguments, *SMALL]
-    if name == "sweep" and arguments[1] not in ("export", "--list"):
+    if name == "sweep" and arguments[1] not in ("export", "history", "--list"):
         return [*arguments, "--world", PLAIN]
     return arguments
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from math import log, log10
 from typing import Any, Final, NamedTuple
 
-from migemu.experiment.figures import show, unit
+from migemu.experiment.figures import MORE_IS_BETTER, show, unit
 from migemu.report.draw.style import BLACK, RUN_COLOURS, Panel, figure
-from migemu.report.grid import MORE_IS_BETTER, CellRuns, Grid, is_wide
+from migemu.report.grid import CellRuns, Grid, is_wide
 
 BEST: Final = "\u2605"
 CLOSE: Final = "\u2248"

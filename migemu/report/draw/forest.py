@@ -17,11 +17,10 @@ from typing import Any, Final
 
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.comparison import Comparison, Row, Ruling
-from migemu.experiment.figures import show
+from migemu.experiment.figures import MORE_IS_BETTER, show
 from migemu.experiment.gate import GateVerdict
 from migemu.experiment.text_tables import percent
 from migemu.report.draw.style import BLACK, BLUE, GREY, VERMILLION, Panel, figure
-from migemu.report.grid import MORE_IS_BETTER
 
 ALL_CELLS: Final = "all cells (geometric mean)"
 WORDS: Final = {GateVerdict.HOLDS: "\u2713 holds", GateVerdict.UNSURE: "? unsure", GateVerdict.FAILS: "\u2717 FAILS"}

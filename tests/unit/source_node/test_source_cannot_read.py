@@ -38,7 +38,7 @@ class Failing:
             raise UnreadableError(f"disk.img cannot be read at byte {at}: {FAILED}; the source's disk is wrong")
         return self._image.read(at, count)
 
-    def changed(self) -> str | None:
+    def changed(self) -> str:
         return self._changes
 
 
