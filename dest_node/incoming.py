@@ -36,11 +36,11 @@ from migemu.errors import (
     VerificationError,
     one_line,
 )  # fmt: skip
-from migemu.mm.pages import Level, PageIndex
+from migemu.mm.pages import Level
 from migemu.node.due import Due
 from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
 from migemu.node.patience import Patience
-from migemu.ports import Accelerator, Channel, Clock, Landing, Tracer
+from migemu.ports import Accelerator, Channel, Clock, Landing, MinorFault, Tracer
 from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import SECOND, format_time
@@ -321,7 +321,7 @@ class Incoming:
         give_back(left, parts)
         self._recovery.pause(BrokenError("this destination was started again, from its checkpoint"))
         if left.ran:
-            parts.memory.faults.on_fault(self._slept, self._faulted)
+            parts.memory.faults.register(self)
             self._standing.began(run=self._clock.now_ns())
             parts.vcpus.start()
 
@@ -353,7 +353,7 @@ class Incoming:
     def _listen(self, _listen: Listen) -> None:
         assert self._announced is not None
         self._announced.begin()
-        self._ready().memory.faults.on_fault(self._slept, self._faulted)
+        self._ready().memory.faults.register(self)
         self._recovery.listens()
         self._enter(Stage.LISTEN)
 
@@ -416,14 +416,15 @@ class Incoming:
 
     # --- faults, and what the receiver wants of this side ---
 
-    def _slept(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        self._emit(Happening.FAULTED, page, vcpu=vcpu, write=write)
+    def fault_raised(self, fault: MinorFault) -> None:
+        """See ports.FaultHandler."""
+        self._emit(Happening.FAULTED, fault.page, vcpu=fault.vcpu, write=fault.write)
 
-    def _faulted(self, _vcpu: int, page: PageIndex, _write: bool) -> None:
-        """A minor fault event."""
+    def fault_read(self, fault: MinorFault) -> None:
+        """See ports.FaultHandler."""
         parts = self._ready()
         try:
-            parts.effects.carry(parts.receiver.faulted(page, self._clock.now_ns()))
+            parts.effects.carry(parts.receiver.faulted(fault.page, self._clock.now_ns()))
         except (MigemuError, OSError) as error:
             self.fail(error)
 

@@ -158,8 +158,22 @@ class Continued:
 THREAD: ContextVar[str] = ContextVar("thread", default="")
 
 
-#: (vCPU, base page, whether it writes)
-OnFault = Callable[[int, PageIndex, bool], None]
+class MinorFault(NamedTuple):
+    """A vCPU sleeps on a base page that is not mapped; whether it wants to write."""
+
+    vcpu: int
+    page: PageIndex
+    write: bool
+
+
+class FaultHandler(Protocol):
+    """Who handles the faults of a userfaultfd. Called in the service's loop; neither method may block."""
+
+    def fault_raised(self, fault: MinorFault) -> None:
+        """A vCPU has fallen asleep. A kernel tells nobody of that: there it comes together with `fault_read`."""
+
+    def fault_read(self, fault: MinorFault) -> None:
+        """The event of a fault has been read: at once, later, or never, if the vCPU has been woken meanwhile."""
 
 
 class Landing(Protocol):
@@ -242,14 +256,10 @@ class MappingCalls(Protocol):
 
 
 class GuestFaults(Protocol):
-    """The events of the userfaultfd: which vCPU waits for what."""
+    """The userfaultfd of the guest's memory: which vCPU waits for what."""
 
-    def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        """From now on call `slept(vcpu, page, write)` when a vCPU falls asleep in a userfaultfd fault.
-
-        And `read`, with the same, when its event is read from the userfaultfd: at once, later, or never, if the vCPU
-        has been woken meanwhile.
-        """
+    def register(self, handler: FaultHandler) -> None:
+        """Hand every fault from now on to `handler`, in place of the one before; those of before are not repeated."""
 
 
 class GuestAccess(Protocol):

@@ -34,7 +34,7 @@ from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import HANDLER_NS, FaultCosts, Place
 from migemu.costs.operations import calls_of, of_steps
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, Stalled
+from migemu.ports import Collapsed, Continued, MinorFault, Stalled
 from migemu.sim.contents import Contents, ModelledMemory, PageContent
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import Processor
@@ -73,7 +73,7 @@ class TimedMemory(ModelledMemory):
         self._loop = loop
         self._processor = processor
         self._costs = costs
-        self._handler = copy_context() if handler is None else handler
+        self._handler_context = copy_context() if handler is None else handler
         self._scheduler = Context()  # the kernel's, which no processor of ours holds up
         self._event_ns = costs.faults.event_ns + HANDLER_NS[costs.faults.handler]
         self._handler_comes = False
@@ -148,7 +148,7 @@ class TimedMemory(ModelledMemory):
                 if missing and began_ns <= now_ns < fault_until_ns:
                     return Stalled(fault_until_ns)
             if appears_ns > now_ns:
-                self._slept(vcpu, page, stamp is not None)
+                self._handler.fault_raised(MinorFault(vcpu, page, stamp is not None))
                 waiter: asyncio.Future[None] = self._loop.create_future()
                 self._loop.call_at_ns(appears_ns + self._costs.faults.wake_ns, _let, waiter, context=self._scheduler)
                 return waiter
@@ -158,7 +158,7 @@ class TimedMemory(ModelledMemory):
         """An event takes its time to reach the handler, unless that is on its way for another one already."""
         if not self._handler_comes:
             self._handler_comes = True
-            self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._handler)
+            self._loop.call_at_ns(self._loop.now_ns + self._event_ns, self._read_events, context=self._handler_context)
 
     def _read_events(self) -> None:
         """All that wait; what a waiter left behind that was woken meanwhile is gone."""

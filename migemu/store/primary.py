@@ -14,12 +14,16 @@ from collections.abc import Awaitable, Sequence
 from migemu.mm import FaultOutcome
 from migemu.mm.guest_mapping import GuestMapping
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, OnFault, Stalled
+from migemu.ports import Collapsed, Continued, FaultHandler, MinorFault, Stalled
 from migemu.units import format_size
 
 
-def _nobody(vcpu: int, page: PageIndex, write: bool) -> None:
-    """Nobody wants to know."""
+class _Unhandled:
+    """ports.FaultHandler before there is one: faults wait until somebody maps their pages."""
+
+    def fault_raised(self, fault: MinorFault) -> None: ...
+
+    def fault_read(self, fault: MinorFault) -> None: ...
 
 
 class Primary:
@@ -34,8 +38,7 @@ class Primary:
         self._start = self._mapping.start
         self._reachable = self._mapping.space.is_mapped
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._slept: OnFault = _nobody
-        self._read: OnFault = _nobody
+        self._handler: FaultHandler = _Unhandled()
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
         """One UFFDIO_CONTINUE per piece."""
@@ -56,7 +59,7 @@ class Primary:
             if outcome is FaultOutcome.WAITING:
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting[vcpu] = waiter
-                self._slept(vcpu, page, stamp is not None)
+                self._handler.fault_raised(MinorFault(vcpu, page, stamp is not None))
                 self._raised()
                 return waiter
             if outcome is not FaultOutcome.MAPPED:
@@ -67,9 +70,9 @@ class Primary:
         """The word of a page that is mapped, before `stamp` was written to it."""
         raise NotImplementedError
 
-    def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        """Call `slept(vcpu, page, write)` when a vCPU falls asleep, `read` of the same when its event is read."""
-        self._slept, self._read = slept, read
+    def register(self, handler: FaultHandler) -> None:
+        """See ports.GuestFaults."""
+        self._handler = handler
 
     def _raised(self) -> None:
         """An event waits to be read."""
@@ -77,7 +80,7 @@ class Primary:
 
     def _read_events(self) -> None:
         while (fault := self._mapping.read()) is not None:
-            self._read(*fault)
+            self._handler.fault_read(MinorFault(*fault))
 
     def _woken(self, vcpu: int, _page: PageIndex) -> None:
         waiter = self._waiting.pop(vcpu, None)

@@ -20,7 +20,7 @@ from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.address import LOOPBACK, TcpAddress
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
-from migemu.ports import Collapsed, OnFault, Stalled
+from migemu.ports import Collapsed, FaultHandler, Stalled
 from migemu.scenario.scenario import Scenario, load
 from migemu.store.mapped import MappedMemory
 from migemu.store.recordings import NamedFiles
@@ -58,8 +58,8 @@ class TimedMemory(MappedMemory):
         self.latencies_ns: list[int] = []
         self._faulted_ns = 0
 
-    def on_fault(self, slept: OnFault, read: OnFault) -> None:
-        super().on_fault(slept, read)
+    def register(self, handler: FaultHandler) -> None:
+        super().register(handler)
         self.begin_ns = time.process_time_ns()
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from migemu.mm.pages import Level, PageIndex, PieceRun
-from migemu.ports import Continued, GuestStore, Word
+from migemu.ports import Continued, GuestStore, MinorFault, Word
 from tests.conformance.stores import BYTE_STORES, STORES, Store
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
@@ -41,6 +41,21 @@ every_store = in_stores(STORES)
 every_byte_store = in_stores(BYTE_STORES)
 
 
+class FaultReads:
+    """ports.FaultHandler that resolves none; `faults` are those whose events were read."""
+
+    def __init__(self) -> None:
+        self.asleep: list[MinorFault] = []
+        self.faults: list[MinorFault] = []
+
+    def fault_raised(self, fault: MinorFault) -> None:
+        self.asleep.append(fault)
+
+    def fault_read(self, fault: MinorFault) -> None:
+        assert fault in self.asleep, "told of a fault whose vCPU has not fallen asleep"
+        self.faults.append(fault)
+
+
 class Guest:
     """A memory, the vCPUs that touch it, and the faults that were reported."""
 
@@ -50,8 +65,9 @@ class Guest:
         self.page = store.geometry.page_bytes
         self.pmd, self.pud = store.geometry.pages(Level.PMD), store.geometry.pages(Level.PUD)
         self.pages = store.hugepages * self.pud
-        self.faults: list[tuple[int, PageIndex, bool]] = []
-        self.memory.on_fault(lambda *_: None, lambda *fault: self.faults.append(fault))
+        self.reads = FaultReads()
+        self.faults = self.reads.faults
+        self.memory.register(self.reads)
 
     def land(self, first: PageIndex, count: int = 1) -> None:
         """Pages of the image arrive."""

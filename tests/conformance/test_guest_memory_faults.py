@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from migemu.mm.pages import TINY, Level, Span
 from migemu.ports import Continued
-from tests.conformance.guest import Guest, awaited, every_byte_store, every_store, run_in, turns
+from tests.conformance.guest import FaultReads, Guest, awaited, every_byte_store, every_store, run_in, turns
 from tests.conformance.stores import STORES, Store
 
 # --- what is there ---
@@ -190,14 +189,15 @@ async def test_faults_are_reported_to_whoever_asked_last_and_to_nobody_before(st
     memory = store()
     memory.touch(0, 1, 0, None)
     await turns()
-    heard: list[Any] = []
-    memory.on_fault(lambda *_: None, lambda *fault: heard.append(("first", *fault)))
+    first, second = FaultReads(), FaultReads()
+    memory.register(first)
     memory.touch(1, 2, 0, 5)
     await turns()
-    memory.on_fault(lambda *_: None, lambda *fault: heard.append(("second", *fault)))
+    memory.register(second)
     memory.touch(2, 3, 0, None)
     await turns()
-    assert heard == [("first", 1, 2, True), ("second", 2, 3, False)]
+    assert first.faults == first.asleep == [(1, 2, True)]
+    assert second.faults == second.asleep == [(2, 3, False)]
 
 
 # --- all together ---

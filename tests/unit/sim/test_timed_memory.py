@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import FaultCosts
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
-from migemu.ports import THREAD, Continued, Stalled
+from migemu.ports import THREAD, Continued, MinorFault, Stalled
 from migemu.sim.contents import Contents, ModelledSource
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import PROCESSOR, Processor
@@ -53,13 +53,13 @@ class Played:
         )  # fmt: skip
         self.diary: list[tuple[int, str, int]] = []
         self.clock = VirtualClock(loop)
-        self.memory.on_fault(self._slept, self._read)
+        self.memory.register(self)
 
-    def _slept(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        self.diary.append((vcpu, "sleeps", self.clock.now_ns()))
+    def fault_raised(self, fault: MinorFault) -> None:
+        self.diary.append((fault.vcpu, "sleeps", self.clock.now_ns()))
 
-    def _read(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        self.diary.append((vcpu, "is read", self.clock.now_ns()))
+    def fault_read(self, fault: MinorFault) -> None:
+        self.diary.append((fault.vcpu, "is read", self.clock.now_ns()))
 
     # --- the service ---
 
