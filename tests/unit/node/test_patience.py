@@ -24,6 +24,22 @@ def test_waits_double_up_to_the_longest_and_are_shortened_by_up_to_a_half() -> N
     assert [Backoff(SETTINGS, Random(1)).next_ns() for _ in range(2)] == [waits[0]] * 2
 
 
+def test_many_sources_that_lost_the_same_node_do_not_come_at_once() -> None:
+    first = [Backoff(SETTINGS, Random(seed)).next_ns() for seed in range(200)]
+    assert 50 * MS <= min(first) < 55 * MS
+    assert 95 * MS < max(first) <= 100 * MS
+    assert len(set(first)) == 200
+
+
+def test_an_operator_gets_a_try_at_once_and_the_waits_begin_anew() -> None:
+    backoff = Backoff(SETTINGS, Random(1))
+    for _ in range(5):
+        backoff.next_ns()
+    backoff.at_once()
+    assert backoff.next_ns() == 0
+    assert 50 * MS <= backoff.next_ns() <= 100 * MS
+
+
 def test_patience_ends_when_the_time_has_passed_without_progress() -> None:
     patience = Patience(SETTINGS)
     patience.lost(5 * SECOND)

@@ -54,6 +54,19 @@ def test_when_the_preempt_channel_is_lost_alone_what_went_meanwhile_counts_as_se
     assert sender.next_run(PREEMPT) == (31, 1, PTE)
 
 
+def test_a_page_whose_copy_was_lost_with_the_preempt_channel_gets_another_copy() -> None:
+    sender, _ = make(resend=True)
+    for _ in range(2):
+        sender.receive(Request(8, 1, PTE))
+    assert pulled(sender, PREEMPT) == [(8, 1, PTE)] * 2, "the page, and one more copy that may overtake it"
+    sender.preempt_lost()
+    assert sender.regained(bitmap()) == 1
+    sender.preempt_back()
+    for _ in range(2):
+        sender.receive(Request(8, 1, PTE))
+    assert pulled(sender, PREEMPT) == [(8, 1, PTE)] * 2, "both are lost: nothing is under way"
+
+
 def test_what_came_corrupt_is_sent_again_once_per_request() -> None:
     sender, _ = make()
     while sender.next_run(MAIN) is not None:
