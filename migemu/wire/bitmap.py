@@ -60,7 +60,6 @@ class BitmapReader:
         """`pages` base pages of memory, of which nothing but `sent` can have arrived; None: that is not known."""
         self.received = PageBitmap(geometry, pages)
         self._sent = sent
-        self.wire_bytes = 0
         self._next = 0
 
     @property
@@ -73,7 +72,6 @@ class BitmapReader:
         if part.first != self._next:
             raise PeerError(f"a bitmap of the pages from {part.first} on came where {self._next} was due")
         self._next += part.count
-        self.wire_bytes += len(payload)
         if part.full:
             self._add(part.first, part.count)
         elif payload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import pytest
@@ -57,12 +58,25 @@ def test_a_part_is_never_larger_than_it_may_be() -> None:
     assert [part.count for part, _ in parts(PageBitmap(X86_64, total))] == [BITMAP_PAGES_MAX] * 3
 
 
+def test_a_part_is_as_large_as_it_may_be_wherever_it_begins() -> None:
+    told = PageBitmap(TINY, BITMAP_PAGES_MAX + 48)
+    told.add(16, BITMAP_PAGES_MAX + 32)
+    assert [part for part, _ in parts(told)] == [
+        ReceivedBitmap(0, 16, False),
+        ReceivedBitmap(16, BITMAP_PAGES_MAX, True),
+        ReceivedBitmap(BITMAP_PAGES_MAX + 16, 32, True),
+    ]
+
+
 def test_a_hugetlb_page_received_in_rows_costs_little() -> None:
     told = PageBitmap(X86_64, X86_64.pages(Level.PUD))
     for first in range(0, told.total, 4096):
         told.add(first, 2048)
-    ((_, payload),) = parts(told)
+    ((part, payload),) = parts(told)
     assert len(payload) < 500
+    reader = BitmapReader(X86_64, told.total)
+    reader.take(part, payload)
+    assert reader.received.pages == told.pages
 
 
 @pytest.mark.parametrize(
@@ -81,6 +95,23 @@ def test_what_was_never_sent_cannot_have_arrived(part: ReceivedBitmap, payload: 
     taken = BitmapReader(TINY, 32, sent)
     taken.take(ReceivedBitmap(0, 16, False), zlib.compress(b"\xff\x7f"))
     assert taken.received.set_pages == 15
+
+
+def test_a_part_that_is_no_whole_number_of_bytes_speaks_of_no_page_behind_it() -> None:
+    with pytest.raises(PeerError, match="the pages from 0 on speaks of pages behind them"):
+        read((ReceivedBitmap(0, 12, False), zlib.compress(b"\xff\x10")))
+    assert read((ReceivedBitmap(0, 12, False), zlib.compress(b"\xff\x0f"))).received.set_pages == 12
+
+
+def test_a_payload_that_inflates_without_end_takes_no_memory() -> None:
+    bomb = zlib.compress(bytes(1 << 24))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerError, match="is not 2 bytes long"):
+            read((ReceivedBitmap(0, 16, False), bomb))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 BITS = zlib.compress(b"\xff\x00")

@@ -104,18 +104,52 @@ def test_the_table_of_wrong_values_has_every_field() -> None:
     assert [(kind, name) for kind, name, _ in WRONG] == [(kind, name) for kind in TAGS for name in kind._fields]
 
 
+def _sample(kind: type[Message]) -> Message:
+    return next(message for message, _ in SAMPLES if type(message) is kind)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [(kind, name, value) for kind, name, values in WRONG for value in values],
     ids=lambda value: getattr(value, "__name__", repr(value)[:20]),
 )
 def test_a_field_of_the_wrong_type_or_range_is_named(kind: type[Message], name: str, value: Any) -> None:
-    good = next(message for message, _ in SAMPLES if type(message) is kind)
-    values = [field.value if isinstance(field, ChannelRole) else field for field in good]
+    values = [field.value if isinstance(field, ChannelRole) else field for field in _sample(kind)]
     values[kind._fields.index(name)] = value
     with pytest.raises(PeerError) as error:
         decode_header(msgpack.packb([TAGS[kind], *values]))
     assert str(error.value).startswith(f"{kind.__name__}.{name} ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "problem"),
+    [
+        (Hello, "channel", 1, "is not a channel role"),
+        (Hello, "channel", "third", "'third' is not a valid ChannelRole"),
+        (Hello, "migration", "g" * 32, "is not 32 hexadecimal digits"),
+        (Hello, "again", 1, "is not a boolean"),
+        (Advise, "geometry", "riscv", "is not one of x86_64, arm64_4k, tiny"),
+        (Advise, "scenario", 1, "is not a text of reasonable length"),
+        (Page, "first", -1, "is not an integer from 0 to 2**63-1"),
+        (Page, "level", 1, "is not a piece size (0 for PTE, 2 for PMD)"),
+        (Page, "digests", b"1", "is not bytes in digests of 8"),
+    ],
+)
+def test_a_wrong_field_is_told_what_it_is_not(kind: type[Message], name: str, value: Any, problem: str) -> None:
+    values = [field.value if isinstance(field, ChannelRole) else field for field in _sample(kind)]
+    values[kind._fields.index(name)] = value
+    assert refused(raw([TAGS[kind], *values])) == f"{kind.__name__}.{name} {problem}"
+
+
+def test_the_largest_values_pass() -> None:
+    for message in (End(2**63 - 1, 0, 0), Failed("x" * TEXT_BYTES_MAX, False), Page(0, 1, Level.PMD, True, bytes(16))):
+        assert decode_header(encode_head(message, 0)[6:]) == message
+
+
+def test_a_message_of_another_version_is_told_what_to_do() -> None:
+    answer = "a header does not begin with the tag of a known message"
+    assert refused(raw([21])) == f"{answer} (it is 21); run the same migemu on both sides"
+    assert refused(raw(["14"])) == answer
 
 
 def test_lengths_within_lengths_set_no_memory_aside() -> None:
@@ -148,7 +182,16 @@ def test_an_extra_field_that_must_be_known_is_refused_by_name(message: Message) 
 def test_extra_fields_have_names_and_there_are_few() -> None:
     assert "is not msgpack" in refused(with_extra(Agreed(1, "", 0), {1: 2}))
     assert "without a name" in refused(with_extra(Agreed(1, "", 0), {b"x": 2}))
-    assert "17 extra fields" in refused(with_extra(Agreed(1, "", 0), {str(each): 0 for each in range(17)}))
+    many = {str(each): 0 for each in range(17)}
+    assert refused(with_extra(Agreed(1, "", 0), many)) == "Agreed has 17 extra fields; 16 are the most"
+    del many["0"]
+    assert len(Receiver().feed(preamble(), with_extra(Agreed(1, "", 0), many))) == 1
+
+
+def test_of_a_long_name_forty_letters_are_told() -> None:
+    assert refused(with_extra(Agreed(1, "", 0), {"x" * 50 + "!": 0})) == (
+        f"Agreed has the field '{'x' * 40}', which this side must know and does not; run the same migemu on both sides"
+    )
 
 
 # --- limits ---
@@ -164,6 +207,15 @@ def test_extra_fields_have_names_and_there_are_few() -> None:
 def test_a_bitmap_that_does_not_fit_the_memory(first: int, count: int, full: bool, payload_bytes: int) -> None:
     answer = refused(raw(encode_head(ReceivedBitmap(first, count, full), 0)[6:], payload_bytes) + bytes(payload_bytes))
     assert f"ReceivedBitmap of {count} pages from {first} on with {payload_bytes} bytes does not fit" in answer
+
+
+def test_a_bitmap_as_large_as_it_may_be_fits() -> None:
+    Limits(1 << 20, geometry=TINY, memory_pages=16).check(ReceivedBitmap(0, 16, False), 2 + 64)
+    hugepage = X86_64.pages(Level.PUD)
+    limits = Limits(1 << 20, geometry=X86_64, memory_pages=2 * hugepage)
+    limits.check(ReceivedBitmap(hugepage, hugepage, False), hugepage // 8 + 64)
+    with pytest.raises(PeerError, match="ReceivedBitmap of 524288 pages"):
+        limits.check(ReceivedBitmap(0, 2 * hugepage, True), 0)
 
 
 @pytest.mark.parametrize("digests", [8, 24, 32])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import xxhash
 
 from migemu.mm.pages import Level, PieceRun
-from migemu.wire.seal import opened, sealed
+from migemu.wire.seal import opened, seal_of, sealed
 
 RUN = PieceRun(8, 2, Level.PTE)
 DIGESTS = bytes(range(16))
@@ -14,6 +15,16 @@ DIGESTS = bytes(range(16))
 def test_what_was_sealed_is_opened() -> None:
     assert opened(RUN, False, sealed(RUN, False, DIGESTS)) == DIGESTS
     assert opened(RUN, True, sealed(RUN, True)) == b""
+
+
+def test_a_seal_is_over_first_count_level_and_urgent_and_the_digests_little_endian() -> None:
+    place = bytes([8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    number = xxhash.xxh3_64_intdigest(place + DIGESTS)
+    assert sealed(RUN, True, DIGESTS) == DIGESTS + number.to_bytes(8, "little")
+
+
+def test_the_digests_at_the_end_are_sealed_as_one_hugetlb_page_that_nobody_waits_for() -> None:
+    assert DIGESTS + seal_of(16, DIGESTS) == sealed(PieceRun(16, 1, Level.PUD), False, DIGESTS)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -371,9 +372,11 @@ def test_a_node_that_was_started_again_begins_where_the_migration_stopped() -> N
         for role, message in RECOVERY:
             made.said(role, message)
         assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
-    made = Legality.resumed(running=True)
-    made.said(*RECOVERY[0])
-    assert not legal(made, DESTINATION, Ready(MIGRATION))
+    for running in (False, True):
+        made = Legality.resumed(running)
+        made.said(*RECOVERY[0])
+        made.said(*RECOVERY[1])
+        assert legal(made, DESTINATION, Ready(MIGRATION)) == (not running), "the switch is made again, or never"
 
 
 def test_a_refusal_names_message_speaker_and_state() -> None:
@@ -384,6 +387,8 @@ def test_a_refusal_names_message_speaker_and_state() -> None:
         made.said(DESTINATION, ONE[Advise])
     with pytest.raises(PeerError, match="Ready from the destination needs the other side in state advise; it is in"):
         made.said(DESTINATION, Ready(MIGRATION))
+    with pytest.raises(PeerError, match="Running from the destination needs the other side in state running or end"):
+        legality(State.LISTEN, State.ADVISE).said(DESTINATION, Running())
     with pytest.raises(PeerError, match="Run is not allowed from the source on the preempt channel in state none"):
         made.said(SOURCE, Run(), PREEMPT)
     made.said(SOURCE, hello(PREEMPT), PREEMPT)
@@ -398,3 +403,8 @@ def test_the_diagram_has_an_edge_for_every_row() -> None:
         edge = f"{role.value[0]}_{at.value} --> {role.value[0]}_{to.value}: "
         (line,) = [line for line in lines if line.strip().startswith(edge)]
         assert kind.__name__ in line.partition(": ")[2].split(", ")
+
+
+def test_the_diagram_is_the_one_of_the_readme() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{diagram()}\n```" in readme
