@@ -78,6 +78,49 @@ def test_what_came_corrupt_is_sent_again_once_per_request() -> None:
     sender.receive(Request(5, 1, PTE, True))
     assert pulled(sender, PREEMPT) == [(5, 1, PTE)]
     assert sender.statistics().pages_resent == 3
+    assert sender.statistics().pages_urgent == 3
+
+
+def test_a_page_that_is_asked_for_as_corrupt_before_it_was_sent_is_sent_once_and_its_neighbour_too() -> None:
+    sender, _ = make()
+    sender.receive(Request(4, 1, PTE, True))
+    assert pulled(sender, PREEMPT) == [(4, 1, PTE)]
+    assert pulled(sender, MAIN, 3) == [(0, 4, PTE), (5, 3, PTE), (8, 4, PTE)]
+    assert sender.statistics().pages_resent == 0
+
+
+def test_what_waited_to_be_sent_again_is_forgotten_with_all_connections_and_may_be_asked_for_anew() -> None:
+    sender, _ = make(resend=True)
+    for request in (Request(8, 1, PTE), Request(8, 1, PTE), Request(9, 1, PTE, True)):
+        sender.receive(request)
+    sender.recover(bitmap())
+    sender.preempt_back()
+    for request in (Request(8, 1, PTE), Request(8, 1, PTE), Request(9, 1, PTE, True)):
+        sender.receive(request)
+    assert pulled(sender, PREEMPT) == [(8, 1, PTE), (8, 1, PTE), (9, 1, PTE)]
+
+
+def test_losses_add_up_and_where_all_has_arrived_nothing_is_lost() -> None:
+    sender, _ = make()
+    pulled(sender, MAIN, 2)
+    assert sender.recover(bitmap(*range(8))) == 0
+    assert sender.statistics().pages_lost == 0
+    pulled(sender, MAIN, 1)
+    assert sender.recover(bitmap(*range(8))) == 4
+    pulled(sender, MAIN, 2)
+    assert sender.recover(bitmap(*range(9))) == 7
+    assert sender.statistics().pages_lost == 11
+
+
+def test_what_went_meanwhile_counts_as_sent_wherever_it_is() -> None:
+    sender, _ = make(run_pages_max=1)
+    sender.preempt_lost()
+    for page in (TOTAL - 1, 20, 10, 12):
+        sender.receive(Request(page, 1, PTE))
+    assert len(pulled(sender, MAIN, 4)) == 4
+    assert sender.regained(bitmap()) == 0
+    rest = [first for first, _, _ in pulled(sender, MAIN)]
+    assert rest == [page for page in range(TOTAL) if page not in (10, 12, 20, TOTAL - 1)]
 
 
 class Link:
