@@ -3,12 +3,12 @@
 A registry holds factories (a class, or a function that returns an instance). Its rules:
 
 * A factory is checked **when it is registered**, not when it is first used: it must have a docstring (its first line
-  is what `migemu list` shows), and each keyword-only parameter is a setting that needs an annotation out of
-  `int, float, bool, str` and a default. Positional parameters are what the program passes itself.
-* A spec is text; `create` parses it, converts each setting by its annotation and reports any mistake with the names
-  that are known, so that the error already holds the answer.
-* A value that begins with `"` ends at the next `"`, and may hold commas, and spaces at its ends: `replay:path="a,b"`.
-  In it a backslash makes a character of whatever follows, as in `\\"`. Any other value ends at the next comma.
+  is what `migemu list` shows), and each keyword-only parameter is a setting that needs a default and a kind of value
+  (`migemu.values`). The decorator gives it: `@policies.register("batched", spans=values.whole(1, 65536))`. Where it
+  does not, the annotation does: `int, float, bool` or `str`, without limits. Positional parameters are what the program
+  passes itself.
+* A spec is text, in the grammar of `migemu.values`; `create` parses it and reports any mistake with the names that are
+  known, so that the error already holds the answer. A factory gets values that are of their kind and within its limits.
 * Third parties add theirs through the entry point group given to the registry (`[project.entry-points."migemu.push"]`
   in their pyproject); they are loaded on the first look-up and pass the same checks.
 * The same object may be registered again under its name: by its decorator and by an entry point. Another object may
@@ -21,47 +21,41 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Final, Generic, TypeVar
 
+from migemu import values
 from migemu.errors import one_line
+from migemu.values import ValueKind
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
-#: One `key`, `key=value` or `key="value"`, up to the next comma or the end.
-_ITEM = re.compile(
-    r"""(?P<key>[^=,]*)(?:=\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")\s*(?=,|$)|(?P<value>[^,]*)))?(?:,|$)""", re.DOTALL
-)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_BOOLEANS = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
+#: The kinds of settings whose annotation is all that is known of them.
+_KINDS: Final[dict[str, ValueKind[Any]]] = {
+    "int": values.whole(), "float": values.number(), "bool": values.switch(), "str": values.text(),
+}  # fmt: skip
 
 _LOGGER: Final = logging.getLogger("migemu")
-#: Distributions that have been told of in this process.
-_told: Final[set[str]] = set()
+#: Distributions that have been warned of in this process.
+_warned_of: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One keyword-only parameter of a factory."""
+    """One keyword-only parameter of a factory. `default` is parsed already."""
 
     name: str
-    kind: str
+    kind: ValueKind[Any]
     default: Any
 
-    def convert(self, text: str) -> Any:
-        """The value of `text` in this setting's type; ValueError names the type."""
-        try:
-            if self.kind == "bool":
-                return _BOOLEANS[text.lower()]
-            return _CONVERTERS[self.kind](text)
-        except (KeyError, ValueError):
-            raise ValueError(f"{self.name}={text!r} is not a {self.kind}") from None
+    def __str__(self) -> str:
+        """`name=default`, as it would be given."""
+        shown = self.kind.show(self.default)
+        return f"{self.name}={('off', 'on')[shown] if isinstance(shown, bool) else shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +68,6 @@ class RegistryEntry(Generic[T]):
     settings: tuple[Setting, ...]
 
 
-def items(text: str) -> Iterator[tuple[str, str | None]]:
-    """(key, value) of each `key=value` between commas; None where there is no `=`. ValueError: a quote is not right."""
-    at = 0
-    while at < len(text):
-        found = _ITEM.match(text, at)
-        assert found is not None, "it matches anything"
-        at = found.end()
-        key, value, quoted = found["key"].strip(), found["value"], found["quoted"]
-        if quoted is not None:
-            value = _ESCAPED.sub(r"\1", quoted[1:-1])
-        elif value is not None:
-            value = value.strip()
-            if value.startswith('"'):
-                raise ValueError(f"{key}={value}: the quote does not end, or something follows it")
-        if key or value is not None:
-            yield key, value
-
-
 class Registry(Generic[T]):
     """The choices of one kind. `kind` is the word used in messages ("collapse policy")."""
 
@@ -102,17 +78,17 @@ class Registry(Generic[T]):
         self._broken: dict[str, str] = {}  # name -> why its entry point cannot be used
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[F], F]:
-        """Decorator: add a factory under `name`. TypeError when it breaks a rule of this file."""
+    def register(self, name: str, /, **kinds: ValueKind[Any]) -> Callable[[F], F]:
+        """Decorator: `add` the factory under `name`, with the kinds of its settings. TypeError as `add`."""
 
         def add(factory: F) -> F:
-            self.add(name, factory)
+            self.add(name, factory, **kinds)
             return factory
 
         return add
 
-    def add(self, name: str, factory: Callable[..., T]) -> None:
-        """Add a factory under `name`. TypeError when it breaks a rule of this file."""
+    def add(self, name: str, factory: Callable[..., T], /, **kinds: ValueKind[Any]) -> None:
+        """Add a factory under `name`; `kinds` are those of its settings. TypeError: it breaks a rule of this file."""
         there = self._entries.get(name)
         if there is not None and there.factory is factory:
             return
@@ -128,12 +104,15 @@ class Registry(Generic[T]):
             if parameter.kind is not parameter.KEYWORD_ONLY:
                 continue
             annotation = parameter.annotation
-            kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-            if kind not in (*_CONVERTERS, "bool") or parameter.default is parameter.empty:
+            word = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+            kind = kinds.pop(parameter.name, None) or _KINDS.get(word)
+            if kind is None or parameter.default is parameter.empty:
                 raise TypeError(
                     f"{self.kind} {name!r}: setting {parameter.name!r} needs a default and one of int, float, bool, str"
                 )
             settings.append(Setting(parameter.name, kind, parameter.default))
+        if kinds:
+            raise TypeError(f"{self.kind} {name!r} has no setting {next(iter(kinds))!r} to be of a kind")
         self._entries[name] = RegistryEntry(name, factory, doc.splitlines()[0], tuple(settings))
 
     @contextmanager
@@ -157,21 +136,17 @@ class Registry(Generic[T]):
     def parse(self, spec: str) -> tuple[RegistryEntry[T], dict[str, Any]]:
         """The entry and the converted settings of `spec`; ValueError as in `create`."""
         name, _, rest = spec.partition(":")
+        name = name.strip()
         entries = self._all()
-        entry = entries.get(name.strip())
-        if entry is None and (reason := self._broken.get(name.strip())):
-            raise ValueError(f"{self.kind} {name.strip()!r} cannot be used: {reason}")
-        if entry is None:
-            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(entries))}")
-        known = {setting.name: setting for setting in entry.settings}
-        settings: dict[str, Any] = {}
-        for key, text in items(rest):
-            if text is None or key not in known:
-                accepted = ", ".join(f"{s.name}={s.default}" for s in entry.settings) or "none"
-                said = key if text is None else f"{key}={text}"
-                raise ValueError(f"{self.kind} {entry.name!r} has no setting {said!r}; its settings: {accepted}")
-            settings[key] = known[key].convert(text)
-        return entry, settings
+        if name not in entries and (reason := self._broken.get(name)):
+            raise ValueError(f"{self.kind} {name!r} cannot be used: {reason}")
+        if name not in entries:
+            raise ValueError(values.unknown(self.kind, name, sorted(entries)))
+        entry = entries[name]
+        try:
+            return entry, values.settings(rest, {setting.name: setting.kind for setting in entry.settings})
+        except ValueError as error:
+            raise ValueError(f"{self.kind} {name!r}: {error}") from None
 
     def __iter__(self) -> Iterator[RegistryEntry[T]]:
         return iter(sorted(self._all().values(), key=lambda entry: entry.name))
@@ -212,8 +187,8 @@ def _points(group: str) -> Iterable[EntryPoint]:
 
 def _tell(distribution: str, reason: str) -> None:
     """Once for each distribution: a second broken thing in it tells the user nothing that he can do more."""
-    if distribution not in _told:
-        _told.add(distribution)
+    if distribution not in _warned_of:
+        _warned_of.add(distribution)
         _LOGGER.warning("a plugin is left out: %s; update or uninstall it", reason)
 
 

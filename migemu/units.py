@@ -109,6 +109,26 @@ def format_rate(rate_bps: int) -> str:
     return f"{rate_bps}bit"
 
 
+def exact_time(ns: int) -> str:
+    """`1500000` -> `"1500us"`: nothing is rounded; the largest unit in which it is a whole number."""
+    return _exact(ns, (("s", SECOND), ("ms", MS), ("us", US), ("ns", 1))) if ns else "0s"
+
+
+def exact_size(size_bytes: int) -> str:
+    """`1536` -> `"1536"`, `2048` -> `"2K"`: nothing is rounded; the largest unit in which it is a whole number."""
+    return _exact(size_bytes, (("T", TIB), ("G", GIB), ("M", MIB), ("K", KIB), ("", 1))) if size_bytes else "0"
+
+
+def exact_rate(rate_bps: int) -> str:
+    """`1500` -> `"1500bit"`: nothing is rounded; the largest unit in which it is a whole number; 0 is `"unlimited"`."""
+    units = (("Gbit", 10**9), ("Mbit", 10**6), ("kbit", 10**3), ("bit", 1))
+    return _exact(rate_bps, units) if rate_bps else UNLIMITED
+
+
+def _exact(value: int, units: tuple[tuple[str, int], ...]) -> str:
+    return next(f"{value // scale}{unit}" for unit, scale in units if value % scale == 0 and value >= scale)
+
+
 def _trimmed(value: int, scale: int) -> str:
     """`value / scale` with at most three decimals and no trailing zeros."""
     return f"{value / scale:.3f}".rstrip("0").rstrip(".")

@@ -25,7 +25,7 @@ GROUND, MODEL, CHOICES, SEAMS, SHARED, CORES, NODES, ADAPTERS, READERS, ROOTS = 
 #: One row a folder; `migemu/` itself holds loose modules, a row each. The longest name that fits a module counts.
 RINGS: Final[dict[str, int]] = {
     "migemu": GROUND, "migemu.units": GROUND, "migemu.errors": GROUND, "migemu.registry": GROUND,
-    "migemu.permutation": GROUND, "migemu.address": GROUND, "migemu.named": GROUND,
+    "migemu.permutation": GROUND, "migemu.address": GROUND, "migemu.named": GROUND, "migemu.values": GROUND,
     "migemu.mm": MODEL, "migemu.costs": MODEL, "migemu.wire": MODEL,
     "migemu.policy": CHOICES, "migemu.guest": CHOICES, "migemu.link": CHOICES, "migemu.trace": CHOICES,
     "migemu.ports": SEAMS, "migemu.scenario": SEAMS,

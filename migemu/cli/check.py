@@ -23,6 +23,7 @@ from migemu.trace.events import Event, event_line
 from migemu.trace.findings import CheckVerdict, judge_events, judge_file
 from migemu.trace.wrong import SCENARIOS
 from migemu.units import format_time
+from migemu.values import unknown
 
 #: Shorter files are judged before anybody could look at a bar.
 _PROGRESS_BYTES: Final = 20_000_000
@@ -67,7 +68,7 @@ def _judge(console: Console, trace: Path | None, rules: tuple[str, ...], wrong: 
     """The verdict, and on what."""
     if wrong is not None and trace is None:
         if wrong not in SCENARIOS:
-            raise InputError(f"nothing wrong is called {wrong!r}; known: {', '.join(SCENARIOS)}")
+            raise InputError(unknown("bug", wrong, SCENARIOS))
         return judge_events(SCENARIOS[wrong].events(), TINY, TINY.pages(Level.PUD), rules), wrong
     if trace is None or wrong is not None:
         raise InputError("give one trace to judge: a file, or --wrong NAME; --list shows the rules")

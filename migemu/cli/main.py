@@ -170,9 +170,9 @@ def list_(settings: bool) -> None:
     """List every push order, collapse policy and workload with its settings; or every setting of a scenario."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     if settings:
-        table = Table("setting", "default", "meaning", title="settings of a scenario", title_justify="left")
-        for section, name, default, doc in describe():
-            table.add_row(f"{section}.{name}", default or '""', doc)
+        table = Table("setting", "default", "meaning", "values", title="settings of a scenario", title_justify="left")
+        for each in describe():
+            table.add_row(f"{each.section}.{each.key}", each.default or '""', each.doc, each.accepted)
         console.print(table)
         return
     registries: tuple[tuple[str, Registry[Any]], ...] = (
@@ -182,7 +182,7 @@ def list_(settings: bool) -> None:
     for key, registry in registries:
         table = Table("name", "what it does", "settings", title=f"{key} - {registry.kind}", title_justify="left")
         for entry in registry:
-            accepted = ", ".join(f"{setting.name}={_shown(setting.default)}" for setting in entry.settings)
+            accepted = "\n".join(f"{setting}: {setting.kind.accepted}" for setting in entry.settings)
             table.add_row(entry.name, entry.summary, accepted)
         console.print(table)
     console.print(
@@ -190,12 +190,6 @@ def list_(settings: bool) -> None:
         'comma in double quotes, replay:path="a,b"',
         markup=False,
     )
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return str(default)
 
 
 def _run(

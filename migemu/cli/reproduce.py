@@ -15,13 +15,15 @@ from rich.table import Table
 
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.experiment import published_qemu  # noqa: F401 - it registers what this program knows by itself
-from migemu.experiment.cell import Cell, known_settings
+from migemu.experiment.cell import Cell
 from migemu.experiment.program import this_program
 from migemu.experiment.publication import Judged, Publication, buckets, judge, publications
 from migemu.experiment.run_world import MODELLED, Job, do, find_world
 from migemu.experiment.text_tables import histograms_table, published_table
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
+from migemu.scenario.scenario import parse_assignments
+from migemu.values import unknown
 
 
 @click.command()
@@ -79,15 +81,11 @@ def _plan(
         publication = publications.create(name)
     except ValueError as error:
         raise InputError(str(error)) from None
-    changes: dict[str, str] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or key.strip() not in known_settings():
-            raise InputError(f"--set {assignment!r}: write section.key=value; `migemu list --settings` shows them all")
-        changes[key.strip()] = value.strip()
+    changed = parse_assignments(assignments)
+    changes = {f"{section}.{key}": value for section, given in changed.items() for key, value in given.items()}
     cells = publication.cells(name, changes)
-    if unknown := [each for each in wanted if each not in cells]:
-        raise InputError(f"{name} has no variant {unknown[0]!r}; its variants: {', '.join(cells)}")
+    if missing := [each for each in wanted if each not in cells]:
+        raise InputError(unknown(f"variant of {name}", missing[0], cells))
     return publication, {each: cell for each, cell in cells.items() if not wanted or each in wanted}
 
 

@@ -81,7 +81,7 @@ def overlay(base: Settings, assignments: Mapping[str, Any]) -> Settings:
 
 def known_settings() -> list[str]:
     """Every `section.key` that a scenario has."""
-    return [f"{section}.{key}" for section, key, _, _ in describe()]
+    return [f"{each.section}.{each.key}" for each in describe()]
 
 
 def parse_selector(text: str, axes: Mapping[str, Any]) -> dict[str, str]:
@@ -96,6 +96,8 @@ def parse_selector(text: str, axes: Mapping[str, Any]) -> dict[str, str]:
         axis, equals, value = part.partition("=")
         if equals and axis.strip() in axes:
             last = axis.strip()
+            if last in chosen:
+                raise InputError(f"{text!r}: {last} is given twice; give it once")
             chosen[last] = value.strip()
         elif last:
             chosen[last] += f",{part}"

@@ -25,7 +25,7 @@ from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.cell import differing
-from migemu.experiment.figures import HEADLINES, figures, unknown
+from migemu.experiment.figures import HEADLINES, figures, unknown_figure
 from migemu.experiment.gate import Gate, GateVerdict
 from migemu.experiment.sources import Sample, SampleSource
 
@@ -104,7 +104,7 @@ def compare(
     known = _known(cells)
     for gate in gates:
         if gate.key not in known:
-            raise InputError(unknown(gate.key, known))
+            raise InputError(unknown_figure(gate.key, known))
         if missing := [name for name, pairs in cells.items() if not _has(pairs, gate.key)]:
             raise InputError(f"{gate.text!r} cannot be judged at {missing[0]}: not all of its runs have that figure")
     shown = _shown(metrics, known)
@@ -233,7 +233,7 @@ def _shown(metrics: Sequence[str], known: Mapping[str, None]) -> list[str]:
     for metric in metrics:
         found = [key for key in known if fnmatchcase(key, metric)]
         if not found:
-            raise InputError(unknown(metric, known))
+            raise InputError(unknown_figure(metric, known))
         shown |= dict.fromkeys(found)
     return list(shown)
 

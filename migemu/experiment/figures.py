@@ -10,12 +10,12 @@ Rules of this file
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from migemu.units import US, format_size, format_time
+from migemu.values import unknown
 
 #: What a table shows unless it is told what to show: those of these that any result has.
 HEADLINES: Final = (
@@ -87,9 +87,6 @@ def show(key: str, value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3f}"
 
 
-def unknown(key: str, known: Iterable[str]) -> str:
-    """What to say of a key that no result has."""
-    names = list(known)
-    near = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else "the keys are those of result.json, as in fault.p99_ns"
-    return f"no result has a figure {key!r}; {hint}"
+def unknown_figure(key: str, known: Iterable[str]) -> str:
+    """The line that refuses a key that no result has."""
+    return unknown("figure", key, known, "the figures are the keys of result.json, as in fault.p99_ns")

@@ -33,7 +33,7 @@ from migemu.experiment.bootstrap import Interval
 from migemu.experiment.cell import Settings, parse_selector, selected
 from migemu.experiment.change_points import STATES_MAX, Series, change_points
 from migemu.experiment.comparison import too_few
-from migemu.experiment.figures import MORE_IS_BETTER, figures, unknown
+from migemu.experiment.figures import MORE_IS_BETTER, figures, unknown_figure
 from migemu.experiment.program import Program
 from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
@@ -261,7 +261,7 @@ def _keys(metrics: Sequence[str], known: Mapping[str, None]) -> list[str]:
     for metric in metrics:
         found = [key for key in known if fnmatchcase(key, metric)]
         if not found:
-            raise InputError(unknown(metric, known))
+            raise InputError(unknown_figure(metric, known))
         chosen |= dict.fromkeys(found)
     return list(chosen)
 

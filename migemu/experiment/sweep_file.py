@@ -25,7 +25,6 @@ Rules of this file
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import tomllib
@@ -39,6 +38,7 @@ from migemu import named
 from migemu.errors import ScenarioError
 from migemu.experiment.cell import Cell, Settings, known_settings, make_cell, overlay
 from migemu.scenario.scenario import from_mapping
+from migemu.values import refusal, unknown
 
 CELLS_MAX: Final = 10_000
 _TABLES: Final = ("sweep", "base", "axis", "cell")
@@ -129,7 +129,7 @@ class _Reader:
     def _seeds(self) -> tuple[int, ...]:
         seeds = self._head.get("seeds", [1])
         if not isinstance(seeds, list) or not seeds:
-            raise self._wrong("sweep.seeds", f"{seeds!r} is not accepted here: give a list of seeds such as [1, 2, 3]")
+            raise self._wrong("sweep.seeds", refusal(seeds, "a list of seeds such as [1, 2, 3]"))
         for seed in seeds:
             try:
                 from_mapping({"scenario": {"seed": seed}}, self._where)
@@ -170,6 +170,11 @@ class _Reader:
             labels = [value.name for value in made]
             if len({*labels}) < len(labels):
                 raise self._wrong(f"{where} ({name})", "values: the same one is there twice; name them apart")
+            moved = {setting for value in made for setting in value.assignments}
+            for axis in axes:
+                if twice := moved & {setting for value in axis.values for setting in value.assignments}:
+                    problem = f"{min(twice)}: the axis {axis.name!r} sets it too; set it in one of them"
+                    raise self._wrong(f"{where} ({name})", problem)
             description = self._word(f"{where}.description", raw.get("description", ""), empty=True)
             axes.append(Axis(name, description, made))
         return tuple(axes)
@@ -198,7 +203,10 @@ class _Reader:
         flat: dict[str, Any] = {}
         for name, value in self._table(f"{where}: set", raw).items():
             nested = {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
-            flat |= nested or {name: value}
+            given = nested or {name: value}
+            if twice := flat.keys() & given.keys():
+                raise self._wrong(where, f"{min(twice)}: it is given twice; give it once")
+            flat |= given
         for setting in flat:
             self._setting(where, setting)
         return flat
@@ -227,16 +235,13 @@ class _Reader:
         if setting == "scenario.name":
             raise self._wrong(where, "scenario.name: a run of a sweep is called after its cell")
         if setting not in self._known:
-            near = difflib.get_close_matches(setting, list(self._known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "`migemu list --settings` shows them all"
-            raise self._wrong(where, f"unknown setting {setting!r}; {hint}")
+            problem = unknown("setting", setting, sorted(self._known), "`migemu list --settings` shows them all")
+            raise self._wrong(where, problem)
 
     def _only(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
         for key in table:
             if key not in known:
-                near = difflib.get_close_matches(key, list(known), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise self._wrong(where, f"unknown key {key!r}; {hint}")
+                raise self._wrong(where, unknown("key", key, known))
 
     def _table(self, where: str, value: Any) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
@@ -251,7 +256,7 @@ class _Reader:
 
     def _word(self, where: str, value: Any, empty: bool = False) -> str:
         if not isinstance(value, str) or not (value.strip() or empty):
-            raise self._wrong(where, f"{value!r} is not accepted here: give a text")
+            raise self._wrong(where, refusal(value, "a text"))
         return value.strip()
 
     def _wrong(self, where: str, problem: str) -> ScenarioError:

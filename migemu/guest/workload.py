@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple, Protocol
 
+from migemu import values
 from migemu.guest.recording import Recording
 from migemu.mm.pages import PageIndex
 from migemu.registry import Registry
@@ -98,7 +99,7 @@ class WorkloadContext:
 workloads: Registry[Workload] = Registry("workload", "migemu.workload")
 
 
-@workloads.register("sequential")
+@workloads.register("sequential", stride=values.whole(1))
 class SequentialWorkload:
     """Each vCPU walks through its own share of the memory, from the first page to the last, round after round.
 
@@ -115,8 +116,6 @@ class SequentialWorkload:
                 f"{context.total_pages} pages cannot be shared out to {context.vcpus} vCPUs: "
                 "give fewer vCPUs or another workload"
             )
-        if stride < 1:
-            raise ValueError(f"stride={stride}: give 1 or more pages")
         self._start, self._end = share.start, share.stop
         self._page = self._pass_start = share.start
         self._stride = stride

@@ -25,11 +25,12 @@ from __future__ import annotations
 
 from math import exp, expm1, log, log1p
 
+from migemu import values
 from migemu.guest.workload import Access, WorkloadContext, workloads
 from migemu.permutation import Scatter
 
 
-@workloads.register("zipf")
+@workloads.register("zipf", exponent=values.number(above=0, most=16))
 class Zipf:
     """Every vCPU touches few pages often and many rarely, by Zipf's law; all vCPUs share the hot pages.
 
@@ -42,13 +43,9 @@ class Zipf:
         "_total_pages", "_write_share",
     )  # fmt: skip
 
-    EXPONENT_MAX = 16.0
-
     def __init__(
         self, context: WorkloadContext, *, exponent: float = 0.99, scatter: bool = True, layout: int = 0
     ) -> None:
-        if not 0.0 < exponent <= self.EXPONENT_MAX:
-            raise ValueError(f"exponent={exponent}: give a number above 0, at most {self.EXPONENT_MAX:g}")
         self._exponent = exponent
         self._power = 1.0 - exponent
         self._inverse = 0.0 if self._power == 0.0 else 1.0 / self._power

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
+from migemu import values
 from migemu.registry import Registry
 from migemu.units import parse_time
 
@@ -69,14 +70,12 @@ class Normal:
         return round(self._rng.gauss(0, self._jitter_ns)) if self._jitter_ns else 0
 
 
-@jitters.register("pareto")
+@jitters.register("pareto", shape=values.number(above=1, most=100))
 class Pareto:
     """late with a heavy tail: jitter x (Pareto(shape) - 1), on average jitter / (shape - 1)."""
 
     def __init__(self, jitter_ns: int, rng: Random, read_text: ReadText, *, shape: float = 3.0) -> None:
         """`shape` above 1: the smaller, the heavier the tail. 3 is assumed."""
-        if not 1 < shape <= 100:
-            raise ValueError(f"shape={shape}: give more than 1, at most 100")
         self._jitter_ns = jitter_ns
         self._rng = rng
         self._shape = shape

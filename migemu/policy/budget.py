@@ -31,25 +31,24 @@ from collections import deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from migemu import values
 from migemu.mm.pages import Geometry, PageIndex, Span
 from migemu.policy.collapse_policy import Eager, MappingView, collapse_policies
-from migemu.units import SECOND, format_time, parse_time
+from migemu.units import MS, SECOND, format_time
 
 
-@collapse_policies.register("budget")
+@collapse_policies.register("budget", stall=values.time("1ns", "1s"))
 class Budget(Eager):
     """Collapses as `eager` does, but stalls the guest for at most `stall` in any second: hot and cheap spans first.
 
-    Setting `stall`: time per second that calls may take, by the cost model (`migemu.costs.collapse_cost`).
+    Setting `stall`: time per second that calls may take (in ns here), by the cost model (`migemu.costs.collapse_cost`).
     """
 
     __slots__ = ("_queue", "_spent", "_spent_ns", "_stall_ns")
 
-    def __init__(self, geometry: Geometry, *, stall: str = "500ms") -> None:
+    def __init__(self, geometry: Geometry, *, stall: int = 500 * MS) -> None:
         super().__init__(geometry)
-        self._stall_ns = int(parse_time(stall))
-        if not 0 < self._stall_ns <= SECOND:
-            raise ValueError(f"stall={stall}: give more than 0 and at most 1s, per second")
+        self._stall_ns = stall
         self._queue: list[tuple[float, Span]] = []  # a heap: minus the faults (and one) per ns, the span
         self._spent: deque[tuple[int, int]] = deque()  # (when it leaves the account, ns), in the order of spending
         self._spent_ns = 0

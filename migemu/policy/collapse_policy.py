@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
+from migemu import values
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
 from migemu.registry import Registry
 
@@ -179,7 +180,7 @@ class Direct(Never):
         return spans
 
 
-@collapse_policies.register("batched")
+@collapse_policies.register("batched", spans=values.whole(1, 65_536))
 class Batched(Never):
     """Collapses 2M ranges several at a time, then 1G as soon as all its 2M are done.
 
@@ -191,12 +192,8 @@ class Batched(Never):
     steps = True
     __slots__ = ("_checked", "_full", "_per_pmd", "_per_pud", "_proposed", "_spans")
 
-    SPANS_MAX: Final = 65536
-
     def __init__(self, geometry: Geometry, *, spans: int = 16) -> None:
         super().__init__(geometry)
-        if not 1 <= spans <= self.SPANS_MAX:
-            raise ValueError(f"spans={spans}: give 1 to {self.SPANS_MAX}")
         self._spans = spans
         self._per_pmd = geometry.pages(Level.PMD)
         self._per_pud = geometry.pages(Level.PUD)

@@ -29,8 +29,9 @@ Sources
 from __future__ import annotations
 
 from random import Random
-from typing import Final, Protocol
+from typing import Protocol
 
+from migemu import values
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex
 from migemu.permutation import CyclicWalk
 from migemu.policy.unsent import UnsentFinder
@@ -127,7 +128,7 @@ class FaultFollow(SequentialPush):
         """The page requested last is still the best place to go on from."""
 
 
-@push_orders.register("random")
+@push_orders.register("random", block=values.whole(0))
 class Shuffled(_Order):
     """Pushes aligned blocks of pages in a random order drawn from the seed, whatever is requested.
 
@@ -140,8 +141,6 @@ class Shuffled(_Order):
 
     def __init__(self, geometry: Geometry, total_pages: int, rng: Random, *, block: int = 0) -> None:
         super().__init__(geometry, total_pages, rng)
-        if block < 0:
-            raise ValueError(f"block={block}: give the pages of a block, or 0 for the longest run")
         self._block_setting = self._block = block
         self._rng = rng
         self._walk: CyclicWalk | None = None
@@ -176,7 +175,7 @@ class _Bubble:
         self.turn = 0
 
 
-@push_orders.register("bubbling")
+@push_orders.register("bubbling", pivots=values.whole(1, 1024))
 class Bubbling(_Order):
     """Pushes around the last few requested pages, in both directions at once (Hines et al. 2009).
 
@@ -190,14 +189,10 @@ class Bubbling(_Order):
 
     __slots__ = ("_bubbles", "_dual", "_pivots", "_turn")
 
-    PIVOTS_MAX: Final = 1024
-
     def __init__(
         self, geometry: Geometry, total_pages: int, rng: Random, *, pivots: int = 7, dual: bool = True
     ) -> None:
         super().__init__(geometry, total_pages, rng)
-        if not 1 <= pivots <= self.PIVOTS_MAX:
-            raise ValueError(f"pivots={pivots}: give 1 to {self.PIVOTS_MAX}")
         self._pivots = pivots
         self._dual = dual
         self._bubbles = [_Bubble(0, dual)]
@@ -261,7 +256,7 @@ class Bubbling(_Order):
         self._turn = len(self._bubbles) - 1
 
 
-@push_orders.register("fill_pmd")
+@push_orders.register("fill_pmd", pending=values.whole(1, 65_536))
 class FillPmd(_Order):
     """Pushes the rest of the 2M around the latest fault first, so that it can be collapsed early; then on from there.
 
@@ -272,12 +267,8 @@ class FillPmd(_Order):
 
     __slots__ = ("_cursor", "_pages_per_pmd", "_pending", "_waiting")
 
-    PENDING_MAX: Final = 65536
-
     def __init__(self, geometry: Geometry, total_pages: int, rng: Random, *, pending: int = 64) -> None:
         super().__init__(geometry, total_pages, rng)
-        if not 1 <= pending <= self.PENDING_MAX:
-            raise ValueError(f"pending={pending}: give 1 to {self.PENDING_MAX}")
         self._pages_per_pmd = geometry.pages(Level.PMD)
         self._pending = pending
         self._waiting: dict[PageIndex, PageIndex] = {}  # first page of a 2M -> its latest request; latest 2M last

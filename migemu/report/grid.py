@@ -26,7 +26,7 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
-from migemu.experiment.figures import HEADLINES, MORE_IS_BETTER, figures, unknown
+from migemu.experiment.figures import HEADLINES, MORE_IS_BETTER, figures, unknown_figure
 from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
 from migemu.experiment.text_tables import few
@@ -207,7 +207,7 @@ def _chosen(cells: Sequence[CellRuns], metrics: Sequence[str]) -> list[str]:
     for metric in metrics:
         found = [key for key in known if fnmatchcase(key, metric)]
         if not found:
-            raise InputError(unknown(metric, known))
+            raise InputError(unknown_figure(metric, known))
         chosen |= dict.fromkeys(found)
     return list(chosen)
 

@@ -1,22 +1,23 @@
 """A run described: frozen, checked once, read from TOML and from `--set section.key=value`.
 
 Rules of this file
-    1. A setting is one attrs field: its default, its converter (text or number in, base unit out), its validator, and
-       one line of documentation, which `migemu list --settings` prints. There is no second place to keep in step.
+    1. A setting is one attrs field: its default, its kind of value (`migemu.values`: text or number in, base unit out),
+       and one line of documentation, which `migemu list --settings` prints. There is no second place to keep in step.
     2. Whoever holds a `Scenario` holds a valid one. Mistakes are `ScenarioError`s that name the file, the key, the
        value and what is accepted; unknown keys name the nearest known one.
     3. `resolved()` gives back plain text and numbers that `from_mapping` accepts and that make the same scenario.
+    4. What is said twice must be the same: `--set guest.vcpus=8 --set guest.vcpus=9` is an error, and so is `--seed 1`
+       beside another `--set scenario.seed`. A file, a preset and the settings of `migemu demo` stand below `--set`.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import attrs
 
@@ -35,6 +36,7 @@ from migemu.scenario.net import LimitsSettings, NetSettings, SecuritySettings
 from migemu.scenario.presets import PRESETS
 from migemu.scenario.recovery_settings import RecoverySettings
 from migemu.units import format_size
+from migemu.values import unknown
 
 
 def _no_text(path: str) -> str:
@@ -296,7 +298,7 @@ class Scenario:
         """Every setting as plain text or number; `from_mapping` of it gives this scenario again."""
         return {
             section: {
-                field.name: field.metadata["shown"](getattr(getattr(self, section), field.name))
+                field.name: field.metadata["kind"].show(getattr(getattr(self, section), field.name))
                 for field in attrs.fields(kind)
             }
             for section, kind in _SECTIONS.items()
@@ -337,32 +339,44 @@ def _check(values: Mapping[str, Any], where: str) -> None:
     """Each setting by itself; ScenarioError as `from_mapping`."""
     for section, settings in values.items():
         if section not in _SECTIONS:
-            raise ScenarioError(where, section, _unknown("section", section, _SECTIONS))
+            raise ScenarioError(where, section, unknown("section", section, _SECTIONS))
         if not isinstance(settings, Mapping):
             problem = f"{settings!r} is not a section; write [{section}] and settings below it"
             raise ScenarioError(where, section, problem)
         known = {field.name: field for field in attrs.fields(_SECTIONS[section])}
         for name in settings:
             if name not in known:
-                raise ScenarioError(where, f"{section}.{name}", _unknown("setting", name, known))
+                raise ScenarioError(where, f"{section}.{name}", unknown("setting", name, known))
         for name, value in settings.items():
-            field = known[name]
             try:
-                field.validator(None, field, field.converter(value))
+                known[name].metadata["kind"].parse(value)
             except ValueError as error:
                 raise ScenarioError(where, f"{section}.{name}", str(error)) from None
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"unknown {what} {name!r}; {hint}"
+def parse_assignments(assignments: Iterable[str], where: str = "--set") -> dict[str, dict[str, str]]:
+    """Section -> key -> value, checked but as it was written, of `section.key=value` texts.
+
+    ScenarioError names `where`: the form, the name or the value is wrong, or one setting is given two values.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        section, dot, name = (each.strip() for each in key.partition("."))
+        if not equals or not dot:
+            raise ScenarioError(where, assignment, "write section.key=value, for example guest.vcpus=8")
+        _check({section: {name: value.strip()}}, where)
+        earlier = found.setdefault(section, {}).setdefault(name, value.strip())
+        kind = attrs.fields_dict(_SECTIONS[section])[name].metadata["kind"]
+        if kind.parse(earlier) != kind.parse(value.strip()):
+            raise ScenarioError(where, f"{section}.{name}", f"{earlier!r} and {value.strip()!r} are given; give one")
+    return found
 
 
-def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
+def load(path: Path | None, assignments: Iterable[str] = (), below: Iterable[str] = ()) -> Scenario:
     """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
 
-    `-` is standard input, read once, as a pipe is.
+    `-` is standard input, read once, as a pipe is. `below`: assignments that those of the user stand above.
 
     ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
     """
@@ -375,13 +389,9 @@ def load(path: Path | None, assignments: Iterable[str] = ()) -> Scenario:
         except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
             raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
         from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not equals or not dot:
-            raise ScenarioError("--set", assignment, "write section.key=value, for example guest.vcpus=8")
-        _check({section: {name: value.strip()}}, "--set")
-        values.setdefault(section, {})[name] = value.strip()
+    for layer in (below, assignments):
+        for section, settings in parse_assignments(layer).items():
+            values.setdefault(section, {}).update(settings)
     return from_mapping(values, str(path) if path is not None else "--set")
 
 
@@ -398,9 +408,20 @@ def replace(scenario: Scenario, where: str = "option", **settings: Any) -> Scena
     return from_mapping(values, where)
 
 
-def describe() -> Iterable[tuple[str, str, str, str]]:
-    """Every setting as (section, key, default, documentation), in the order of the file."""
-    for section, kind in _SECTIONS.items():
-        for field in attrs.fields(kind):
-            default = field.metadata["text"]
-            yield section, field.name, str(default), field.metadata["doc"]
+class Described(NamedTuple):
+    """A setting for people: `default` as it would be written, `accepted` as `migemu.values.ValueKind` has it."""
+
+    section: str
+    key: str
+    default: str
+    accepted: str
+    doc: str
+
+
+def describe() -> Iterable[Described]:
+    """Every setting, in the order of the file."""
+    for section, settings in _SECTIONS.items():
+        for field in attrs.fields(settings):
+            kind, default = field.metadata["kind"], field.metadata["default"]
+            shown = ("off", "on")[default] if isinstance(default, bool) else str(default)
+            yield Described(section, field.name, shown, kind.accepted, field.metadata["doc"])

@@ -40,7 +40,7 @@ import numpy as np
 
 from migemu import named
 from migemu.errors import BrokenError, InputError
-from migemu.registry import items
+from migemu.values import items
 
 PARTIAL: Final = ".partial"
 #: Modes of new files: a guest's memory and keys; everything else.

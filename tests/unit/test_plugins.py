@@ -27,7 +27,7 @@ class Pear:
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on the path; what is imported from there is forgotten afterwards, and so is what was told."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_told", set())
+    monkeypatch.setattr(registry, "_warned_of", set())
     known = {*sys.modules}
     yield tmp_path
     for name in {*sys.modules} - known:
@@ -75,7 +75,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_one_that_is_broken_is_told_once_and_takes_nothing_else_away(
+def test_one_that_is_broken_is_warned_of_once_and_takes_nothing_else_away(
     how: str, shelf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     module, value, reason = BROKEN[how]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from migemu import values
 from migemu.guest.workload import workloads
 from migemu.policy.collapse_policy import collapse_policies
 from migemu.policy.push_order import push_orders
@@ -85,14 +86,19 @@ def test_booleans_have_many_words(fruits: Fruits, text: str, value: bool) -> Non
         ("pear", "unknown fruit 'pear'; known: chosen, plain"),
         ("", "unknown fruit ''; known: chosen, plain"),
         (":size=3", "unknown fruit ''; known: chosen, plain"),
-        ("plain:size=3", "fruit 'plain' has no setting 'size=3'; its settings: none"),
-        ("chosen:hue=red", "'chosen' has no setting 'hue=red'; its settings: size=3, sour=False, share=0.5, word=a"),
-        ("chosen:size", "'chosen' has no setting 'size'; its settings: size=3"),
-        ("chosen:size=big", "size='big' is not a int"),
-        ("chosen:size=1.5", "size='1.5' is not a int"),
-        ("chosen:size=", "size='' is not a int"),
-        ("chosen:sour=maybe", "sour='maybe' is not a bool"),
-        ("chosen:share=half", "share='half' is not a float"),
+        ("plain:size=3", "fruit 'plain': unknown setting 'size'; known: none"),
+        ("chosen:hue=red", "fruit 'chosen': unknown setting 'hue'; known: size, sour, share, word"),
+        ("chosen:size", "'chosen': size: it has no value; write size=VALUE, and give a whole number"),
+        ("chosen:size=big", "size: 'big' is not accepted here: give a whole number"),
+        ("chosen:size=1.5", "size: '1.5' is not accepted here: give a whole number"),
+        ("chosen:size=", "size: '' is not accepted here: give a whole number"),
+        ("chosen:sour=maybe", "sour: 'maybe' is not accepted here: give on or off"),
+        ("chosen:share=half", "share: 'half' is not accepted here: give a number"),
+        ("chosen:share=nan", "share: 'nan' is not accepted here: give a number"),
+        ("chosen:sie=3", "fruit 'chosen': unknown setting 'sie'; did you mean 'size'?"),
+        ("chosn", "unknown fruit 'chosn'; did you mean 'chosen'?"),
+        ("chosen:size=3,size=4", "fruit 'chosen': size: it is given twice; give it once"),
+        ("chosen:size=3,sour=on,size=3", "size: it is given twice"),
         ("chosen:size=-1", "size=-1: give 0 or more"),
         ('chosen:word="a,b', 'word="a: the quote does not end, or something follows it'),
         ('chosen:word="a"b', 'word="a"b: the quote does not end, or something follows it'),
@@ -112,8 +118,8 @@ def test_parsing_makes_nothing(fruits: Fruits) -> None:
 def test_entries_are_listed_by_name_with_summary_and_settings(fruits: Fruits) -> None:
     chosen, plain = fruits
     assert (chosen.name, chosen.summary) == ("chosen", "A fruit as it is chosen.")
-    assert [(s.name, s.kind, s.default) for s in chosen.settings] == [
-        ("size", "int", 3), ("sour", "bool", False), ("share", "float", 0.5), ("word", "str", "a")
+    assert [(str(s), s.kind.accepted.split(" (")[0]) for s in chosen.settings] == [
+        ("size=3", "a whole number"), ("sour=off", "on or off"), ("share=0.5", "a number"), ("word=a", "a text")
     ]  # fmt: skip
     assert (plain.name, plain.settings) == ("plain", ())
     assert "chosen, plain" in repr(fruits)
@@ -168,6 +174,19 @@ def test_a_factory_is_checked_when_it_is_registered(fruits: Fruits, factory: Any
         fruits.add("new", factory)
     with pytest.raises(ValueError, match="unknown fruit 'new'"):
         fruits.create("new")
+
+
+def test_a_kind_that_is_given_stands_above_the_annotation_and_has_to_belong_to_a_setting(fruits: Fruits) -> None:
+    def _bounded(*, size: int = 3) -> Fruit:
+        """A fruit that fits into a basket."""
+        return Fruit("x", size)
+
+    fruits.add("bounded", _bounded, size=values.whole(1, 9))
+    assert fruits.create("bounded:size=9") == Fruit("x", 9)
+    with pytest.raises(ValueError, match=r"^fruit 'bounded': size: '10' is not accepted here: give a whole number fr"):
+        fruits.create("bounded:size=10")
+    with pytest.raises(TypeError, match="fruit 'other' has no setting 'weight' to be of a kind"):
+        fruits.add("other", _bounded, weight=values.whole())
 
 
 def test_a_name_can_be_taken_once(fruits: Fruits) -> None:

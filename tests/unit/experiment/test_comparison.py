@@ -92,7 +92,7 @@ def test_metrics_are_chosen_by_pattern(swept: Path) -> None:
     source = read_source(f"{swept}:piece=4K,policy=never")
     keys = {row.key for row in compare(source, source, ["fault.p9*_ns"]).rows}
     assert keys == {"fault.p90_ns", "fault.p99_ns", "fault.p999_ns"}
-    with pytest.raises(InputError, match=r"did you mean fault.p99_ns\?"):
+    with pytest.raises(InputError, match=r"did you mean 'fault.p99_ns'\?"):
         compare(source, source, ["fault.p98_ns"])
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_is_told_and_exits_with_2(tmp_path: Path, change
         (("{a}", "{junk}"), "is no result of a run"),
         (("{a}", "{a}:piece=4K"), "only cells of a sweep can be selected"),
         (("{a}", "{a}", "--fail-if", "fault.p99_ns > lots"), "is not a gate"),
-        (("{a}", "{a}", "--fail-if", "fault.p98_ns > +5%"), "did you mean fault.p99_ns?"),
+        (("{a}", "{a}", "--fail-if", "fault.p98_ns > +5%"), "did you mean 'fault.p99_ns'?"),
         (("{s}:piece=4K", "{s}:peice=2M"), "selects no cell: write AXIS=VALUE,...; axes: piece, policy"),
         (("{s}:piece=4K", "{s}:piece=1G"), "no cell is at piece=1G"),
         (("{s}:piece=4K", "{s}:policy=never"), "select on both sides by the same axes"),

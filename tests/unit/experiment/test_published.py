@@ -113,8 +113,8 @@ def test_one_variant_may_be_run_alone_and_settings_changed_which_is_said() -> No
     [
         ((), "give a published result"),
         (("qemu",), "unknown published result 'qemu'"),
-        (("qemu-preempt", "--variant", "none"), "has no variant 'none'; its variants: one-channel"),
-        (("qemu-preempt", "--set", "link.speed=1"), "write section.key=value"),
+        (("qemu-preempt", "--variant", "none"), "unknown variant of qemu-preempt 'none'; known: one-channel"),
+        (("qemu-preempt", "--set", "link.speed=1"), "link.speed: unknown setting 'speed'; known: preset, rate"),
     ],
 )
 def test_bad_input_is_told(arguments: tuple[str, ...], told: str) -> None:

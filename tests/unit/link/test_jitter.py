@@ -56,7 +56,7 @@ def test_samples_are_drawn_from_the_lines_of_a_file() -> None:
         ("samples:path=x", 5, "1us", "leave jitter at 0"),
         ("samples:path=x", 0, "# none", "x has 0 samples; give 1 to"),
         ("samples:path=x", 0, "1us\nlong", "'long' is not accepted here: give a time"),
-        ("pareto:shape=1", 5, "", "shape=1.0: give more than 1"),
+        ("pareto:shape=1", 5, "", "shape: '1' is not accepted here: give a number above 1, at most 100"),
         ("lumpy", 5, "", "unknown jitter distribution 'lumpy'; known: constant, normal, pareto, samples, uniform"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from migemu.mm.pages import TINY, Level, Span
 from migemu.policy.budget import Budget
 from migemu.policy.collapse_policy import TimedCollapsePolicy, collapse_policies
-from migemu.units import MS, SECOND
+from migemu.units import MS, SECOND, parse_time
 from tests.unit.policy.test_collapse_policy import Mapping, pmd, pud
 
 PMDS = [pmd(number) for number in range(8)]
@@ -19,7 +19,7 @@ def world(costs: dict[Span, int] | int, stall: str = "10ms") -> tuple[Budget, Ma
     view = Mapping()
     everything = [*PMDS, pud(0), pud(1)]
     view.costs = costs if isinstance(costs, dict) else dict.fromkeys(everything, costs)
-    return Budget(TINY, stall=stall), view
+    return Budget(TINY, stall=parse_time(stall)), view
 
 
 def test_it_has_a_sense_of_time() -> None:

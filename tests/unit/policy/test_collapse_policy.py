@@ -158,5 +158,5 @@ def test_every_policy_tells_what_it_does(name: str) -> None:
 
 @pytest.mark.parametrize("spans", [0, 65537])
 def test_settings_are_judged(spans: int) -> None:
-    with pytest.raises(ValueError, match=f"spans={spans}: give 1 to 65536"):
+    with pytest.raises(ValueError, match=f"spans: '{spans}' is not accepted here: give a whole number from 1 to 65536"):
         collapse_policies.create(f"batched:spans={spans}", TINY)

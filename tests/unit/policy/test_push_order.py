@@ -169,10 +169,10 @@ def test_shipped() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("bubbling:pivots=0", "pivots=0: give 1 to 1024"),
-        ("fill_pmd:pending=0", "pending=0: give 1 to 65536"),
-        ("random:block=-1", "block=-1: give the pages of a block"),
-        ("bubbling:dual=perhaps", "is not a bool"),
+        ("bubbling:pivots=0", "pivots: '0' is not accepted here: give a whole number from 1 to 1024"),
+        ("fill_pmd:pending=0", "pending: '0' is not accepted here: give a whole number from 1 to 65536"),
+        ("random:block=-1", "block: '-1' is not accepted here: give a whole number, at least 0"),
+        ("bubbling:dual=perhaps", "dual: 'perhaps' is not accepted here: give on or off"),
     ],
 )
 def test_settings_are_judged(spec: str, message: str) -> None:

@@ -20,7 +20,7 @@ from migemu.units import GIB, KIB, MIB, MS, SECOND
 
 WriteToml = Callable[[str], Path]
 
-SETTINGS = [(section, key) for section, key, _, _ in describe()]
+SETTINGS = [(each.section, each.key) for each in describe()]
 
 
 @pytest.fixture
@@ -67,10 +67,12 @@ def test_every_default_is_accepted_when_it_is_written_down(section: str, key: st
 
 
 def test_every_setting_has_a_line_of_documentation() -> None:
-    for section, key, default, doc in describe():
-        assert doc, f"{section}.{key}"
-        assert "\n" not in doc, f"{section}.{key}"
-        assert default == str(attrs.fields_dict(type(getattr(Scenario(), section)))[key].metadata["text"])
+    for each in describe():
+        assert each.doc, each
+        assert each.accepted, each
+        assert "\n" not in each.doc + each.accepted, each
+        shown = attrs.fields_dict(type(getattr(Scenario(), each.section)))[each.key].metadata["default"]
+        assert each.default == (("off", "on")[shown] if isinstance(shown, bool) else str(shown)), each
 
 
 #: A value other than the default of every setting, as a user writes it, and what it becomes.
@@ -196,10 +198,16 @@ def test_a_scenario_written_as_toml_is_read_back(name: str, share: float) -> Non
     assert from_mapping(tomllib.loads(scenario.toml()), "its own text") == scenario
 
 
-def test_assignments_stand_above_the_file_and_the_last_one_counts(toml: WriteToml) -> None:
+def test_assignments_stand_above_the_file_and_those_below(toml: WriteToml) -> None:
     path = toml("[guest]\nvcpus = 2\nrate = 5\n[push]\norder = 'random'\n")
-    scenario = load(path, ["guest.vcpus=3", " guest.vcpus = 8 "])
-    assert (scenario.guest.vcpus, scenario.guest.rate, scenario.push.order) == (8, 5, "random")
+    scenario = load(path, [" guest.vcpus = 8 "], below=["guest.vcpus=3", "guest.rate=6"])
+    assert (scenario.guest.vcpus, scenario.guest.rate, scenario.push.order) == (8, 6, "random")
+
+
+def test_a_setting_that_is_given_twice_has_to_be_the_same() -> None:
+    assert load(None, ["link.rate=1Gbit", "link.rate=1000Mbit", "pull.preempt=no", "pull.preempt=0"]).link.rate == 10**9
+    error = refusal(lambda: load(None, ["guest.vcpus=3", "push.piece=2M", "guest.vcpus=8"]))
+    assert str(error) == "--set: guest.vcpus: '3' and '8' are given; give one"
 
 
 def test_an_assignment_may_hold_an_equals_sign_and_dots() -> None:
@@ -237,36 +245,58 @@ def test_a_scenario_cannot_be_changed() -> None:
         ("scenario", "seed", True, "True is not accepted here: give a whole number"),
         ("scenario", "seed", "one", "'one' is not accepted here: give a whole number"),
         ("scenario", "seed", [1], "[1] is not accepted here: give a whole number"),
-        ("memory", "size", "32K", "'32K' is not accepted here: give at least 64K"),
+        ("memory", "size", "32K", '"1G", "64G" (binary; units: K M G T), from 64K to 1T'),
         ("memory", "geometry", "arm64_4k", "'arm64_4k' is not accepted here: give one of x86_64, tiny"),
-        ("memory", "size", "2T", "'2T' is not accepted here: give at most 1T"),
+        ("memory", "size", "2T", '"1G", "64G" (binary; units: K M G T), from 64K to 1T'),
         ("memory", "size", "big", "'big' is not accepted here: give a size such as"),
         ("memory", "zero_share", 1.01, "1.01 is not accepted here: give a number from 0.0 to 1.0"),
-        ("memory", "zero_share", "nan", "nan is not accepted here: give a number from 0.0 to 1.0"),
+        ("memory", "zero_share", "nan", "'nan' is not accepted here: give a number from 0.0 to 1.0"),
         ("memory", "zero_share", 10**400, "give a number from 0.0 to 1.0"),
         ("memory", "backing", "swap", "'swap' is not accepted here: give one of anonymous, memfd, hugetlbfs"),
         ("push", "order", "eager", "unknown push order 'eager'; known: bubbling, fault_follow"),
-        ("push", "order", "random:blok=3", "has no setting 'blok=3'; its settings: block=0"),
-        ("push", "order", "random:block=-1", "block=-1: give the pages of a block"),
+        ("push", "order", "random:blok=3", "push order 'random': unknown setting 'blok'; did you mean 'block'?"),
+        ("push", "order", "random:block=-1", "block: '-1' is not accepted here: give a whole number, at least 0"),
         ("push", "order", 3, "3 is not accepted here: give a text"),
         ("push", "piece", "1G", "'1G' is not accepted here: give 4K or 2M"),
         ("push", "piece", True, "True is not accepted here: give 4K or 2M"),
-        ("push", "run", "6K", "'6K' is not accepted here: give a whole multiple of 4K"),
-        ("push", "run", "0", "'0' is not accepted here: give at least 4K"),
+        ("push", "run", "6K", "from 4K to 64M, in whole multiples of 4K"),
+        ("push", "run", "0", "from 4K to 64M, in whole multiples of 4K"),
         ("push", "rate", "5", "'5' is not accepted here: give a rate such as"),
         ("push", "hold", "5", "'5' is not accepted here: give a time such as"),
         ("pull", "preempt", "maybe", "'maybe' is not accepted here: give on or off"),
-        ("pull", "preempt", 1, "1 is not accepted here: give on or off"),
-        ("collapse", "policy", "batched:spans=0", "spans=0: give 1 to 65536"),
-        ("collapse", "policy", "batched:spans=x", "spans='x' is not a"),
-        ("guest", "workload", "zipf:exponent=-1", "exponent=-1"),
+        ("pull", "preempt", 2, "2 is not accepted here: give on or off"),
+        ("pull", "preempt", 1.0, "1.0 is not accepted here: give on or off"),
+        (
+            "collapse",
+            "policy",
+            "batched:spans=0",
+            "spans: '0' is not accepted here: give a whole number from 1 to 65536",
+        ),
+        (
+            "collapse",
+            "policy",
+            "batched:spans=x",
+            "spans: 'x' is not accepted here: give a whole number from 1 to 65536",
+        ),
+        ("collapse", "policy", "batched:spans=8,spans=9", "spans: it is given twice; give it once"),
+        (
+            "guest",
+            "workload",
+            "zipf:exponent=-1",
+            "exponent: '-1' is not accepted here: give a number above 0, at most 16",
+        ),
         ("guest", "workload", "replay", 'give "replay:path=..."'),
         ("guest", "vcpus", 1025, "1025 is not accepted here: give a whole number from 0 to 1024"),
-        ("link", "preset", "5G", "'5G' is not accepted here: give one of , loopback, 10G, 25G, 100G, cross-zone, WAN"),
+        (
+            "link",
+            "preset",
+            "5G",
+            "'5G' is not accepted here: give one of \"\", loopback, 10G, 25G, 100G, cross-zone, WAN",
+        ),
         ("link", "distribution", "lumpy", "unknown jitter distribution 'lumpy'; known: constant, normal, pareto"),
         ("link", "distribution", "samples", 'give "samples:path=..."'),
         ("link", "scheduling", "wfq", "'wfq' is not accepted here: give one of fair, fifo, strict"),
-        ("link", "segment", "511", "'511' is not accepted here: give at least 512"),
+        ("link", "segment", "511", "(binary; units: K M G T), from 512 to 64M"),
         ("link", "congestion", "bbr", "'bbr' is not accepted here: give one of none, reno, cubic"),
         ("link", "loss", 0.51, "0.51 is not accepted here: give a number from 0.0 to 0.5"),
         ("link", "loss", -0.1, "-0.1 is not accepted here: give a number from 0.0 to 0.5"),
@@ -274,9 +304,9 @@ def test_a_scenario_cannot_be_changed() -> None:
         ("link", "outages", "5ms", "'5ms' is not accepted here: give times in order such as"),
         ("link", "outages", "5ms-4ms", "'5ms-4ms' is not accepted here: give times in order such as"),
         ("link", "outages", "1ms-3ms, 2ms-4ms", "'1ms-3ms, 2ms-4ms' is not accepted here: give times in order"),
-        ("link", "outages", 5, "5 is not accepted here: give a text"),
-        ("net", "idle_timeout", "9ms", "'9ms' is not accepted here: give at least 10ms"),
-        ("limits", "connections_max", "1", "1 is not accepted here: give a whole number from 2 to 4096"),
+        ("link", "outages", 5, "5 is not accepted here: give times in order"),
+        ("net", "idle_timeout", "9ms", "(units: ns us ms s min), at least 10ms"),
+        ("limits", "connections_max", "1", "'1' is not accepted here: give a whole number from 2 to 4096"),
     ],
 )
 def test_a_wrong_value_is_told_with_key_value_and_what_is_accepted(

@@ -103,7 +103,7 @@ def test_a_file_a_rule_and_a_scenario_that_are_not_there(good: Path, tmp_path: P
     for arguments, said in (
         ([tmp_path / "none"], "the trace cannot be read: No such file or directory"),
         ([good, "--rule", "nonsense"], "unknown checker 'nonsense'; known: completion_is_told, "),
-        (["--wrong", "nonsense"], "nothing wrong is called 'nonsense'; known: collapse_before_received, "),
+        (["--wrong", "nonsense"], "unknown bug 'nonsense'; known: collapse_before_received, "),
         ([], "give one trace to judge: a file, or --wrong NAME"),
         ([good, "--wrong", "step_skipped"], "give one trace to judge"),
     ):
