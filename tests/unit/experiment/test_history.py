@@ -141,7 +141,7 @@ def test_two_sweeps_are_no_history(tmp_path: Path) -> None:
 
 
 def test_an_unknown_figure_is_told(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"did you mean fault\.p99_ns\?"):
+    with pytest.raises(InputError, match=r"did you mean 'fault\.p99_ns'\?"):
         read_history(sorted(folder.glob("*/sweep.sqlite")), ["fault.p98_ns"])
 
 

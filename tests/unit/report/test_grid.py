@@ -64,7 +64,7 @@ def test_a_sweep_is_read_with_its_axes_and_headlines(tmp_path: Path) -> None:
     assert set(read_grid(tmp_path / "sweep.sqlite", ["fault.p9*_ns"]).keys) == {
         "fault.p90_ns", "fault.p99_ns", "fault.p999_ns",
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"did you mean fault.p99_ns\?"):
+    with pytest.raises(InputError, match=r"did you mean 'fault.p99_ns'\?"):
         read_grid(tmp_path / "sweep.sqlite", ["fault.p98_ns"])
 
 

@@ -140,7 +140,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (("{missing}",), "does not exist; give the DIR of a run"),
         (("{good}", "{good}"), "a sweep has a page of its own"),
         (("{good}", "--hugepage", "1"), "a sweep has a page of its own"),
-        (("{good}", "--metric", "fault.p98_ns"), "did you mean fault.p99_ns?"),
+        (("{good}", "--metric", "fault.p98_ns"), "did you mean 'fault.p99_ns'?"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line_and_exits_with_2(
