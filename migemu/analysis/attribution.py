@@ -60,7 +60,7 @@ _SET: Final = {1 << bit: bytes(old | 1 << bit for old in range(256)) for bit in 
 
 
 class Cause(Enum):
-    """Why the page of a fault was not there, or what ended the wait for it."""
+    """Why the page of a fault was not mapped, or what ended the wait for it."""
 
     ANSWERED = "answered by an urgent piece"
     SHARED = "asked for by another fault"
@@ -89,12 +89,12 @@ class ResolvedFault(NamedTuple):
 
     @property
     def latency_ns(self) -> int:
-        """From asleep to running."""
+        """Time from the access until the vCPU runs again."""
         return self.ended - self.began
 
 
 class _Frame(NamedTuple):
-    """What was on the wire from `started` to `departed`."""
+    """A frame on the wire, from its first byte (`started`) to its last (`departed`), in ns of the trace."""
 
     started: int
     departed: int
@@ -103,7 +103,7 @@ class _Frame(NamedTuple):
 
 
 class _Open:
-    """A fault that waits, and the milestones it has seen."""
+    """A fault that is not resolved yet, and the time of each milestone it has passed."""
 
     __slots__ = ("before", "began", "delivery", "page", "times", "urgent", "vcpu")
 
@@ -122,7 +122,7 @@ class _Open:
         self.urgent = False
 
     def reached(self, milestone: int, t: int) -> None:
-        """Its first time counts."""
+        """Note that the fault passed `milestone` at `t`; only the first time counts."""
         if self.times[milestone] is None:
             self.times[milestone] = t
 
@@ -142,7 +142,7 @@ class _Open:
 
 
 class Attribution:
-    """Follows the faults of one memory of `pages` base pages; one byte a page."""
+    """Follows the faults on a memory of `pages` base pages; needs a byte a page."""
 
     __slots__ = ("_by_page", "_frames", "_geometry", "_open", "_state", "has_wire", "killed")
 
@@ -160,11 +160,11 @@ class Attribution:
 
     @property
     def open(self) -> int:
-        """Faults whose vCPU still sleeps."""
+        """How many faults are not resolved yet."""
         return len(self._open)
 
     def take(self, event: Event) -> ResolvedFault | None:
-        """The next event of the trace; the fault that it ends, if it does."""
+        """Take the next event of the trace; the fault that it resolves, or None."""
         happening = event.event
         if happening is Happening.WOKEN:
             return self._woken(event)
@@ -199,7 +199,7 @@ class Attribution:
         )  # fmt: skip
 
     def _ended(self, vcpu: int) -> _Open | None:
-        """The fault of that vCPU, which waits no longer."""
+        """Remove the open fault of that vCPU and return it; None if it has none."""
         fault = self._open.pop(vcpu, None)
         if fault is not None:
             alike = self._by_page[fault.page]
@@ -209,7 +209,7 @@ class Attribution:
         return fault
 
     def _ahead(self, began: int, ends: list[int | None]) -> tuple[int, int]:
-        """Rule 5."""
+        """Bytes of the (main, preempt) channel that were queued ahead of the page at the source (rule 5)."""
         started = ends[_STARTED]
         if started is None or started == began:
             return 0, 0
@@ -285,7 +285,7 @@ class Attribution:
             self._state[first : first + count] = self._state[first : first + count].translate(_SET[bit])
 
     def _waiting(self, first: PageIndex, count: int) -> Sequence[_Open]:
-        """The faults that wait for one of these pages."""
+        """The open faults on one of these pages."""
         if count == 1:
             return self._by_page.get(first, ())
         return [fault for page, alike in self._by_page.items() if first <= page < first + count for fault in alike]
@@ -306,7 +306,7 @@ _HANDLERS: Final = {
 
 
 def _ends(began: int, times: list[int | None], ended: int) -> list[int | None]:
-    """Rules 2 and 3: milestones in any order become the ends of parts, ascending; the last is `ended`."""
+    """When each phase ended, ascending; None where a milestone is missing, and last `ended` (rules 2 and 3)."""
     ends: list[int | None] = [*times, ended]
     latest = ended
     for place in range(len(times) - 1, -1, -1):
@@ -317,7 +317,7 @@ def _ends(began: int, times: list[int | None], ended: int) -> list[int | None]:
 
 
 def _phases(began: int, ends: list[int | None]) -> tuple[int, ...]:
-    """Rule 1: the lengths between ends."""
+    """The length of each phase in ns (rule 1)."""
     phases, at = [], began
     for end in ends:
         phases.append(0 if end is None else end - at)

@@ -17,7 +17,7 @@ Column = NDArray[np.int64]
 
 
 class PhaseMeans(NamedTuple):
-    """Means, in ns, over some faults: of their latency and of each of `PHASES`, and bytes that stood in front."""
+    """Means over some faults: latency and each of `PHASES` in ns, and bytes queued ahead at the source."""
 
     what: str
     faults: int
@@ -28,7 +28,7 @@ class PhaseMeans(NamedTuple):
 
 
 class OfCause(NamedTuple):
-    """The faults of one cause."""
+    """How many faults had one cause, and their latencies in ns."""
 
     cause: Cause
     faults: int
@@ -39,7 +39,7 @@ class OfCause(NamedTuple):
 
 
 class FaultTable:
-    """The faults of one run that were resolved, in the order in which they were."""
+    """The resolved faults of one run as columns, in the order in which they were resolved."""
 
     def __init__(self) -> None:
         self._began = array("q")
@@ -51,7 +51,7 @@ class FaultTable:
         self._ahead = (array("q"), array("q"))
 
     def add(self, fault: ResolvedFault) -> None:
-        """One more."""
+        """Append one resolved fault."""
         self._began.append(fault.began)
         self._latency.append(fault.latency_ns)
         self._cause.append(_NUMBERS[fault.cause])
@@ -66,11 +66,11 @@ class FaultTable:
         return len(self._began)
 
     def ascending(self) -> Column:
-        """All latencies in ns, sorted."""
+        """All latencies in ns, in ascending order."""
         return np.sort(np.array(self._latency, dtype=np.int64))
 
     def attribution(self) -> list[PhaseMeans]:
-        """Means of all faults, and of the slowest 1 % (at least one); none without faults."""
+        """Means of all faults, and of the slowest 1 % (at least one fault); [] without faults."""
         if not self:
             return []
         latency = np.array(self._latency, dtype=np.int64)
@@ -89,7 +89,7 @@ class FaultTable:
         )
 
     def causes(self) -> list[OfCause]:
-        """By cause, in the order of `Cause`; those that no fault had are left out."""
+        """A row for each cause that a fault had, in the order of `Cause`."""
         latency, cause = np.array(self._latency, dtype=np.int64), np.frombuffer(bytes(self._cause), dtype=np.uint8)
         of_causes = []
         for number, each in enumerate(CAUSES):
@@ -100,9 +100,9 @@ class FaultTable:
         return of_causes
 
     def points(self, most: int) -> tuple[list[tuple[int, int, Cause, int, int]], int]:
-        """(began, latency, cause, page, vCPU) of at most `most` faults, by time, and every how many-th was taken.
+        """At most `most` faults as (began, latency, cause, page, vCPU) by time, and n, if every n-th was taken.
 
-        When there are more, a quarter of the points are the slowest, and the rest every n-th of the others.
+        If there are more faults, a quarter of the points are the slowest ones; the others are every n-th of the rest.
         """
         count = len(self)
         chosen, step = np.arange(count), 1

@@ -30,7 +30,7 @@ _NEED_LEVEL: Final = (Happening.CONTINUED, Happening.COLLAPSED)
 
 
 class MappingAt(NamedTuple):
-    """The mapping from `t` on."""
+    """What maps the memory from time `t` on."""
 
     t: int
     mapped_bytes: dict[Level, int]
@@ -40,7 +40,7 @@ class MappingAt(NamedTuple):
 
 
 class MappedShares:
-    """Leaves and tables of a memory of `pages` base pages. The value of a page is 0, or its leaf's level and one."""
+    """Leaves and tables of a memory of `pages` base pages. A page's value is 0 (unmapped) or its leaf's level + 1."""
 
     __slots__ = ("_below", "_levels", "_tables", "_width", "geometry", "leaf_pages")
 
@@ -55,7 +55,7 @@ class MappedShares:
         self._tables = 0  # how many of these are not 0
 
     def map(self, first: PageIndex, count: int, level: Level) -> None:
-        """Leaves of `level` over `count` pages; of those that would lie over something mapped, none."""
+        """Map `count` pages by leaves of `level`; a leaf is left out where anything is mapped already."""
         end = first + count
         if self._levels.count(0, first, end) == count:
             self._set(first, end, level, was_blank=True)
@@ -66,25 +66,25 @@ class MappedShares:
                 self._set(at, at + size, level)
 
     def collapse(self, first: PageIndex, level: Level) -> None:
-        """One leaf of `level` in place of whatever maps its pages."""
+        """Replace what maps a span by one leaf of `level`."""
         self._set(first, first + self.geometry.pages(level), level)
 
     def drop(self, first: PageIndex, count: int) -> None:
-        """Nothing maps these pages any more."""
+        """Unmap these pages."""
         self._set(first, first + count, None)
 
     @property
     def leaves(self) -> dict[Level, int]:
-        """Leaves by level, as `AddressSpace.leaves` counts them."""
+        """How many leaves of each level there are, as `AddressSpace.leaves` counts them."""
         return {level: pages // self.geometry.pages(level) for level, pages in self.leaf_pages.items()}
 
     @property
     def page_table_bytes(self) -> int:
-        """Bytes of the tables that the leaves need."""
+        """Bytes of page tables that these leaves need."""
         return self._tables * self.geometry.page_bytes
 
     def _set(self, first: PageIndex, end: PageIndex, level: Level | None, was_blank: bool = False) -> None:
-        """One PMD slot after the other, so that each table's pages are counted."""
+        """Set the value of these pages, one PMD slot after the other, so that tables are counted."""
         while first < end:
             slot = first // self._width
             until = min(end, (slot + 1) * self._width)
@@ -96,7 +96,7 @@ class MappedShares:
             first = until
 
     def _take_out(self, slot: int, first: PageIndex, end: PageIndex) -> None:
-        """What maps these pages of a PMD slot maps them no more."""
+        """Uncount the leaves that map these pages of a PMD slot."""
         remaining = end - first - self._levels.count(0, first, end)
         for level in self.leaf_pages:
             if not remaining:
@@ -106,7 +106,7 @@ class MappedShares:
                 self._add(slot, level, -pages)
 
     def _add(self, slot: int, level: Level, pages: int) -> None:
-        """So many pages more of a PMD slot are mapped by leaves of `level`."""
+        """Count `pages` more pages of a PMD slot as mapped by leaves of `level`."""
         self.leaf_pages[level] += pages
         for table, below in self._below.items():
             if level < table:
@@ -117,7 +117,7 @@ class MappedShares:
 
 
 class MappingOverTime:
-    """Follows the events of a trace about `pages` base pages, and says on demand what the mapping is like."""
+    """Follows the events of a trace about `pages` base pages; `at` says what maps them, and what an access costs."""
 
     __slots__ = ("_access", "_mapping", "_pages", "_pattern")
 
@@ -130,7 +130,7 @@ class MappingOverTime:
         self._pattern = pattern
 
     def take(self, event: Event) -> bool:
-        """The next event; whether it changes the mapping. ValueError: it lies outside the memory."""
+        """Take the next event; whether it changes the mapping. ValueError: it is outside the memory."""
         happening, first, count, level = event.event, event.first, event.count, event.level
         if happening not in CHANGES or first is None:
             return False
@@ -151,7 +151,7 @@ class MappingOverTime:
         return True
 
     def at(self, t: int) -> MappingAt:
-        """The mapping as it stands, as of `t`."""
+        """The present mapping, dated `t`."""
         leaves, page_bytes = self._mapping.leaves, self._mapping.geometry.page_bytes
         return MappingAt(
             t,
@@ -170,9 +170,9 @@ def mapping_over_time(
     pattern: Pattern = UNIFORM,
     every_ns: int = 0,
 ) -> Iterator[MappingAt]:
-    """The mapping after each event that changes it, or, with `every_ns`, at most once in that time and at the end.
+    """The mapping after each event that changes it; with `every_ns`, at most once in that time, and at the end.
 
-    ValueError: an event outside the `pages` of the memory.
+    ValueError: an event is outside the `pages` of the memory.
     """
     mapping = MappingOverTime(geometry, pages, access, pattern)
     reported: int | None = None

@@ -30,7 +30,7 @@ _LEVELS: Final = (Level.PMD, Level.PUD)
 
 
 def pattern_of(workload: str) -> Pattern:
-    """What a guest of that `guest.workload` does, for the cost model; uniform where it has no cost for it."""
+    """The access pattern of a `guest.workload` for the cost model; uniform for a workload that it does not know."""
     try:
         entry, settings = workloads.parse(workload)
     except (ValueError, TypeError):
@@ -42,7 +42,7 @@ def pattern_of(workload: str) -> Pattern:
 
 
 class MappingTracer:
-    """ports.Tracer: sees every event in order, and passes it on to `behind`."""
+    """ports.Tracer that computes `MappingFigures` from the events that pass through it to `behind`."""
 
     __slots__ = (
         "_at",
@@ -70,7 +70,7 @@ class MappingTracer:
         self._spent = 0.0  # cost x time up to there
 
     def emit(self, event: Event) -> None:
-        """See ports.Tracer."""
+        """Take the next event and hand it on."""
         happening = event.event
         if happening in CHANGES:
             if self._mapping.take(event) and event.t >= self._next_ns:
@@ -97,7 +97,7 @@ class MappingTracer:
                 self._times.setdefault(level, t - self._started_ns)
 
     def figures(self) -> MappingFigures | None:
-        """What was seen; None when nothing was ever mapped."""
+        """The figures of the events so far; None when nothing was ever mapped."""
         if self._cost_ns is None:
             return None
         lasted_ns = self._at - self._began_ns

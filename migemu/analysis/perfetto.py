@@ -44,7 +44,7 @@ _COUNT_EVERY_NS: Final = 1_000_000
 
 
 class _Lanes:
-    """Tracks beside each other for slices that may overlap."""
+    """Parallel tracks for slices that may overlap in time."""
 
     __slots__ = ("_ends",)
 
@@ -52,7 +52,7 @@ class _Lanes:
         self._ends: list[int] = []
 
     def place(self, began: int, ended: int) -> int:
-        """The lowest lane whose last slice has ended when this one begins."""
+        """The number of the lowest track that is free from `began` to `ended` (in ns)."""
         for lane, end in enumerate(self._ends):
             if end <= began:
                 self._ends[lane] = ended
@@ -62,7 +62,7 @@ class _Lanes:
 
 
 class _Arrival(NamedTuple):
-    """A piece that came for somebody, and is not mapped yet."""
+    """A piece that arrived for a waiting fault and is not mapped yet."""
 
     t: int
     pages: int
@@ -70,10 +70,10 @@ class _Arrival(NamedTuple):
 
 
 class Perfetto:
-    """Turns events into entries of `traceEvents`."""
+    """Turns the events of a trace into entries of Chrome's `traceEvents`."""
 
     def __init__(self, geometry: Geometry, pages: int, collapse_ns: CollapseNs | None = None) -> None:
-        """`collapse_ns` says how long a call takes that is told at one time; without it, such a call is a moment."""
+        """`collapse_ns` computes how long a call takes that a trace reports at one time; None: it takes no time."""
         self._geometry = geometry
         self._collapse_ns = collapse_ns
         self._attribution = Attribution(geometry, pages)
@@ -94,7 +94,7 @@ class Perfetto:
         self._counted_t: int | None = None
 
     def entries(self, events: Iterable[Event]) -> Iterator[Entry]:
-        """The entries of all events; slices come when they end."""
+        """The entries of all events; a slice is yielded when it ends."""
         for event in events:
             if self._zero is None:
                 self._zero = event.t
@@ -156,7 +156,7 @@ class Perfetto:
     # --- the destination ---
 
     def _received(self, event: Event) -> Iterator[Entry]:
-        """Pieces that somebody waits for get a slice, all others are bytes of a counter."""
+        """A slice for pieces that a fault waits for; all pieces add to the counters of bytes."""
         first, count = event.first or 0, event.count or 0
         if event.detail != "zero":
             self._received_bytes += count * self._geometry.page_bytes
@@ -182,13 +182,13 @@ class Perfetto:
         yield self._slice(_DESTINATION, lane + _LANES, "piece", arrival.t, t, args)
 
     def _step(self, event: Event) -> Iterator[Entry]:
-        """A step of a collapse, or of a zap: whatever it does not go on with has ended."""
+        """Take a step of a collapse or a zap; a call to which it does not belong has ended."""
         if self._collapse and not self._goes_on(event):
             yield from self._collapsed()
         self._collapse.append(event)
 
     def _goes_on(self, event: Event) -> bool:
-        """Rule 4: all that is cleared, then all that is installed, then the rest."""
+        """Whether the step belongs to the open call: first all clears, then all installs, then the rest (rule 4)."""
         before = {each.event for each in self._collapse}
         if event.event is Happening.CLEARED:
             return before == {Happening.CLEARED}
@@ -205,7 +205,7 @@ class Perfetto:
         self._calls.append(collapse)
 
     def _called(self) -> Iterator[Entry]:
-        """Rule 4: the last call ended when it was told, each one before it when the next began."""
+        """When each of the calls reported at one time began and ended: one by one, the last ends now (rule 4)."""
         calls, self._calls = self._calls, []
         began: int | None = None
         for steps in reversed(calls):
@@ -265,7 +265,7 @@ class Perfetto:
         return {"ph": "C", "pid": pid, "tid": 0, "name": name, "ts": self._us(t), "args": args}
 
     def _name(self, pid: int, tid: int, name: str) -> Iterator[Entry]:
-        """What a track is called, before its first entry."""
+        """The entry that names a track; yielded once, before the first entry of the track."""
         if (pid, 0) not in self._named:
             self._named.add((pid, 0))
             yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": _PROCESSES[pid]}}
@@ -275,7 +275,7 @@ class Perfetto:
             yield {"ph": "M", "pid": pid, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}
 
     def _us(self, t: int) -> float:
-        """A float holds microseconds to the nanosecond for 104 days."""
+        """Microseconds since the start of the trace. A float is exact to the nanosecond for 104 days."""
         return (t - (self._zero or 0)) / 1000
 
 
@@ -294,7 +294,7 @@ _HANDLERS: Final = {
 
 
 def _operations(steps: Iterable[Event]) -> Operations:
-    """What the steps of one call come to."""
+    """The steps of one call as counts, for the cost model."""
     cleared, installed = Counter[Level](), Counter[Level]()
     flushes = freed = 0
     for step in steps:
@@ -312,7 +312,7 @@ def _operations(steps: Iterable[Event]) -> Operations:
 def perfetto_lines(
     events: Iterable[Event], geometry: Geometry, pages: int, kind: str, collapse_ns: CollapseNs | None = None
 ) -> Iterator[str]:  # fmt: skip
-    """The file, line by line; `kind` is said in its `otherData`. `collapse_ns` as in `Perfetto`."""
+    """The lines of the JSON file; `kind` is written to its `otherData`. `collapse_ns` as in `Perfetto`."""
     yield (
         '{"displayTimeUnit":"ns","otherData":'
         + json.dumps({"schema": "migemu-trace", "kind": kind})

@@ -22,7 +22,7 @@ NEVER: Final = -1
 
 
 class How(IntEnum):
-    """How a page came."""
+    """How the bytes of a page arrived."""
 
     NOT = 0
     PUSHED = 1
@@ -32,12 +32,12 @@ class How(IntEnum):
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The same as a text for people."""
         return ("not received", "pushed", "urgent", "zero", "duplicate")[self]
 
 
 class PieceMap:
-    """One hugetlb page: `how` has a byte a base page (`How`), `arrived` its time in ns or NEVER."""
+    """One hugetlb page. `how` has a byte a base page (`How`), `arrived` the time in ns of each, or NEVER."""
 
     __slots__ = ("arrived", "how", "hugepage")
 
@@ -47,19 +47,19 @@ class PieceMap:
         self.arrived = array("q", (NEVER,)) * pages
 
     def received(self, first: int, end: int, how: How, t: int) -> None:
-        """Base pages `first` to `end` of this hugetlb page came."""
+        """Base pages `first` to `end` (exclusive) of this hugetlb page arrived at `t`."""
         self.how[first:end] = bytes((how,)) * (end - first)
         self.arrived[first:end] = array("q", (t,)) * (end - first)
 
     def dropped(self, first: int, end: int) -> None:
-        """They came again."""
+        """Base pages `first` to `end` (exclusive) arrived a second time."""
         for page in range(first, end):
             if self.how[page]:
                 self.how[page] = How.TWICE
 
 
 class PieceMaps:
-    """Some hugetlb pages of a memory."""
+    """The maps of some hugetlb pages of a memory, by number."""
 
     __slots__ = ("_per_page", "maps")
 
@@ -68,7 +68,7 @@ class PieceMaps:
         self.maps = {each: PieceMap(each, self._per_page) for each in hugepages}
 
     def take(self, event: Event) -> None:
-        """The next event of the trace."""
+        """Take the next event of the trace; only `received` and `dropped` matter."""
         happening = event.event
         if happening is not Happening.RECEIVED and happening is not Happening.DROPPED:
             return
@@ -92,7 +92,7 @@ def _how(event: Event) -> How:
 
 
 def spread(hugepages: int, most: int) -> tuple[int, ...]:
-    """At most `most` of 0 ... hugepages - 1, the first and the last among them where there is room."""
+    """At most `most` numbers from 0 to hugepages - 1, evenly spread, the first and last included if `most` > 1."""
     if hugepages <= most:
         return tuple(range(hugepages))
     return tuple(number * (hugepages - 1) // max(1, most - 1) for number in range(most))

@@ -30,20 +30,20 @@ PUSHED, URGENT, DUPLICATE = range(3)
 
 
 class Mark(NamedTuple):
-    """A moment that is worth a line: a stage that begins, a connection that ended."""
+    """A moment that figures show as a line: a stage begins, or a connection is lost."""
 
     t: int
     words: str
 
 
 class TraceFigures:
-    """The reducer: `take` every event, then look."""
+    """Everything that a report draws of a trace. Call `take` for every event, then `close`, then read."""
 
     def __init__(
         self, geometry: Geometry, pages: int, pattern: Pattern = UNIFORM, hugepages: Sequence[int] | None = None,
         maps_max: int = MAPS_MAX,
     ) -> None:  # fmt: skip
-        """`hugepages` are those whose pieces are mapped out; None chooses `maps_max`."""
+        """`hugepages` are the hugetlb pages whose pieces are mapped; None chooses at most `maps_max`."""
         self.geometry = geometry
         self.pages = pages
         self.kind = ""
@@ -68,16 +68,16 @@ class TraceFigures:
 
     @property
     def maps(self) -> list[PieceMap]:
-        """The hugetlb pages that were looked at."""
+        """The maps of the chosen hugetlb pages."""
         return list(self._maps.maps.values())
 
     @property
     def zero(self) -> int:
-        """The time that figures over time begin at."""
+        """Time 0 of all figures, in ns of the trace (rule 3)."""
         return self.began if self.began is not None else self._first or 0
 
     def take(self, event: Event) -> None:
-        """The next event. ValueError when it lies outside the memory."""
+        """Take the next event. ValueError when it is outside the memory."""
         self.events += 1
         self.ended = event.t
         if self._first is None:
@@ -94,13 +94,13 @@ class TraceFigures:
             self._mark(event)
 
     def close(self) -> None:
-        """The trace has ended: the mapping as it stands last."""
+        """The trace has ended: add the last mapping to the series."""
         if self._changed_t is not None:
             self.mapping.add(self._changed_t, self._over_time.at(self._changed_t))
             self.mapping.add(self.ended, self._over_time.at(self.ended))
 
     def _change(self, event: Event) -> None:
-        """A row costs more than an event: one for each step of time in which something changes, as it leaves it."""
+        """Add the mapping once per step of time in which it changes, as it is at the end of that step."""
         changed, step_ns = self._changed_t, self.mapping.step_ns
         if changed is not None and changed // step_ns != event.t // step_ns:
             self.mapping.add(changed, self._over_time.at(changed))
@@ -129,7 +129,7 @@ def read_trace_figures(
     path: Path, pattern: Pattern = UNIFORM, hugepages: Sequence[int] | None = None, maps_max: int = MAPS_MAX,
     progress: Callable[[int], None] = lambda _: None,
 ) -> TraceFigures:  # fmt: skip
-    """What the trace at `path` tells. InputError when it is none, or is damaged before it says what it is about."""
+    """Read the trace at `path`; `problem` says if it is damaged later on. InputError when it is no trace."""
     with read_trace(path, progress) as trace:
         figures = TraceFigures(trace.geometry, trace.pages, pattern, hugepages, maps_max)
         figures.kind = trace.kind

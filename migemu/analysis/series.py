@@ -19,7 +19,7 @@ POINTS_MAX: Final = 600
 
 
 class Thinned(Generic[T]):
-    """Rows at times that never go back, at most one per `step_ns`: the last row of each step that has one."""
+    """Rows at ascending times, at most one per `step_ns`: the last row in each step. `step_ns` doubles as needed."""
 
     __slots__ = ("_most", "_rows", "step_ns")
 
@@ -29,7 +29,7 @@ class Thinned(Generic[T]):
         self._rows: list[tuple[int, T]] = []
 
     def add(self, t: int, row: T) -> None:
-        """A row that holds from `t` on."""
+        """Add the row that is valid from `t` on."""
         rows = self._rows
         if rows and rows[-1][0] // self.step_ns == t // self.step_ns:
             rows[-1] = (t, row)
@@ -44,12 +44,12 @@ class Thinned(Generic[T]):
             ]
 
     def rows(self) -> list[tuple[int, T]]:
-        """What is left, by time."""
+        """The (t, row) pairs that were kept, by time."""
         return list(self._rows)
 
 
 class Bins:
-    """Sums of several quantities by time: bin k holds what came in [k * step_ns, (k + 1) * step_ns)."""
+    """Sums of several quantities over time: bin k sums what came in [k * step_ns, (k + 1) * step_ns)."""
 
     __slots__ = ("_bins", "_most", "_width", "step_ns")
 
@@ -60,7 +60,7 @@ class Bins:
         self._bins: dict[int, list[int]] = {}
 
     def add(self, t: int, quantity: int, amount: int) -> None:
-        """`amount` of the quantity of that number came at `t`."""
+        """Add `amount` of the quantity with that number, at time `t`."""
         row = self._bins.get(t // self.step_ns)
         if row is None:
             row = self._bins[t // self.step_ns] = [0] * self._width
@@ -70,9 +70,9 @@ class Bins:
         row[quantity] += amount
 
     def rows(self, step_ns: int = 0) -> list[tuple[int, tuple[int, ...]]]:
-        """(when the bin begins, the sums) from the first bin to the last, the empty ones between them included.
+        """(start of the bin in ns, sums) from the first bin to the last, empty bins between them included.
 
-        `step_ns` asks for wider bins, as those of another series are: a multiple of this one's own step.
+        `step_ns` asks for wider bins, for example those of another series: a multiple of this one's own step.
         """
         if not self._bins:
             return []
@@ -111,7 +111,7 @@ SHARES: Final = tuple(
 
 
 def percentiles(ascending: Sequence[int], shares: Sequence[float] = SHARES) -> list[Percentile]:
-    """Nearest-rank percentiles; of `n` values none above the first that is their maximum is told but the last one."""
+    """Nearest-rank percentiles. Only the last may equal the maximum, so that `n` values claim no finer percentile."""
     count = len(ascending)
     shown: list[Percentile] = []
     for share in shares:

@@ -36,31 +36,31 @@ Statistic = Callable[[Matrix, Matrix], Any]
 
 
 class Interval(NamedTuple):
-    """From `low` to `high`."""
+    """A confidence interval from `low` to `high`, in the unit of its statistic."""
 
     low: float
     high: float
 
 
 def difference(base: Matrix, new: Matrix) -> Any:
-    """Mean of the paired differences."""
+    """The mean of the paired differences."""
     return (new - base).mean(axis=-1)
 
 
 def relative(base: Matrix, new: Matrix) -> Any:
-    """The same over the mean of the baseline. Baselines must not be zero throughout."""
+    """The mean paired difference divided by the baseline's mean, which must not be zero."""
     return (new - base).mean(axis=-1) / base.mean(axis=-1)
 
 
 def log_ratio(base: Matrix, new: Matrix) -> Any:
-    """Mean of log(new / baseline): exp of it is the geometric mean of the ratios. All figures above zero."""
+    """Mean of log(new / baseline); exp of it is the geometric mean of the ratios. All figures must be above zero."""
     return np.log(new / base).mean(axis=-1)
 
 
 def interval(
     base: Sequence[float], new: Sequence[float], statistic: Statistic, groups: Sequence[int] | None = None
 ) -> Interval | None:
-    """The BCa interval of `statistic` at LEVEL; None for a single pair. Pairs are drawn within their group, if any."""
+    """The BCa interval of `statistic` at LEVEL; None for one pair. Pairs are resampled within their group, if any."""
     before, after = np.asarray(base, dtype=np.float64), np.asarray(new, dtype=np.float64)
     pairs = len(before)
     if pairs < 2:

@@ -26,24 +26,24 @@ ATTEMPTS_MAX: Final = 2
 
 
 class Watcher(Protocol):
-    """Who is told how it goes."""
+    """Observes a campaign: methods are called as runs end."""
 
     def began(self, runs: int, already_done: int) -> None:
-        """How many runs there are to do, and how many were done before."""
+        """`runs` are to be done; `already_done` were done by an earlier call."""
         ...
 
     def ended(self, cell: Cell, seed: int, answer: RunAnswer) -> None:
-        """A run has ended and is kept."""
+        """A run has ended, and its result or error is stored."""
         ...
 
     def note(self, line: str) -> None:
-        """Something worth a line."""
+        """A line that the user should see."""
         ...
 
 
 @dataclass(slots=True)
 class Tally:
-    """How a campaign went. `failed` is (cell, seed, error)."""
+    """Counts of a campaign. `failed` are (cell, seed, error)."""
 
     done: int = 0
     already_done: int = 0
@@ -53,7 +53,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Campaign:
-    """The runs of `sweep` in `world`; `cells` limits it to some of them, `keep` is where runs leave their files."""
+    """The runs of `sweep` in `world`; `cells` selects some of them, `keep` is the directory for the files of runs."""
 
     sweep: Sweep
     world: str
@@ -65,7 +65,7 @@ class Campaign:
     _runs: dict[int, tuple[Cell, int]] = field(default_factory=dict)
 
     def jobs(self) -> deque[Job]:
-        """What is still to do, in the order of rule 1."""
+        """The runs that are not done yet, in the order of rule 1."""
         done, program, jobs = self.results.done(), this_program(), deque[Job]()
         for seed in self.sweep.seeds:
             for position, cell in enumerate(self.sweep.cells):
@@ -82,7 +82,7 @@ class Campaign:
         return jobs
 
     def run(self, executor: Executor) -> Tally:
-        """Do them all. BrokenError and KeyboardInterrupt end it early; `tally` tells how far it came."""
+        """Do all remaining runs; `tally` counts them. BrokenError and KeyboardInterrupt end it early."""
         jobs, attempts = self.jobs(), Counter[int]()
         self.watcher.began(len(jobs), self.tally.already_done)
         for answer in executor.run(jobs):
@@ -92,7 +92,7 @@ class Campaign:
                 self.watcher.note(f"{executor.name} went away; {cell.name}, seed {seed}, goes back to the queue")
                 continue
             attempts[answer.job.number] += 1
-            if answer.lost and attempts[answer.job.number] < ATTEMPTS_MAX:
+            if answer.worker_died and attempts[answer.job.number] < ATTEMPTS_MAX:
                 jobs.append(answer.job)
                 self.watcher.note(f"{cell.name}, seed {seed}: {answer.error}; it is tried again")
                 continue

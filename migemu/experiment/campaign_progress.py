@@ -18,7 +18,7 @@ _LINE_NS: Final = 2 * SECOND
 
 
 class CampaignProgress:
-    """A `Watcher` (see campaign.py) that shows things on `console`. Notes are shown even when `quiet`."""
+    """A campaign's `Watcher` that prints to `console`. Notes are printed even when `quiet`."""
 
     def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
         self._console, self._title, self._quiet = console, title, quiet
@@ -42,14 +42,14 @@ class CampaignProgress:
             self._progress.stop()
 
     def began(self, runs: int, already_done: int) -> None:
-        """The number of runs to do is known."""
+        """Begin the bar with the number of runs."""
         self._runs, self._began_ns = runs, time.monotonic_ns()
         self._progress.update(self._task, total=runs)
         if already_done and not self._quiet:
             self.note(f"{already_done:,} runs were done before, {runs:,} are left")
 
     def ended(self, cell: Cell, seed: int, answer: RunAnswer) -> None:
-        """One run more."""
+        """Advance the bar by one run, or print a line if there is no terminal."""
         self._done += 1
         if answer.error:
             self._failed += 1
@@ -65,7 +65,7 @@ class CampaignProgress:
             )
 
     def note(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar; it stays."""
         self._print(f"migemu: {line}")
 
     def _print(self, line: str) -> None:
@@ -73,7 +73,7 @@ class CampaignProgress:
 
 
 def remaining_time(elapsed_ns: int, done: int, runs: int) -> str:
-    """ "4 min left", from the mean time of the runs so far; "" when there is nothing left or nothing to go by."""
+    """ "4 min left", from the mean time of the runs so far; "" when no run is done, or all are."""
     if not done or done >= runs:
         return ""
     seconds = elapsed_ns / done * (runs - done) / SECOND

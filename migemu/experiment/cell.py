@@ -25,7 +25,10 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Coordinates, in the order of the axes, and either a scenario (its seed is still the base's) or a problem."""
+    """Coordinates (axis -> value, in the order of the axes), and either a scenario or the problem that prevents one.
+
+    The seed of the scenario is that of the sweep's base.
+    """
 
     name: str
     coordinates: Mapping[str, str]
@@ -34,18 +37,18 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """xxh3_64 of the resolved settings, 16 hex digits; "" for a cell that is impossible."""
+        """xxh3_64 of the resolved settings, 16 hex digits; "" for an impossible cell."""
         return "" if self.scenario is None else digest(self.scenario)
 
     def seeded(self, seed: int) -> Scenario:
-        """The scenario of one run. InputError when the cell is impossible."""
+        """The scenario of the run with `seed`. InputError when the cell is impossible."""
         if self.scenario is None:
             raise InputError(f"{self.name}: {self.problem}")
         return attrs.evolve(self.scenario, scenario=attrs.evolve(self.scenario.scenario, seed=seed))
 
 
 def make_cell(name: str, coordinates: Mapping[str, str], settings: Settings, where: str, title: str) -> Cell:
-    """The cell of `settings` (nested, as in a scenario file); `title` is what its runs are called."""
+    """The cell of `settings` (nested, as in a scenario file); `title` is the name of its runs."""
     named = {**settings, "scenario": {**settings.get("scenario", {}), "name": title}}
     try:
         return Cell(name, coordinates, from_mapping(named, where))
@@ -54,13 +57,13 @@ def make_cell(name: str, coordinates: Mapping[str, str], settings: Settings, whe
 
 
 def digest(scenario: Scenario) -> str:
-    """The digest of rule 2."""
+    """xxh3_64 of resolved settings without `[scenario]`, 16 hex digits (rule 2)."""
     settings = {section: values for section, values in scenario.resolved().items() if section != "scenario"}
     return xxhash.xxh3_64_hexdigest(json.dumps(settings, sort_keys=True).encode())
 
 
 def differing(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
-    """`section.key` -> both values, for every setting in which two resolved scenarios differ, but `[scenario]`."""
+    """`section.key` -> both values, for every setting in which two resolved scenarios differ, except `[scenario]`."""
     found: dict[str, tuple[Any, Any]] = {}
     for section in (name for name in {**one, **other} if name != "scenario"):
         mine, theirs = one.get(section, {}), other.get(section, {})
@@ -71,7 +74,7 @@ def differing(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
 
 
 def overlay(base: Settings, assignments: Mapping[str, Any]) -> Settings:
-    """`base` with `section.key` assignments on top of it."""
+    """`base` with the assignments `section.key` -> value on top of it."""
     merged: dict[str, dict[str, Any]] = {section: dict(values) for section, values in base.items()}
     for setting, value in assignments.items():
         section, _, key = setting.partition(".")
@@ -85,10 +88,10 @@ def known_settings() -> list[str]:
 
 
 def parse_selector(text: str, axes: Mapping[str, Any]) -> dict[str, str]:
-    """Axis -> value of the selector `axis=value,axis=value`. InputError names the axes that there are.
+    """Axis -> value of the selector `axis=value,axis=value`. InputError names the existing axes.
 
-    A value may hold commas itself (`collapse=batched:spans=16,dirty=no`): a part belongs to the value before it unless
-    it begins with the name of an axis.
+    A value may contain commas (`collapse=batched:spans=16,dirty=no`): what follows a comma belongs to the value before
+    it unless it begins with the name of an axis.
     """
     chosen: dict[str, str] = {}
     last = ""
@@ -108,5 +111,5 @@ def parse_selector(text: str, axes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def selected(chosen: Mapping[str, str], coordinates: Mapping[str, str]) -> bool:
-    """Whether the cell at `coordinates` is one of those chosen."""
+    """Whether the cell at `coordinates` matches one of the selectors."""
     return all(coordinates.get(axis) == value for axis, value in chosen.items())

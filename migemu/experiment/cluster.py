@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from migemu.errors import BrokenError, ExtraError, InputError, one_line
 from migemu.experiment.program import Program, this_program
-from migemu.experiment.run_world import Job, RunAnswer, do, lost
+from migemu.experiment.run_world import Job, RunAnswer, do, worker_died
 
 _LOOK_S: Final = 1.0
 #: Runs submitted per thread of the cluster: one at work, one waiting beside it.
@@ -30,7 +30,7 @@ _AHEAD: Final = 2
 
 
 class Cluster:
-    """The cluster whose scheduler listens at `address`. BrokenError when it cannot be reached."""
+    """An Executor on the Dask cluster whose scheduler listens at `address`. BrokenError when it is unreachable."""
 
     def __init__(
         self, address: str, *, patience_s: float = 60.0, workerless_s: float = 60.0, reconnects_max: int = 3
@@ -46,7 +46,7 @@ class Cluster:
             raise
 
     def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
-        """Do the jobs; see the top of this file for what may go wrong."""
+        """Do the jobs on the cluster. BrokenError when the cluster is gone for too long or has no worker."""
         under_way: dict[str, Job] = {}
         width, looked = 1, -_LOOK_S
         while jobs or under_way:
@@ -70,17 +70,17 @@ class Cluster:
 
     def _answer(self, future: Any, job: Job) -> RunAnswer:
         if future.status == "cancelled":
-            return lost(job, "the Dask cluster", blameless=True)
+            return worker_died(job, "the Dask cluster", blameless=True)
         try:
             answer: RunAnswer = future.result(timeout=self._patience_s)
         except Exception as error:  # KilledWorker, CommClosedError, a timeout: whatever Dask has to say
-            return lost(job, f"a Dask worker: {type(error).__name__}")
+            return worker_died(job, f"a Dask worker: {type(error).__name__}")
         finally:
             future.release()
         return answer
 
     def _threads(self) -> int:
-        """How many runs the cluster does at once; 0 while it cannot be asked."""
+        """How many runs the cluster does at once; 0 while the scheduler does not answer."""
         if self._client.status != "running":
             return 0
         try:
@@ -107,7 +107,7 @@ class Cluster:
             time.sleep(_LOOK_S / 10)
 
     def _check_workers(self) -> None:
-        """Every worker that there is has this very program."""
+        """BrokenError when a worker runs another version of this program."""
         self._wait_for_workers()
         try:
             answers: dict[str, Any] = self._client.run(this_program, on_error="return")
@@ -119,7 +119,7 @@ class Cluster:
             this_program().compare(answer)
 
     def close(self) -> None:
-        """Give up what is under way and leave the cluster; it goes on without us."""
+        """Cancel what is under way and disconnect; the cluster itself goes on."""
         self._client.close(timeout=5)
 
 

@@ -37,7 +37,7 @@ Key = tuple[tuple[str, str], ...]
 
 
 class PairedRuns(NamedTuple):
-    """Two runs with one seed in one cell, as figures."""
+    """Two runs with the same seed in the same cell, as figures."""
 
     seed: int
     base: Mapping[str, int | float]
@@ -46,7 +46,7 @@ class PairedRuns(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one cell (`cell` is "" where there is only one). `relative` is infinite from a baseline of zero."""
+    """One figure of one cell (`cell` is "" if there is only one). `relative` is infinite from a baseline of zero."""
 
     cell: str
     key: str
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Overall:
-    """One figure over all cells: the geometric mean of new / baseline, less one."""
+    """One figure over all cells: the geometric mean of new / baseline, minus one."""
 
     key: str
     pairs: int
@@ -72,7 +72,7 @@ class Overall:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A gate's verdict on one cell, and the row it is about."""
+    """A gate's verdict on one cell, and the row that it judged."""
 
     gate: Gate
     row: Row
@@ -81,7 +81,10 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All of it. `settings` are those that differ between the sides of a pair, with both values; `notes` are lines."""
+    """All rows and rulings.
+
+    `settings`: those that differ between the sides, with both values; `notes`: lines for the user.
+    """
 
     kind: str
     rows: tuple[Row, ...]
@@ -94,7 +97,7 @@ class Comparison:
 def compare(
     base: SampleSource, new: SampleSource, metrics: Sequence[str] = (), gates: Sequence[Gate] = ()
 ) -> Comparison:
-    """Compare `new` with `base`. InputError when nothing can be paired, or a metric or gate speaks of no figure."""
+    """Compare `new` with `base`. InputError when nothing can be paired, or no run has a figure that is asked for."""
     if base.kind != new.kind:
         raise InputError(
             f"{base.text} is {base.kind} and {new.text} is {new.kind}: measured and modelled figures are never compared"
@@ -117,13 +120,13 @@ def compare(
     return Comparison(base.kind, tuple(rows), tuple(overall), tuple(rulings), _settings(paired), tuple(notes))
 
 
-def too_few(seeds: int) -> str:
-    """What has to be said of figures over so few seeds, of the cell that has fewest; "" when they are enough."""
+def too_few(seeds: int) -> str | None:
+    """A warning if `seeds` are too few for a figure to be trusted; None if they are enough."""
     if seeds == 1:
         return "one seed settles nothing: differences may be the seed's, and there is no interval; take ten"
     if seeds < _SEEDS_ENOUGH:
         return f"with {seeds} seeds a 95 % interval is too narrow to be one; take ten for a gate, or a figure to quote"
-    return ""
+    return None
 
 
 def row(cell: str, key: str, pairs: Sequence[PairedRuns]) -> Row:
@@ -239,7 +242,7 @@ def _shown(metrics: Sequence[str], known: Mapping[str, None]) -> list[str]:
 
 
 def _overall(key: str, cells: Mapping[str, Sequence[PairedRuns]]) -> Overall | None:
-    """None where a figure is zero somewhere: it has no ratio there."""
+    """The row over all cells; None if the figure is zero in a run, as it has no ratio then."""
     groups = [number for number, pairs in enumerate(cells.values()) if _has(pairs, key) for _ in pairs]
     pairs = [pair for each in cells.values() if _has(each, key) for pair in each]
     before, after = [float(_at(pair.base, key)) for pair in pairs], [float(_at(pair.new, key)) for pair in pairs]
@@ -254,7 +257,7 @@ def _overall(key: str, cells: Mapping[str, Sequence[PairedRuns]]) -> Overall | N
 
 
 def _settings(paired: Mapping[Key, Sequence[tuple[Sample, Sample]]]) -> dict[str, tuple[Any, Any]]:
-    """What differs between the sides, of the first pair in which it does."""
+    """The settings that differ between the sides, from the first pair in which they do."""
     found: dict[str, tuple[Any, Any]] = {}
     for pairs in paired.values():
         for setting, values in differing(pairs[0][0].result["scenario"], pairs[0][1].result["scenario"]).items():

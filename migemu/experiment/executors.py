@@ -19,31 +19,31 @@ from migemu.experiment.run_world import Job, RunAnswer, do
 
 
 class Executor(Protocol):
-    """Rules 1 to 3. `close` ends whatever it has started; it may be called more than once."""
+    """The seam to whatever does the runs (rules 1 to 3). `close` may be called more than once."""
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """What it is, for people: "2 processes", for example."""
         ...
 
     def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
-        """Do the jobs. BrokenError when it cannot go on."""
+        """Do the jobs in the queue and yield an answer for each (rule 1). BrokenError when it cannot go on."""
         ...
 
     def close(self) -> None:
-        """Let go of processes and connections."""
+        """End what it has started: processes, connections."""
         ...
 
 
 class InProcess:
-    """One run after the other, here."""
+    """Does one run after the other in this process."""
 
     name = "this process"
 
     def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
-        """Do the jobs."""
+        """Do the jobs of the queue in order; yield an answer for each."""
         while jobs:
             yield do(jobs.popleft())
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to end: all is done in this process."""

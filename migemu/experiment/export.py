@@ -20,7 +20,7 @@ _FIXED = ("seed", "status", "error", "program", "wall_ns")
 
 
 def table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
-    """The names of the columns in order, and the rows."""
+    """The names of the columns, and the rows, in the order of the sweep."""
     axes = results.axes()
     rows: list[dict[str, Any]] = []
     keys: dict[str, None] = {}
@@ -37,7 +37,7 @@ def _fixed(run: StoredRun) -> dict[str, Any]:
 
 
 def to_csv(results: Results, output: Output) -> int:
-    """Write x.csv; the number of rows. OSError when it cannot be written."""
+    """Write the table as CSV; the number of rows. OSError when it cannot be written."""
     columns, rows = table(results)
     with output.text() as file:
         writer = csv.DictWriter(file, columns, restval="")
@@ -47,7 +47,7 @@ def to_csv(results: Results, output: Output) -> int:
 
 
 def to_parquet(results: Results, output: Output) -> int:
-    """Write x.parquet; the number of rows. ExtraError without pyarrow, OSError when it cannot be written."""
+    """Write the table as Parquet; the number of rows. ExtraError without pyarrow, OSError when it cannot be written."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -60,7 +60,7 @@ def to_parquet(results: Results, output: Output) -> int:
 
 
 def _column(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    """One type a column: whole numbers become floats where one of them is none."""
+    """A column of one type: whole numbers become floats if one of them is a float."""
     values = [row.get(name) for row in rows]
     mixed = any(isinstance(value, float) for value in values)
     yield from (float(value) if mixed and isinstance(value, int) else value for value in values)

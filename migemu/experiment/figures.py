@@ -37,7 +37,7 @@ def figures(result: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def _lost(result: Mapping[str, Any]) -> dict[str, int | float]:
-    """Nothing where the result does not say what each vCPU slept, or has no vCPUs."""
+    """Mean and maximum of what a vCPU slept and was stalled, in ns; {} without vCPUs or without these figures."""
     try:
         asleep = list(result["blocktime_ns"]["per_vcpu"])
         stalled = list(result["stall_ns"]["per_vcpu"]) or [0] * len(asleep)
@@ -62,7 +62,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, int | float]]:
 
 
 def unit(key: str) -> str:
-    """ "time" (ns), "size" (bytes), "rate" (bytes per second) or "" of the figure `key`."""
+    """The unit of the figure `key`: "time" (ns), "size" (bytes), "rate" (bytes per second) or ""."""
     parts = key.split(".")
     if parts[-1].endswith("bytes_per_s"):
         return "rate"
@@ -74,7 +74,7 @@ def unit(key: str) -> str:
 
 
 def show(key: str, value: float) -> str:
-    """A figure for people, in its unit."""
+    """The figure as text, with its unit."""
     if not math.isfinite(value):
         return str(value)
     kind = unit(key)

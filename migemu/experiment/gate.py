@@ -43,7 +43,7 @@ About = Literal["relative", "difference", "value"]
 
 
 class GateVerdict(Enum):
-    """How a gate came out."""
+    """The result of a gate: fails, unsure or holds (rule 1)."""
 
     HOLDS = "holds"
     UNSURE = "unsure"
@@ -52,7 +52,7 @@ class GateVerdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A parsed gate. `limit` is a share (0.05 for 5 %), or in the key's base unit."""
+    """A parsed gate. `limit` is a share (0.05 for 5 %), or a value in the base unit of the key."""
 
     text: str
     key: str
@@ -61,7 +61,7 @@ class Gate:
     limit: float
 
     def verdict(self, point: float, interval: Interval | None) -> GateVerdict:
-        """Rule 1, for one cell: `point` and `interval` of what the gate is about."""
+        """The verdict on one cell, from `point` and `interval` of the quantity that the gate limits (rules 1 and 3)."""
         beyond = _COMPARE[self.comparison]
         edges = (point,) if interval is None else interval
         out = [beyond(edge, self.limit) for edge in edges]
@@ -77,7 +77,7 @@ class Gate:
 
 
 def parse_gate(text: str) -> Gate:
-    """The gate of `text`. InputError says what is wrong with it."""
+    """The gate that `text` describes. InputError says what is wrong with it."""
     match = _GATE.match(text)
     if match is None:
         raise InputError(f"{text!r} is not a gate; write KEY > LIMIT, as in 'fault.p99_ns > +5%' or '... > +50us'")

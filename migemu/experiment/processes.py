@@ -22,11 +22,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 
 from migemu import stdio
-from migemu.experiment.run_world import Job, RunAnswer, do, lost
+from migemu.experiment.run_world import Job, RunAnswer, do, worker_died
 
 
 def _prepare() -> None:
-    """What a worker does first."""
+    """The first thing that a worker does: ignore signals of the terminal, and end when its parent does."""
     stdio.secure()
     logging.getLogger("migemu").addHandler(logging.NullHandler())  # whoever started it has told the same
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -42,7 +42,7 @@ def _end_with(sentinel: int) -> None:
 
 
 class Processes:
-    """`workers` processes on this machine."""
+    """An Executor with `workers` processes on this machine."""
 
     def __init__(self, workers: int) -> None:
         self._context = multiprocessing.get_context("spawn")
@@ -53,7 +53,7 @@ class Processes:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_prepare)
 
     def run(self, jobs: deque[Job]) -> Iterator[RunAnswer]:
-        """Do the jobs; a worker that dies is replaced."""
+        """Do the jobs; a worker that dies is replaced, and its job gets an answer that says so."""
         idle = list(reversed(range(len(self._pools))))
         under_way: dict[Future[RunAnswer], tuple[int, Job]] = {}
         while jobs or under_way:
@@ -78,14 +78,14 @@ class Processes:
             return future.result()
         except BrokenProcessPool:
             self._replace(number)
-            return lost(job, f"worker process {number + 1}")
+            return worker_died(job, f"worker process {number + 1}")
 
     def _replace(self, number: int) -> None:
         self._pools[number].shutdown(wait=False, cancel_futures=True)
         self._pools[number] = self._pool()
 
     def close(self) -> None:
-        """End all workers now; a run that is under way is given up."""
+        """Kill all workers now; a run that is under way is lost."""
         for pool in self._pools:
             # The pool itself would wait for the run to end. Its processes are ours alone; ending them is safe.
             for process in list((pool._processes or {}).values()):

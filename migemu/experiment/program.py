@@ -24,7 +24,7 @@ _GIT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A state of migemu."""
+    """A version of migemu and the digest of its sources."""
 
     version: str
     code: str
@@ -33,13 +33,13 @@ class Program:
         return f"{self.version}+{self.code}"
 
     def compare(self, other: Program) -> None:
-        """InputError when `other` is not the same state: its figures could not stand beside ours."""
+        """InputError when `other` is another version or has other sources: figures of both cannot be compared."""
         if self != other:
             raise InputError(f"the worker runs migemu {other}, the sweep was started by {self}; install the same there")
 
     @classmethod
     def parse(cls, text: str) -> Program:
-        """The program that `str` has written."""
+        """The program that `text`, made by `str`, describes."""
         version, _, code = text.rpartition("+")
         return cls(version, code)
 
@@ -63,7 +63,7 @@ def this_commit() -> str:
 
 @cache
 def this_program() -> Program:
-    """The state that is running."""
+    """The program that is running."""
     hasher = xxhash.xxh3_64()
     for package in ("dest_node", "migemu", "source_node"):
         spec = find_spec(package)

@@ -25,7 +25,7 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PublishedSetting:
-    """`value` of the setting `key`, and where it is from."""
+    """The `value` of the setting `key`, and its source."""
 
     key: str
     value: Any
@@ -34,15 +34,16 @@ class PublishedSetting:
 
 
 def assumed(key: str, value: Any, why: str) -> PublishedSetting:
-    """A setting that no source states."""
+    """A setting whose value no source states, with the reason for the value."""
     return PublishedSetting(key, value, why, assumed=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A published figure: `low` to `high` (the same for a single number), of a `variant`, as text by `show`.
+    """A published figure of a `variant`: `low` to `high` (equal for a single number), shown as text by `show`.
 
-    `rounded`: the source gives it as "about". `of` reads it off a result; None where the result has nothing to say.
+    `rounded`: the source calls it "about". `of` reads the same figure from a result; None if the result does not have
+    it.
     """
 
     name: str
@@ -54,20 +55,20 @@ class Figure:
     rounded: bool = False
 
     def error(self, modelled: float) -> float:
-        """(modelled - published) / published; zero within a range, from its nearer end outside."""
+        """(modelled - published) / published: zero within a published range, outside it from its nearer end."""
         nearest = min(max(modelled, self.low), self.high)
         return (modelled - nearest) / nearest if nearest else modelled - nearest
 
     @property
     def published(self) -> str:
-        """As it was published."""
+        """The figure as text, as it was published."""
         text = self.show(self.low) if self.low == self.high else f"{self.show(self.low)} to {self.show(self.high)}"
         return f"about {text}" if self.rounded else text
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One run: settings on top of the publication's. `histogram_us` is the published one: lower bound -> samples."""
+    """One run of a publication: settings on top of the common ones. `histogram_us`: lower bound -> samples."""
 
     name: str
     description: str
@@ -77,7 +78,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """All of it. `caveats` are assumptions that are no setting; `references` are texts that begin with [their name]."""
+    """A publication as data. `caveats` are assumptions that are no setting; `references` begin with [their name]."""
 
     title: str
     source: str
@@ -88,7 +89,7 @@ class Publication:
     references: tuple[str, ...] = ()
 
     def cells(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Cell]:
-        """Variant -> what to run for it; `changes` are a user's settings on top. Impossible cells say why."""
+        """Variant -> the cell to run for it; `changes` are a user's settings on top. An impossible cell says why."""
         made: dict[str, Cell] = {}
         for variant in self.variants:
             title = f"{name}: {variant.name}"
@@ -97,7 +98,7 @@ class Publication:
         return made
 
     def assumptions(self) -> list[tuple[str, str]]:
-        """(setting = value, why) of everything that is assumed, then the caveats under ""."""
+        """(setting = value, reason) of every assumption; caveats have "" as their setting."""
         found = [(f"{each.key} = {_text(each.value)}", each.source) for each in self.settings if each.assumed]
         for variant in self.variants:
             found += [
@@ -110,7 +111,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A published figure beside the modelled one; `problem` says why there is none."""
+    """A published figure beside the modelled one, or the `problem` that prevents a modelled one."""
 
     figure: Figure
     modelled: float | None
@@ -118,7 +119,7 @@ class Judged:
 
 
 def judge(publication: Publication, results: Mapping[str, Result], problems: Mapping[str, str]) -> list[Judged]:
-    """Every figure, in order: `results` by variant, and why others have none."""
+    """Every published figure, in order; `results` are by variant, `problems` say why others have none."""
     rows: list[Judged] = []
     for figure in publication.figures:
         if figure.variant in results:
@@ -133,7 +134,7 @@ def judge(publication: Publication, results: Mapping[str, Result], problems: Map
 
 
 def share_between(low_us: int, high_us: int | None) -> Callable[[Result], float | None]:
-    """The share of faults that took from `low_us` to below `high_us` (None: any longer), both powers of two or 0."""
+    """The share of faults from `low_us` to below `high_us` (None: no limit); bounds are powers of two, or 0."""
 
     def of(result: Result) -> float | None:
         count: int = result["fault"]["count"]
@@ -148,17 +149,17 @@ def count_between(low_us: int, high_us: int | None) -> Callable[[Result], float 
 
 
 def mean_ns(result: Result) -> float | None:
-    """Mean fault latency."""
+    """The mean fault latency of a result, in ns."""
     return float(result["fault"]["mean_ns"]) if result["fault"]["count"] else None
 
 
 def buckets(result: Result) -> dict[int, int]:
-    """`fault.log2_us` with numbers as keys."""
+    """`fault.log2_us` of a result with numbers as keys."""
     return {int(bound): count for bound, count in result["fault"]["log2_us"].items()}
 
 
 def between(histogram: Mapping[int, int], low_us: int, high_us: int | None) -> int:
-    """Samples in the buckets from `low_us` to below `high_us`."""
+    """The samples in the buckets from `low_us` to below `high_us`."""
     return sum(count for bound, count in histogram.items() if low_us <= bound and (high_us is None or bound < high_us))
 
 

@@ -34,7 +34,7 @@ _BUSY_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One row: how one cell went with one seed. `result` is {} where there is none."""
+    """One row of the file: the run of one cell with one seed. `result` is {} if the run has none."""
 
     cell: str
     coordinates: Mapping[str, str]
@@ -50,7 +50,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a sweep file has that the results do not know, and the other way round; names of cells."""
+    """How a sweep file differs from the stored results: names of cells, and seeds."""
 
     new: tuple[str, ...]
     gone: tuple[str, ...]
@@ -63,7 +63,7 @@ class Changes:
 
 
 class Results:
-    """An open file of results. Use `create`, `resume` or `read`, and close it."""
+    """An open file of results: open it with `create`, `resume` or `read`, and close it."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
         self.path, self._db, self._lock = path, connection, lock
@@ -72,12 +72,12 @@ class Results:
 
     @classmethod
     def create(cls, path: Path, sweep: Sweep, world: str) -> Self:
-        """A new file for `sweep`. InputError when something is there already; BrokenError when it cannot be made."""
+        """Create a file for `sweep`. InputError when `path` exists; BrokenError when it cannot be created."""
         lock = _lock(path)
         if os.path.lexists(path):
             lock.close()
             raise InputError(f"{path} holds results already; go on with them by --resume, or give another --out")
-        with _sqlite_errors_in_one_line(path):
+        with _broken_if_sqlite_fails(path):
             connection = _connect(path, "rwc")
             with connection:
                 connection.executescript(f"BEGIN;{schema.TABLES}")
@@ -94,7 +94,7 @@ class Results:
 
     @classmethod
     def resume(cls, path: Path, world: str) -> Self:
-        """The file of an earlier call, to write to. InputError as `read`, or when it is of another world or version."""
+        """Open a file of an earlier call to write to it. InputError as `read`, or if world or version differ."""
         lock = _lock(path)
         try:
             with cls.read(path) as before:
@@ -106,7 +106,7 @@ class Results:
                     f"{path} was made by migemu {program.version}, this is {this_program().version}: their figures do "
                     "not belong in one sweep; give another --out, or resume it with that version"
                 )
-            with _sqlite_errors_in_one_line(path):
+            with _broken_if_sqlite_fails(path):
                 connection = _connect(path, "rw")
                 connection.execute("PRAGMA journal_mode = WAL")
                 return cls(path, connection, lock)
@@ -116,7 +116,7 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Any file of results, to read from. InputError when it is not one, is damaged, or of another version."""
+        """Open a file to read it. InputError when it is no file of results, is damaged, or of another version."""
         if not path.exists():
             raise InputError(f"{path}: there is no such file of results")
         try:
@@ -152,7 +152,7 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Close the file; the lock goes with it. A writer leaves one plain file that can be copied anywhere."""
+        """Close the file and give up the lock. After writing, it is a single file that can be copied."""
         if self._lock is not None:
             try:
                 self._db.execute("PRAGMA journal_mode = DELETE")
@@ -165,7 +165,7 @@ class Results:
     # ---------------------------------------------------------------------------------------------------- the sweep
 
     def head(self, key: str) -> str:
-        """What `sweep` has under `key`; "" if nothing."""
+        """The value that the table `sweep` has under `key`; "" if none."""
         row = self._db.execute("SELECT value FROM sweep WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
@@ -174,7 +174,7 @@ class Results:
         return self.head(f"commit {program}")
 
     def changes(self, sweep: Sweep) -> Changes:
-        """How `sweep` differs from what the file was written for."""
+        """How `sweep` differs from the sweep that the file was written for."""
         rows = self._db.execute("SELECT name, digest, settings FROM cell WHERE in_sweep ORDER BY position")
         known = {name: (digest, json.loads(settings)) for name, digest, settings in rows}
         now = {cell.name: cell for cell in sweep.cells}
@@ -191,13 +191,13 @@ class Results:
         )  # fmt: skip
 
     def adopt(self, sweep: Sweep) -> None:
-        """From now on the file is `sweep`'s: its cells are `in_sweep`, all others are kept aside."""
+        """Make the file that of `sweep`: cells of it are marked `in_sweep`; runs of other cells stay, unmarked."""
         head = {
             "name": sweep.name, "description": sweep.description, "file": sweep.text, "seeds": json.dumps(sweep.seeds),
             "axes": json.dumps({axis.name: axis.description for axis in sweep.axes}), "program": str(this_program()),
             f"commit {this_program()}": this_commit(),
         }  # fmt: skip
-        with _sqlite_errors_in_one_line(self.path), self._db:
+        with _broken_if_sqlite_fails(self.path), self._db:
             self._db.executemany("INSERT OR REPLACE INTO sweep VALUES (?, ?)", head.items())
             self._db.execute("UPDATE cell SET in_sweep = 0")
             for position, cell in enumerate(sweep.cells):
@@ -215,10 +215,10 @@ class Results:
     # ----------------------------------------------------------------------------------------------------- the runs
 
     def record(self, cell: Cell, seed: int, answer: RunAnswer, attempts: int) -> None:
-        """Keep one run that has ended, in one transaction. BrokenError when the disk refuses it."""
+        """Store one run that has ended, in one transaction. BrokenError when the disk refuses it."""
         result = answer.result or {}
         status = schema.FAILED if answer.error else schema.DONE
-        with _sqlite_errors_in_one_line(self.path), self._db:
+        with _broken_if_sqlite_fails(self.path), self._db:
             (number,) = self._db.execute(
                 "SELECT id FROM cell WHERE name = ? AND digest = ?", (cell.name, cell.digest)
             ).fetchone()
@@ -240,12 +240,12 @@ class Results:
         return {(name, digest, seed) for name, digest, seed in rows}
 
     def axes(self) -> list[str]:
-        """The names of the axes, and `cell` where there are cells beside the grid."""
+        """The names of the axes; the last is `cell` if there are cells beside the grid."""
         rows = self._db.execute("SELECT axis, min(position) FROM coordinate GROUP BY axis ORDER BY 2, 1")
         return [axis for axis, _ in rows]
 
     def possible(self) -> list[str]:
-        """The cells of the sweep that can run, whether they have or not, in its order."""
+        """The names of the cells that can run, in the order of the sweep, whether they have run or not."""
         rows = self._db.execute("SELECT name FROM cell WHERE in_sweep AND problem = '' ORDER BY position")
         return [name for (name,) in rows]
 
@@ -255,7 +255,7 @@ class Results:
         return [(name, problem) for name, problem in rows]
 
     def runs(self) -> Iterator[StoredRun]:
-        """All runs of the sweep as it is now, in the order of its file, by seed."""
+        """All runs of the present sweep, in the order of its file, by seed."""
         coordinates: dict[int, dict[str, str]] = {}
         for cell, axis, value in self._db.execute("SELECT cell, axis, value FROM coordinate ORDER BY cell, position"):
             coordinates.setdefault(cell, {})[axis] = value
@@ -289,7 +289,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> Any:
-    """A lock that ends with this process, however it ends. InputError when another sweep holds it."""
+    """Lock the file as long as this process lives. InputError when another sweep has locked it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -305,8 +305,8 @@ def _lock(path: Path) -> Any:
 
 
 @contextmanager
-def _sqlite_errors_in_one_line(path: Path) -> Iterator[None]:
-    """SQLite's errors in the words of this program."""
+def _broken_if_sqlite_fails(path: Path) -> Iterator[None]:
+    """A context manager: an error of SQLite becomes a BrokenError of one line."""
     try:
         yield
     except sqlite3.Error as error:

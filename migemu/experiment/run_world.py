@@ -47,9 +47,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class RunAnswer:
-    """How a run ended: with a result; with an error (and perhaps a result); or not at all, since its worker is lost.
+    """How a run ended: with a result; with an error (and perhaps a result); or without an answer, as its worker died.
 
-    `blameless`: it was lost with everything around it, which says nothing about this run.
+    `blameless`: the whole cluster was lost, which says nothing about this run.
     """
 
     job: Job
@@ -58,12 +58,12 @@ class RunAnswer:
     traceback: str = ""
     wall_ns: int = 0
     worker: str = ""
-    lost: bool = False
+    worker_died: bool = False
     blameless: bool = False
 
 
 def find_world(name: str) -> RunCell:
-    """The function called `name`. InputError when there is none."""
+    """The function with the dotted `name`. InputError when there is none."""
     module, colon, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function) if colon else None
@@ -75,7 +75,7 @@ def find_world(name: str) -> RunCell:
 
 
 def do(job: Job) -> RunAnswer:
-    """Do one run, in whichever process this is."""
+    """Do one run in this process. Never raises, except for Ctrl-C: an error is part of the answer."""
     began = time.monotonic_ns()
     result: dict[str, Any] | None = None
     error = trace = ""
@@ -83,7 +83,7 @@ def do(job: Job) -> RunAnswer:
         job.program.compare(this_program())
         scenario = from_mapping(job.settings, "the sweep's scenario")
         result = find_world(job.world)(scenario, Path(job.directory) if job.directory else None)
-        error = judge(result)
+        error = unfinished(result) or ""
     except MigemuError as problem:
         error = one_line(problem)
     except MemoryError:
@@ -95,16 +95,16 @@ def do(job: Job) -> RunAnswer:
     return RunAnswer(job, result, error, trace, time.monotonic_ns() - began, worker)
 
 
-def judge(result: dict[str, Any]) -> str:
-    """What keeps a result from being one of a finished run; "" when it is one."""
+def unfinished(result: dict[str, Any]) -> str | None:
+    """Why `result` is not that of a finished run, in one line; None when it is."""
     version = result.get("schema_version")
     if version != SCHEMA_VERSION:
         return f"the result is of schema version {version}, this program reads version {SCHEMA_VERSION}"
     status = result.get("status")
-    return "" if status == "completed" else str(result.get("error") or f"the run ended as {status}")
+    return None if status == "completed" else str(result.get("error") or f"the run ended as {status}")
 
 
-def lost(job: Job, worker: str, blameless: bool = False) -> RunAnswer:
-    """The answer of a run whose worker is gone."""
-    return RunAnswer(job, error=f"its worker ({worker}) died: out of memory, or killed", worker=worker, lost=True,
-                  blameless=blameless)  # fmt: skip
+def worker_died(job: Job, worker: str, blameless: bool = False) -> RunAnswer:
+    """The answer of a run whose worker died."""
+    error = f"its worker ({worker}) died: out of memory, or killed"
+    return RunAnswer(job, error=error, worker=worker, worker_died=True, blameless=blameless)

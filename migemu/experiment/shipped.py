@@ -11,10 +11,10 @@ _FOLDER: Final = Path(str(files("migemu.experiment") / "sweeps"))
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file, in order of name."""
+    """The sweeps that come with the program: name -> file, by name."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
 
 
 def find(name: Path) -> Path:
-    """The file that a user means: a path, or the name of a shipped sweep where no such file is."""
+    """The file that a user means: a path, or the name of a shipped sweep if there is no such file."""
     return shipped().get(str(name), name) if not name.exists() else name

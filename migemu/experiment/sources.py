@@ -22,7 +22,7 @@ from migemu import named
 from migemu.errors import InputError
 from migemu.experiment.cell import parse_selector, selected
 from migemu.experiment.results import Results
-from migemu.experiment.run_world import judge
+from migemu.experiment.run_world import unfinished
 from migemu.experiment.schema import DONE
 from migemu.result import SCHEMA_VERSION
 
@@ -31,7 +31,7 @@ SWEEP_FILE: Final = "sweep.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One finished run: where it stands in its sweep (nowhere: {}), its seed and its result."""
+    """One finished run: its coordinates in its sweep ({} if it is of none), its seed and its result."""
 
     coordinates: Mapping[str, str]
     seed: int
@@ -40,9 +40,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SampleSource:
-    """What was read, from `file`. `single` is a run by itself; `chosen` are the axes that a selector fixed.
+    """The runs of one side, read from `file`. `single`: one run by itself; `chosen`: axes that a selector fixed.
 
-    `excluded` counts.
+    `excluded` counts runs that did not finish.
     """
 
     text: str
@@ -60,7 +60,7 @@ class SampleSource:
 
 
 def read_source(text: str) -> SampleSource:
-    """The runs that `text` means. InputError when there are none to compare, or they cannot be read."""
+    """The runs that `text` names. InputError when none can be compared, or they cannot be read."""
     path, selector = _split(text)
     source = _sweep(text, path, selector) if _is_sweep(path) else _single(text, path, selector)
     kinds = {str(sample.result.get("kind")) for sample in source.samples}
@@ -72,7 +72,7 @@ def read_source(text: str) -> SampleSource:
 
 
 def _split(text: str) -> tuple[Path, str]:
-    """The longest beginning that exists, up to a colon; and what stands behind it."""
+    """The longest existing path that `text` begins with, up to a colon; and the selector after it."""
     parts = text.split(":")
     for count in range(len(parts), 0, -1):
         path = Path(":".join(parts[:count]))
@@ -98,7 +98,7 @@ def _single(text: str, path: Path, selector: str) -> SampleSource:
     if not isinstance(result, dict) or "schema_version" not in result:
         raise InputError(f"{file} is no result of a run")
     _check_version(str(file), result)
-    if problem := judge(result):
+    if problem := unfinished(result):
         raise InputError(f"{file}: the run did not complete: {problem}")
     seed = result["scenario"]["scenario"]["seed"]
     return SampleSource(text, (Sample({}, seed, result),), True, {}, 0, frozenset(), file)

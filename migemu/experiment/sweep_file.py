@@ -47,7 +47,7 @@ _SWEEP: Final = ("name", "description", "scenario", "seeds")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of an axis: its name and the settings it stands for."""
+    """One value of an axis: its name, and the settings that it stands for."""
 
     name: str
     assignments: Mapping[str, Any]
@@ -75,12 +75,12 @@ class Sweep:
 
     @property
     def impossible(self) -> list[Cell]:
-        """The cells that no scenario can be made of."""
+        """The cells that make no valid scenario."""
         return [cell for cell in self.cells if cell.scenario is None]
 
 
 def load_sweep(path: Path) -> Sweep:
-    """The sweep of a file. ScenarioError as rule 1 has it."""
+    """Read and check a sweep file. ScenarioError by rule 1."""
     text = _text(path)
     return _Reader(path, _toml(text, str(path)), text).sweep()
 
@@ -102,7 +102,7 @@ def _toml(text: str, where: str) -> dict[str, Any]:
 
 
 class _Reader:
-    """Takes one file apart; every method answers with what is right or raises what is wrong."""
+    """Checks one file; each method returns what is right, or raises ScenarioError."""
 
     def __init__(self, path: Path, values: dict[str, Any], text: str) -> None:
         self._path, self._where, self._text = path, str(path), text
@@ -113,7 +113,7 @@ class _Reader:
         self._only("sweep", self._head, _SWEEP)
 
     def sweep(self) -> Sweep:
-        """The whole of it."""
+        """The sweep of the whole file."""
         name = self._word("sweep.name", self._head.get("name", self._path.stem))
         description = self._word("sweep.description", self._head.get("description", ""), empty=True)
         seeds, base, axes = self._seeds(), self._base(), self._axes()
@@ -199,7 +199,7 @@ class _Reader:
         return Value(_label(value), {setting: value})
 
     def _assignments(self, where: str, raw: Any) -> dict[str, Any]:
-        """`{"push.piece" = "4K"}` or `{push = {piece = "4K"}}`; TOML reads dotted keys as the second."""
+        """The settings of `{"push.piece" = "4K"}` or `{push = {piece = "4K"}}`, as TOML reads dotted keys."""
         flat: dict[str, Any] = {}
         for name, value in self._table(f"{where}: set", raw).items():
             nested = {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, Mapping) else {}

@@ -35,7 +35,7 @@ def few(names: Sequence[str]) -> str:
 
 
 def sweep_table(name: str, runs: Iterable[StoredRun]) -> Table | None:
-    """Means over seeds, a row for each cell; None when there are none, or too many to read."""
+    """Means over seeds, a row for each cell; None when there are no cells, or too many to read."""
     cells: dict[str, list[Mapping[str, int | float]]] = {}
     for run in runs:
         if run.status == DONE:
@@ -56,14 +56,14 @@ def sweep_table(name: str, runs: Iterable[StoredRun]) -> Table | None:
 
 
 def _mean(key: str, samples: Sequence[Mapping[str, int | float]]) -> str:
-    """A run that never got there (`mapping.to_1G_ns`) has no figure, and then its cell has none."""
+    """The mean of a figure over the runs of a cell; None if one lacks it (`mapping.to_1G_ns`, if never reached)."""
     if not all(key in sample for sample in samples):
         return "-"
     return show(key, float(np.mean([sample[key] for sample in samples])))
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row for each figure of each cell, then those over all cells."""
+    """A row for each figure of each cell, then the rows over all cells."""
     several = len({row.cell for row in comparison.rows}) > 1
     table = Table(title=f"{comparison.kind}: new against baseline, means of pairs", title_justify="left")
     if several:
@@ -92,7 +92,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def percent(share: float) -> str:
-    """`0.0512` -> `"+5.1 %"`."""
+    """A share as a signed percentage: `0.0512` -> `"+5.1 %"`."""
     return f"{share * 100:+.1f} %" if np.isfinite(share) else ("from 0" if share > 0 else "to below 0")
 
 
@@ -101,7 +101,7 @@ def _percents(interval: Interval | None) -> str:
 
 
 def rulings_table(rulings: Sequence[Ruling]) -> Table:
-    """How the gates came out, cell by cell."""
+    """The verdicts of the gates, cell by cell."""
     table = Table(title="gates", title_justify="left")
     for title in ("fail if", "cell", "difference", "95 % interval", "n", "verdict"):
         table.add_column(title, overflow="fold" if title == "cell" else "ellipsis")
@@ -119,7 +119,7 @@ def rulings_table(rulings: Sequence[Ruling]) -> Table:
 
 
 def published_table(publication: Publication, rows: Sequence[Judged]) -> Table:
-    """Published against modelled, side by side."""
+    """Published and modelled figures, side by side."""
     table = Table(title=f"{publication.title} ({publication.source})", title_justify="left")
     for title in ("variant", "figure", "published", "modelled", "error"):
         table.add_column(title, justify="left" if title in ("variant", "figure") else "right")
@@ -135,7 +135,7 @@ def published_table(publication: Publication, rows: Sequence[Judged]) -> Table:
 
 
 def histograms_table(variant: str, published: Mapping[int, int], modelled: Mapping[int, int]) -> Table:
-    """Both distributions in shares, bucket by bucket, power of two by power of two."""
+    """Both distributions as shares, one row for each power-of-two bucket."""
     table = Table("us", title=f"{variant}: share of faults", title_justify="left")
     table.add_column("published", justify="right")
     table.add_column("modelled", justify="right")

@@ -79,7 +79,7 @@ class Bounds:
 
 
 class Vcpu(NamedTuple):
-    """One vCPU: what it has left to do, how it is, and where it sleeps or was woken."""
+    """One vCPU: how many accesses it may still make, its status, and the page on which it sleeps or was woken."""
 
     accesses_remaining: int
     status: int = IDLE
@@ -88,7 +88,7 @@ class Vcpu(NamedTuple):
 
 
 class AdversaryState(NamedTuple):
-    """All that decides what can still happen. Sets of pages and of messages are bits; effects and halves numbers."""
+    """A state of the search, hashable. Sets of pages and of messages are bit masks; effects and halves are numbers."""
 
     receiver: int
     memory: int
@@ -109,7 +109,7 @@ Step = tuple[Any, ...]
 
 
 class Adversary:
-    """All ways on from a state."""
+    """All steps that may follow a state, and the states that they lead to. `bounds` limits what is tried."""
 
     def __init__(self, halves: Halves, bounds: Bounds, judge: rules.Judge) -> None:
         self.halves = halves
@@ -120,18 +120,18 @@ class Adversary:
         self._accesses = [(page, write) for page in bounds.touched for write in bounds.writes]
 
     def start(self) -> AdversaryState:
-        """Nothing has come; every vCPU has all its accesses before it."""
+        """The first state: nothing has arrived, and every vCPU has all its accesses to make."""
         vcpus = (Vcpu(self.bounds.accesses),) * self.bounds.vcpus
         return AdversaryState(0, 0, (), 0, (), vcpus, (), 0, 0, False, False, 0)
 
     def all_heard(self, state: AdversaryState) -> bool:
-        """Whether everything has come and been told, and nothing is pending: from here on only the guest acts."""
+        """Whether all messages have arrived and nothing is pending: from here on only vCPUs can act."""
         return (
             state.ended and not state.stack and not state.unread and self.halves.claim(state.receiver).deadline is None
         )
 
     def ways_on(self, state: AdversaryState) -> Iterator[Step]:
-        """Every step that may come next."""
+        """Every step that may follow `state`, in a fixed order."""
         for number, vcpu in enumerate(state.vcpus):
             if vcpu.status == WOKEN:
                 yield "access", number, vcpu.page, vcpu.write
@@ -154,7 +154,7 @@ class Adversary:
             yield ("deadline",)
 
     def take(self, state: AdversaryState, step: Step) -> AdversaryState:
-        """The state after a step. BrokenRuleError when the step breaks a rule about orders."""
+        """The state after `step`. BrokenRuleError when the step breaks a rule about the order of events."""
         what = step[0]
         if what == "effect":
             return self._effect(state)
@@ -186,13 +186,13 @@ class Adversary:
         )
 
     def answer(self, number: int) -> PieceRun:
-        """The run of an urgent answer."""
+        """The run that answers a request for an urgent piece."""
         ask = self.halves.effects[number]
         assert isinstance(ask, Ask)
         return ask.run
 
     def _lands(self, state: AdversaryState, pages: int) -> int:
-        """Which of `pages` the receiver lets land."""
+        """The pages of `pages` (bits) whose bytes the receiver stores; the others are duplicates."""
         lands = self.halves.claim(state.receiver).fresh & pages
         rules.writes_kept(lands & state.written)
         return lands
@@ -242,7 +242,7 @@ class Adversary:
         )
 
     def check(self, state: AdversaryState) -> None:
-        """BrokenRuleError when a rule about states does not hold."""
+        """BrokenRuleError when a rule about states does not hold in `state`."""
         view = self.halves.view(state.memory)
         rules.mapped_within_received(view, state.landed)
         rules.table_known(view, self.halves.claim(state.receiver).levels)

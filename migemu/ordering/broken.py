@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class BrokenRuleError(Exception):
-    """A rule does not hold any more. Within this package; whoever searches or runs adds how it came to that.
+    """A rule does not hold any more. Used inside this package; the search adds the steps that led to it.
 
-    What it is about, where that is known: base pages `[first, first + count)`, a vCPU; and the number (from 1 on) of
-    the event that breaks it, if it is not the last one that happened.
+    `first` and `count` are the base pages, `vcpu` the vCPU that it is about, where known; `event` is the number (from 1
+    on) of the event that breaks the rule, if that is not the last one.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class BrokenRuleError(Exception):
 
 
 class OrderingError(AssertionError):
-    """A rule is broken. `rule` names it, `reason` says how, `steps` led to it, `replay` is one line that repeats it.
+    """A rule is broken. `rule` is its name, `reason` says how, `steps` led to it, `replay` is a call that repeats it.
 
     An AssertionError, so that a test runner shows a failed test, not a crash.
     """

@@ -16,9 +16,9 @@ _ROUNDS_PER_PAGE = 20
 
 
 def check(cores: Cores) -> None:
-    """Between two steps, all effects carried out. BrokenRuleError.
+    """Compare both cores and the memory between two steps, when no effect is pending. BrokenRuleError.
 
-    Of a memory that is not small, all pages are compared at the end only.
+    Of a memory that is not small, all pages are compared only at the end.
     """
     if cores.total <= SMALL_PAGES:
         _compare(cores)
@@ -53,7 +53,7 @@ def _compare(cores: Cores) -> None:
 
 
 def check_end(cores: Cores) -> None:
-    """After everything has arrived. BrokenRuleError."""
+    """Compare both cores and the memory after everything has arrived. BrokenRuleError."""
     _compare(cores)
     for violation in cores.checks.ended():
         raise BrokenRuleError(violation.rule, violation.reason)
@@ -82,9 +82,9 @@ def _equal(rule: str, what: str, one: int, other: int) -> None:
 
 
 def drain(cores: Cores, *, preempt_last: bool = False) -> None:
-    """Let everything that is under way arrive, and check after each round. BrokenRuleError: it does not end.
+    """Deliver everything that is under way, and check after each round. BrokenRuleError when it does not end.
 
-    With `preempt_last`, urgent pieces come behind everything else, the announcement of the end included.
+    With `preempt_last`, urgent pieces arrive after everything else, also after the announcement of the end.
     """
     source = cores.source
     for _ in range(_ROUNDS_PER_PAGE * cores.total):

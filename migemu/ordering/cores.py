@@ -47,7 +47,7 @@ Touch = tuple[int, int, bool]  # vCPU, page (modulo the memory), whether it writ
 
 
 class _Until:
-    """Waiting until a time, for whoever is resumed by hand."""
+    """An awaitable for a time in ns; the caller of the coroutine resumes it by hand."""
 
     def __init__(self, when_ns: int) -> None:
         self._when_ns = when_ns
@@ -57,7 +57,7 @@ class _Until:
 
 
 class Cores:
-    """One migration from the moment in which the guest runs on. BrokenRuleError as soon as a rule is broken."""
+    """One migration, from when the guest runs at the destination. Any method may raise BrokenRuleError."""
 
     def __init__(self, plan: Plan, make_receiver: Callable[..., Receiver] = Receiver) -> None:
         self.plan, self.geometry, self.total = plan, plan.geometry, plan.pages
@@ -98,35 +98,35 @@ class Cores:
     # --- the trace, the clock and the memory that the hands are given ---
 
     def record(self, node: str, happening: Happening, *values: Any, **fields: Any) -> None:
-        """Something happened, now."""
+        """Emit an event of `node`, now; `values` and `fields` are those of `migemu.trace.events.Event`."""
         self.emit(Event(self.now, node, happening, *values, **fields))
 
     def emit(self, event: Event) -> None:
-        """Record an event, and judge it."""
+        """Append an event to the trace and judge it by every checker. BrokenRuleError."""
         self.events.append(event)
         for violation in self.checks.see(event):
             raise BrokenRuleError(violation.rule, violation.reason)
 
     def now_ns(self) -> int:
-        """The time."""
+        """ports.Clock: the time in ns; each step takes 1 ns."""
         return self.now
 
     async def sleep_until(self, when_ns: int) -> None:
-        """Wait for `pass_deadline`."""
+        """ports.Clock: wait until `pass_deadline` has reached that time."""
         await _Until(when_ns)
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """UFFDIO_CONTINUE, after what was put before this effect."""
+        """One UFFDIO_CONTINUE per piece, after the accesses that were scheduled before this effect."""
         self._meanwhile()
         return self.memory.uffdio_continue(run)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """MADV_COLLAPSE, after what was put before this effect."""
+        """MADV_COLLAPSE of the spans, after the accesses that were scheduled before this effect."""
         self._meanwhile()
         return self.memory.madvise_collapse(spans)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
-        """UFFDIO_WAKE."""
+        """UFFDIO_WAKE of `count` base pages, after the accesses that were scheduled before this effect."""
         self.memory.uffdio_wake(first, count)
 
     def leaves(self) -> dict[Level, int]:
@@ -140,25 +140,25 @@ class Cores:
     # --- the source, and the way between ---
 
     def push(self, runs: int = 1) -> None:
-        """The source pushes the next runs."""
+        """Let the source push its next `runs` runs."""
         self.source.push(runs)
 
     def urgent(self) -> None:
-        """The source sends the answers that it has ready."""
+        """Let the source send the urgent answers that it has ready."""
         self.source.urgent()
 
     def request(self) -> None:
-        """The next request reaches the source."""
+        """Deliver the next page request to the source."""
         if self.return_path:
             self.source.request(self.return_path.popleft())
 
     def copy(self, which: int) -> None:
-        """The source sends a page that is under way once more."""
+        """Let the source send page `under_way(which)`, if there is one, a second time."""
         if (page := self.under_way(which)) is not None:
             self.source.copy(page)
 
     def under_way(self, which: int) -> PageIndex | None:
-        """One of the base pages that have been sent and not received."""
+        """Of the base pages sent and not received, number `which` (modulo their count); None if there are none."""
         sent, received = self.source.sender.sent.pages, self.receiver.received.pages
         pages = [page for page in range(self.total) if sent[page] > received[page]]
         return pages[which % len(pages)] if pages else None
@@ -166,9 +166,9 @@ class Cores:
     # --- the destination ---
 
     def deliver(self, role: ChannelRole, pages: int, touches: Iterable[Touch | None] = ()) -> None:
-        """The next `pages` base pages of a channel, or as many messages without any.
+        """Deliver the next `pages` base pages of a channel, or as many messages without pages.
 
-        Before each effect comes one of `touches`: an access, or None for the faults being read.
+        Before each effect one of `touches` happens: an access, or None for reading the userfaultfd.
         """
         self._between = iter(touches)
         while pages > 0 and self.source.channels[role]:
@@ -177,7 +177,7 @@ class Cores:
         self._go_on()
 
     def _land(self, role: ChannelRole, pages: int) -> int:
-        """Up to `pages` base pages of a channel's first message; with the last one, the message."""
+        """Store up to `pages` base pages of the first message of a channel; with its last page the receiver gets it."""
         message = self.source.channels[role][0]
         if not self._landed[role]:
             self._legality.said(Role.SOURCE, message, role)
@@ -234,7 +234,7 @@ class Cores:
             self._timer = None
 
     def pass_deadline(self) -> None:
-        """Time passes until the policy's deadline, if it has one."""
+        """Advance the time to the deadline of the policy, if it has one."""
         deadline = self.receiver.deadline()
         if deadline is not None and self._timer is not None:
             self.now = max(self.now, deadline)
@@ -242,14 +242,14 @@ class Cores:
             self._go_on()
 
     def close(self) -> None:
-        """Nothing more will happen."""
+        """Close the coroutine that waits for the deadline; no step may follow."""
         if self._timer is not None:
             self._timer.close()
 
     # --- the guest ---
 
     def pull(self, vcpu: int, which: int) -> None:
-        """A vCPU touches a page that is under way; the event is read, the source hears of it and answers."""
+        """A vCPU faults on page `under_way(which)`; its event is read, and the source answers the request."""
         if (page := self.under_way(which)) is not None:
             self.touch(vcpu, page, True)
             self.read()
@@ -258,7 +258,7 @@ class Cores:
             self.urgent()
 
     def touch(self, vcpu: int, page: PageIndex, write: bool) -> None:
-        """An access; the page's bytes must be what the source or the guest itself left there."""
+        """An access by `vcpu`. BrokenRuleError unless the page holds what the source or the guest wrote last."""
         page %= self.total
         if vcpu in self.asleep:
             return
@@ -281,7 +281,7 @@ class Cores:
         self.record(NODE, Happening.WRITTEN if write else Happening.READ, page, vcpu=vcpu)
 
     def _meanwhile(self) -> None:
-        """Before an effect: who was woken goes on, then what was put between."""
+        """Before an effect: woken vCPUs go on, then the scheduled access happens."""
         self._go_on()
         if self.total <= SMALL_PAGES:
             self.check_page_table()
@@ -299,14 +299,14 @@ class Cores:
             self.touch(*touch)
 
     def read(self) -> None:
-        """Read the userfaultfd; who was woken meanwhile has no message any more."""
+        """Read all events of the userfaultfd; vCPUs that were woken meanwhile have none any more."""
         while (fault := self.memory.read()) is not None:
             self.unread.discard(fault[0])
             self.effects.carry(self.receiver.faulted(fault[1], self.now))
             self._go_on()
 
     def check_page_table(self) -> None:
-        """BrokenRuleError unless the receiver's idea of the page table is the page table."""
+        """BrokenRuleError unless the receiver's copy of the page table equals the page table."""
         view = self.memory.view(0, self.total)
         is_leaf = self.receiver.is_leaf
         for level in self.geometry.levels:

@@ -34,11 +34,11 @@ from migemu.policy.collapse_policy import promises
 
 
 class TooManyStatesError(MigemuError):
-    """The search was given up: it proves nothing."""
+    """The search was given up after `states_max` states. It proves nothing."""
 
 
 class Exploration(NamedTuple):
-    """Everything within the bounds was tried, and no rule broken."""
+    """The result of a complete search: every order within the bounds was tried, and no rule is broken."""
 
     policy: str
     states: int
@@ -56,12 +56,12 @@ def explore(
 ) -> Exploration:
     """Try every order of events that `bounds` (the fields of `Bounds`) allow.
 
-    `receiver` makes the receiver, with the arguments of `Receiver`: to find out whether a changed one is found out.
-    With `refusals="allow"` the policy may propose what the receiver refuses. `ignore` names attributes (of the policy
-    or of anything in it) that only count or remember, and decide nothing.
+    `receiver` makes the receiver, from the arguments of `Receiver`: to check that a wrong one is found. With
+    `refusals="allow"` the policy may propose what the receiver refuses. `ignore` names attributes (of the policy or of
+    anything in it) that only count or remember, and decide nothing.
 
     OrderingError: a rule is broken. TooManyStatesError: more than `states_max` states. ValueError: a bound or a spec is
-    none.
+    invalid.
     """
     made = make_policy(policy, TINY)
     allowed = Bounds(**bounds)
@@ -93,7 +93,7 @@ def explore(
 
 
 class _StateSearch:
-    """Breadth first. `way` are the steps to the state or the step being judged."""
+    """A breadth-first search. `way` are the steps that lead to the state or the step that is being judged."""
 
     def __init__(self, adversary: Adversary, states_max: int) -> None:
         self._adversary = adversary
@@ -103,7 +103,7 @@ class _StateSearch:
         self._came: list[tuple[int, Step]] = []  # from which state, by which step
 
     def run(self) -> None:
-        """BrokenRuleError at the first rule broken; TooManyStatesError."""
+        """Search to the end. BrokenRuleError at the first rule that is broken; TooManyStatesError."""
         take, ways_on, check, known = (
             self._adversary.take, self._adversary.ways_on, self._adversary.check, self.states,
         )  # fmt: skip
@@ -140,6 +140,6 @@ class _StateSearch:
 
 
 def _said(value: object) -> str:
-    """A choice as it is written in a call."""
+    """`value` as Python source, for the call that repeats the search."""
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}.{name}" if name else repr(value)

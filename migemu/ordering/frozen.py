@@ -38,7 +38,7 @@ _CONSTANT: Final = (bool, float, complex, Enum, Geometry, type, FunctionType, Mo
 
 
 class _Shape(NamedTuple):
-    """What has to be known of a type. `attributes`: all that its instances hold are attributes, nothing is in C."""
+    """What is known of a type. `attributes`: its instances hold attributes only, and no state in C."""
 
     constant: bool
     attributes: bool
@@ -46,7 +46,7 @@ class _Shape(NamedTuple):
 
 
 class _Shapes(dict[type, _Shape]):
-    """The shapes of types, each looked at once."""
+    """The shapes of types; each type is examined once."""
 
     def __missing__(self, kind: type) -> _Shape:
         names: list[str] = []
@@ -78,7 +78,7 @@ def _attributes(value: object) -> list[tuple[str, Any]]:
 
 
 def freeze(value: object, ignore: frozenset[str] = frozenset()) -> Hashable:
-    """A value that equals that of another object exactly if both are in the same state. TypeError: cannot be told."""
+    """A hashable value, equal for two objects exactly if both are in the same state. TypeError: it cannot be made."""
     return _freeze(value, ignore, {})
 
 
@@ -117,7 +117,7 @@ def _freeze(value: Any, ignore: frozenset[str], seen: dict[int, tuple[int, Any]]
 
 
 def clone(value: T) -> T:
-    """Another object in the same state, sharing nothing that can change with `value`. TypeError: cannot be made."""
+    """A copy of an object in the same state that shares nothing that can change. TypeError: cannot be copied."""
     return _clone(value, {})  # type: ignore[no-any-return]
 
 

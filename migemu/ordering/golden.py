@@ -17,7 +17,7 @@ _CONTEXT: Final = 3
 
 
 def golden_lines(trace: Iterable[Event]) -> list[str]:
-    """The lines of the file of a trace."""
+    """The lines of the trace file that holds these events, header first."""
     return [header_line("modelled"), *(event_line(event) for event in trace)]
 
 
@@ -27,7 +27,7 @@ def write_golden(path: Path, trace: Iterable[Event]) -> None:
 
 
 def golden_difference(path: Path, trace: Iterable[Event]) -> str:
-    """How a trace differs from its golden file, in lines to read; empty if it does not. OSError: there is none."""
+    """The differences between a trace and its golden file, as lines; [] if there are none. OSError: no such file."""
     golden, found = named.read_text(path).splitlines(), golden_lines(trace)
     if golden == found:
         return ""

@@ -35,7 +35,7 @@ COUNTERS: Final = frozenset(
 
 
 class View(NamedTuple):
-    """A page table: levels, and as bits the pages mapped at all and by more than 4K."""
+    """A page table: the level of each base page; as bit masks the pages mapped at all, and by more than 4K."""
 
     levels: bytes
     mapped: int
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a receiver says: levels, the pages that would land if they came, its deadline in ns."""
+    """What a receiver believes: the level of each page, pages that it would still store (bits), its deadline in ns."""
 
     levels: bytes
     fresh: int
@@ -52,17 +52,17 @@ class Claim(NamedTuple):
 
 
 def pages_of(run: PieceRun) -> range:
-    """The base pages of a run."""
+    """The base pages of a run, as a range."""
     return range(run.first, run.first + run.count * TINY.pages(run.level))
 
 
 def bits(pages: range) -> int:
-    """Neighbouring pages as bits."""
+    """A range of pages as a bit mask."""
     return (1 << pages.stop) - (1 << pages.start)
 
 
 class Halves:
-    """Both halves, beginning with `receiver` and an empty memory. `ignore`: attributes that decide nothing."""
+    """Receiver and memory by the numbers of their states; both begin as 0. `ignore`: attributes that decide nothing."""
 
     def __init__(self, receiver: Receiver, ignore: frozenset[str]) -> None:
         ignored = COUNTERS | ignore
@@ -77,11 +77,11 @@ class Halves:
 
     @property
     def receiver_states(self) -> int:
-        """How many states of the receiver with its policy have been met."""
+        """How many different states of the receiver and its policy were reached."""
         return len(self._receivers)
 
     def view(self, memory: int) -> View:
-        """What the page table of a memory says."""
+        """What the page table says in state `memory`."""
         found = self._views.get(memory)
         if found is None:
             it = self._memories[memory]
@@ -92,7 +92,7 @@ class Halves:
         return found
 
     def claim(self, receiver: int) -> Claim:
-        """What a receiver says."""
+        """What the receiver believes in state `receiver`."""
         found = self._claims.get(receiver)
         if found is None:
             it = self._receivers[receiver]
@@ -107,17 +107,17 @@ class Halves:
         return found
 
     def number(self, effect: Effect) -> int:
-        """The number of an effect."""
+        """The number of an effect; equal effects have the same number."""
         number = self._numbers.setdefault((type(effect), effect), len(self.effects))
         if number == len(self.effects):
             self.effects.append(effect)
         return number
 
     def step_receiver(self, receiver: int, what: str, *about: Any, now: int) -> tuple[int, tuple[int, ...]]:
-        """Call method `what` of the receiver: its state after it, and the effects to carry out, the first one last.
+        """Call method `what` of the receiver: its next state, and the numbers of its effects, the first one last.
 
-        A `done` is about the number of an effect and its result. BrokenRuleError for an exception in the receiver or
-        its policy.
+        `done` takes the number of an effect and its result. BrokenRuleError for an exception in the receiver or its
+        policy.
         """
 
         def say(it: Receiver) -> tuple[int, ...]:
@@ -138,16 +138,16 @@ class Halves:
         return self._receivers.do(receiver, operation, say)
 
     def carry_out(self, memory: int, number: int) -> tuple[int, tuple[int | Collapsed | None, int]]:
-        """Carry out an effect on a memory: its state after it, and (the result, the pages whose sleepers were woken).
+        """Carry out an effect on a memory: the next state, and (the result, the pages whose sleepers it woke, as bits).
 
-        BrokenRuleError when the kernel does not accept it at all.
+        BrokenRuleError when the kernel refuses the call.
         """
         effect = self.effects[number]
         assert isinstance(effect, Continue | Collapse | Wake)
         return self._memories.do(memory, number, lambda it: _carry_out(it, effect))
 
     def fall_asleep(self, memory: int, page: PageIndex) -> int:
-        """Somebody falls asleep on `page`; the state after it."""
+        """A vCPU faults on `page`; the next state of the memory."""
         return self._memories.do(memory, ("asleep", page), lambda it: _fall_asleep(it, page))[0]
 
     def __repr__(self) -> str:
@@ -170,7 +170,7 @@ def _carry_out(memory: KernelMemory, effect: Continue | Collapse | Wake) -> tupl
 
 
 def _fall_asleep(memory: KernelMemory, page: PageIndex) -> Callable[[], None] | None:
-    """One waiter stands for all who sleep on `page`; its message is read at once."""
+    """One waiter represents all vCPUs that sleep on `page`; its event is read at once."""
     if page not in memory.asleep():
         memory.touch(page, page, False)
         memory.read()

@@ -22,7 +22,7 @@ UNMAPPED: Final = 255
 
 
 class KernelMemory:
-    """`pages` base pages, whole hugetlb pages, all in the page cache and none mapped."""
+    """A post-copy mapping of `pages` base pages (whole hugetlb pages): all in the page cache, none mapped."""
 
     def __init__(self, geometry: Geometry, pages: int) -> None:
         self.geometry = geometry
@@ -34,7 +34,7 @@ class KernelMemory:
     # What the destination does.
 
     def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One UFFDIO_CONTINUE per piece. OSError but for EEXIST, which is counted."""
+        """One UFFDIO_CONTINUE per piece; EEXIST is counted, any other errno is an OSError."""
         return Continued(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
@@ -42,7 +42,7 @@ class KernelMemory:
         self._mapping.wake(first, count)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """One process_madvise of all spans. OSError where the kernel says that the call itself is wrong (EINVAL)."""
+        """One process_madvise(MADV_COLLAPSE) of all spans. OSError (EINVAL) when the call itself is wrong."""
         return Collapsed(*self._mapping.collapse(spans))
 
     def read(self) -> tuple[int, PageIndex] | None:
@@ -53,30 +53,30 @@ class KernelMemory:
     # What the guest does.
 
     def touch(self, vcpu: int, page: PageIndex, write: bool) -> bool:
-        """Whether an access may go on; otherwise the vCPU sleeps from now on."""
+        """Whether the access succeeds; if not, the vCPU sleeps from now on."""
         return self._mapping.fault(vcpu, page, write) is FaultOutcome.MAPPED
 
     def is_mapped(self, page: PageIndex) -> bool:
-        """Whether an access to `page` needs no fault."""
+        """Whether an access to `page` succeeds without a fault."""
         return self._mapping.is_mapped(page)
 
     # Looking.
 
     def view(self, first: PageIndex, count: int) -> bytes:
-        """Per base page the level of its entry, or UNMAPPED."""
+        """A byte for each of `count` base pages from `first` on: the level of its entry, or UNMAPPED."""
         walks = [self._mapping.walk(page) for page in range(first, first + count)]
         return bytes(entry.level if entry.kind is EntryKind.LEAF else UNMAPPED for entry in walks)
 
     def entries(self) -> tuple[tuple[Level, EntryKind], ...]:
-        """Where each base page's walk ends: all there is to know of a page table without migration and markers."""
+        """The entry of each base page: the whole state of a page table without migration entries and markers."""
         return tuple(tuple(self._mapping.walk(page)) for page in range(self.pages))  # type: ignore[misc]
 
     def asleep(self) -> tuple[int, ...]:
-        """The vCPUs that sleep, lowest first."""
+        """The vCPUs that sleep, in ascending order."""
         return self._mapping.asleep()
 
     def leaves(self) -> dict[Level, int]:
-        """Entries that map memory, by level."""
+        """How many entries of each level map memory."""
         return self._mapping.leaves()
 
     def table_bytes(self) -> int:
@@ -84,14 +84,14 @@ class KernelMemory:
         return self._mapping.table_bytes()
 
     def validate(self) -> None:
-        """ValidationError naming the invariant of the model that does not hold."""
+        """ValidationError names the invariant of the model that does not hold."""
         self._mapping.validate()
 
     def _wakes(self, vcpu: int, page: PageIndex) -> None:
         self.woken.append((vcpu, page))
 
     def take_woken(self) -> list[tuple[int, PageIndex]]:
-        """Who was woken since the last call."""
+        """The (vCPU, page) pairs that were woken since the last call."""
         woken, self.woken = self.woken, []
         return woken
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Numbered(Generic[T]):
-    """The states of one object that have been met; number 0 is the first. `key` tells them apart."""
+    """The states of one object that were reached, by number; 0 is the first. States with equal `key` are one."""
 
     def __init__(self, first: T, key: Callable[[T], Hashable]) -> None:
         self._key = key
@@ -28,11 +28,14 @@ class Numbered(Generic[T]):
         return len(self._objects)
 
     def __getitem__(self, number: int) -> T:
-        """The object in state `number`: to look at, not to change."""
+        """The object in state `number`. Do not change it."""
         return self._objects[number]
 
     def do(self, number: int, operation: Hashable, carry_out: Callable[[T], Any]) -> tuple[int, Any]:
-        """(the state after, the answer) of `operation`, which `carry_out` does to an object in state `number`."""
+        """Apply `operation` (`carry_out` does it) to state `number`: the next state and the answer.
+
+        Each is computed once.
+        """
         found = self._answers.get((number, operation))
         if found is None:
             changed = clone(self._objects[number])

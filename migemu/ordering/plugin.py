@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _Seen:
-    """What a session has tried, for the last line."""
+    """What was tried in this session, for the line at its end."""
 
     def __init__(self) -> None:
         self.explorations = self.states = self.transitions = self.runs = 0
@@ -43,12 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing has been tried yet."""
+    """Attach an empty count of what is tried to the session."""
     config.stash[_SEEN] = _Seen()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """How much was tried, if anything was."""
+    """Print how much was tried, if anything was."""
     seen = config.stash[_SEEN]
     parts = []
     if seen.explorations:
@@ -60,13 +60,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 class Explorer:
-    """What `migemu_explore` gives."""
+    """The fixture `migemu_explore`: call it with a policy to try every order of events on a small memory."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def __call__(self, policy: PolicyChoice, **options: Any) -> Exploration:
-        """Try every order of events; `options` as of `migemu.ordering.explore`. AssertionError: a rule breaks."""
+        """Try every order of events; `options` are those of `migemu.ordering.explore`.
+
+        AssertionError: a rule is broken.
+        """
         __tracebackhide__ = True
         from migemu.ordering import OrderingError, explore
 
@@ -85,7 +88,7 @@ class Explorer:
 
 
 class ScenarioRunner:
-    """What `migemu_scenario` gives."""
+    """The fixture `migemu_scenario`: call it with settings to run a migration drawn from a seed."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -125,14 +128,14 @@ class ScenarioRunner:
 
 
 class Golden:
-    """What `migemu_golden` gives."""
+    """The fixture `migemu_golden`: call it with a name and a trace to compare the trace with a golden file."""
 
     def __init__(self, config: pytest.Config, directory: Path) -> None:
         self._update = bool(config.getoption("--migemu-update-golden"))
         self._directory = directory
 
     def __call__(self, name: str, trace: RunResult | Iterable[Event]) -> None:
-        """Compare a trace, or that of a run, with `golden/NAME.jsonl` beside the test, or write it."""
+        """Compare a trace, or that of a run, with `golden/NAME.jsonl` beside the test; or write that file."""
         __tracebackhide__ = True
         from migemu.ordering import RunResult
         from migemu.ordering.golden import golden_difference, write_golden

@@ -19,7 +19,7 @@ DEAR: Final = CostModel(geometry=TINY, entry_ns=MS // 2)
 
 
 def make_policy(policy: PolicyChoice, geometry: Geometry) -> CollapsePolicy:
-    """The policy chosen, a fresh one. ValueError: no such spec."""
+    """A new collapse policy: made from a spec or a class, or a copy of an object. ValueError: no such spec."""
     if isinstance(policy, str):
         return collapse_policies.create(policy, geometry)
     if isinstance(policy, type) or not hasattr(policy, "mapped"):
@@ -28,7 +28,7 @@ def make_policy(policy: PolicyChoice, geometry: Geometry) -> CollapsePolicy:
 
 
 def policy_name(policy: PolicyChoice) -> str:
-    """The policy in one word: its spec, or the name of its class."""
+    """A short name of a policy: its spec, or the name of its class."""
     if isinstance(policy, str):
         return policy
     kind = policy if isinstance(policy, type) or not hasattr(policy, "mapped") else type(policy)

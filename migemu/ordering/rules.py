@@ -27,7 +27,7 @@ _SIZES = {Level.PTE: "4K", Level.PMD: "2M", Level.PUD: "1G", UNMAPPED: "nothing"
 
 
 def pages_in_words(pages: int) -> str:
-    """Pages given as bits, as a person would write them: "base pages 0, 4-7"."""
+    """Pages given as bits, in words: "base pages 0, 4-7"."""
     rows: list[list[int]] = []
     for page in range(pages.bit_length()):
         if pages >> page & 1:
@@ -40,12 +40,12 @@ def pages_in_words(pages: int) -> str:
 
 
 def span_in_words(span: Span) -> str:
-    """A span, as in "the 2M at base page 4"."""
+    """A span in words: "the 2M at base page 4"."""
     return f"the {_SIZES[span.level]} at base page {span.first}"
 
 
 def writes_kept(overwritten: int) -> None:
-    """No bytes land on what the guest has written."""
+    """BrokenRuleError when bytes were stored over what the guest has written (`overwritten`, as bits)."""
     if overwritten:
         raise BrokenRuleError(
             "writes_kept", f"a late piece lands on what the guest has written: {pages_in_words(overwritten)}"
@@ -53,13 +53,13 @@ def writes_kept(overwritten: int) -> None:
 
 
 def asked_in_need(missing: int) -> None:
-    """What is asked for is not all here."""
+    """BrokenRuleError when every page of a request has arrived already."""
     if not missing:
         raise BrokenRuleError("asked_in_need", "the source is asked for what has been received")
 
 
 def mapped_within_received(view: View, landed: int) -> None:
-    """No entry gives access to what has not come."""
+    """BrokenRuleError when an entry maps a page that has not arrived."""
     if not view.mapped & ~landed:
         return
     if large := view.large & ~landed:
@@ -70,7 +70,7 @@ def mapped_within_received(view: View, landed: int) -> None:
 
 
 def table_known(view: View, claimed: bytes) -> None:
-    """The receiver's idea of the page table is the page table."""
+    """BrokenRuleError when the receiver's copy of the page table differs from the page table."""
     if view.levels != claimed:
         page = next(page for page in range(PAGES) if view.levels[page] != claimed[page])
         real, said = _SIZES[view.levels[page]], _SIZES[claimed[page]]
@@ -78,14 +78,14 @@ def table_known(view: View, claimed: bytes) -> None:
 
 
 def sleepers_woken(view: View, vcpu: int, page: PageIndex) -> None:
-    """With nothing pending, nobody whose fault was read sleeps on a mapped page."""
+    """BrokenRuleError when nothing is pending and a vCPU whose fault was read sleeps on a mapped page."""
     if view.mapped >> page & 1:
         reason = f"vCPU {vcpu} sleeps on base page {page}, which is mapped, and nothing is pending that would wake it"
         raise BrokenRuleError("sleepers_woken", reason)
 
 
 class Judge:
-    """The rules that depend on what was promised, and on what is allowed."""
+    """The rules that depend on what the policy promised and on what is allowed."""
 
     def __init__(self, promised: Sequence[str], refusals_allowed: bool) -> None:
         """`promised`: the words of `policy.collapse.promises`."""
@@ -93,7 +93,7 @@ class Judge:
         self._refusals_allowed = refusals_allowed
 
     def refused(self, refuse: Refuse, landed: int) -> None:
-        """A policy proposes nothing in vain."""
+        """BrokenRuleError when the policy proposed what the receiver refuses, unless that is allowed."""
         if self._refusals_allowed:
             return
         reason = f"the policy proposed to collapse {span_in_words(refuse.span)}; refused: {refuse.reason}"
@@ -102,7 +102,10 @@ class Judge:
         raise BrokenRuleError("proposals_sound", reason)
 
     def before(self, effect: Effect, view: View) -> None:
-        """Nobody is woken before the mapping; collapses go from small to large, by steps where that was promised."""
+        """The rules on an effect before it is carried out: map before wake, smaller collapses before larger.
+
+        BrokenRuleError.
+        """
         if isinstance(effect, Wake):
             if early := bits(range(effect.first, effect.first + effect.count)) & ~view.mapped:
                 raise BrokenRuleError("mapped_before_woken", f"a wake before the mapping of {pages_in_words(early)}")
@@ -113,7 +116,7 @@ class Judge:
                 levels[span.first : span.first + TINY.pages(span.level)] = bytes((span.level,)) * TINY.pages(span.level)
 
     def _steps_down_or_leaps(self, span: Span, levels: bytearray) -> None:
-        """`levels` are those of the entries when it is the turn of `span`."""
+        """BrokenRuleError when `span` comes after a larger collapse, or too early. `levels`: entries at its turn."""
         here = levels[span.first : span.first + TINY.pages(span.level)]
         name = span_in_words(span)
         if here[0] > span.level:
@@ -128,7 +131,10 @@ class Judge:
             )
 
     def collapsed(self, effect: Effect, result: Collapsed) -> None:
-        """The kernel takes the collapse, and frees tables after the flush that follows the clears."""
+        """The rules on a collapse that was carried out: no error; tables are freed after clear and flush.
+
+        BrokenRuleError.
+        """
         assert isinstance(effect, Collapse)
         if result.errno:
             span = effect.spans[result.done]
@@ -139,13 +145,13 @@ class Judge:
         flushed_before_freed(result.steps)
 
     def finishes(self, view: View, ended: bool, finished: bool) -> None:
-        """The receiver is finished once, at the end."""
+        """BrokenRuleError when the receiver finishes twice, or before the end has come and all is mapped."""
         if finished or not ended or view.mapped != ALL:
             when = "a second time" if finished else "before everything has come and is mapped"
             raise BrokenRuleError("completion_is_told", f"the receiver finishes {when}")
 
     def ended(self, view: View, finished: bool) -> None:
-        """Everything has come and is carried out; that all is mapped and nobody sleeps follows from the others."""
+        """BrokenRuleError when all is carried out and the receiver has not finished, or a promise is not kept."""
         if not finished:
             raise BrokenRuleError("completion_is_told", "everything has come, nothing is pending, and no finish")
         if "collapses" in self.promised and set(view.levels) != {Level.PUD}:
@@ -157,7 +163,7 @@ class Judge:
 
 
 def flushed_before_freed(steps: Sequence[GatherStep]) -> None:
-    """Tables are freed after a flush that follows all clears before."""
+    """BrokenRuleError when a table is freed without a flush after the clears."""
     unflushed = False
     for step in steps:
         if step.kind is GatherKind.CLEARED:

@@ -58,7 +58,7 @@ _STEPS_PER_PAGE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A migration that was run to its end, with nothing to object to."""
+    """A migration that ran to its end without breaking a rule: its scenario, its events and some counts."""
 
     scenario: Scenario
     policy: str
@@ -82,10 +82,10 @@ def run(
     receiver: Callable[..., Receiver] = Receiver,
     refusals: Literal["forbid", "allow"] = "forbid",
 ) -> RunResult:
-    """Run `scenario` with `policy` and `seed` instead of its own, if given.
+    """Run `scenario`, with `policy` and `seed` instead of its own, if given.
 
     `receiver` makes the receiver, as in `explore`; `refusals="allow"` lets the policy propose what is refused.
-    OrderingError: a rule is broken. ScenarioError, ValueError: the scenario, or a spec, is none.
+    OrderingError: a rule is broken. ScenarioError, ValueError: the scenario or a spec is invalid.
     """
     settings = scenario_of(scenario)
     if seed is None:
@@ -115,7 +115,7 @@ def run(
 
 
 def scenario_of(choice: ScenarioChoice) -> Scenario:
-    """The scenario that was chosen. ScenarioError: it is none."""
+    """The scenario of an object, a path, TOML text, or settings on top of `SMALL`. ScenarioError: it is invalid."""
     if isinstance(choice, Scenario):
         return choice
     if isinstance(choice, Path):
@@ -144,7 +144,7 @@ def _plan(settings: Scenario, policy: PolicyChoice, seed: int) -> Plan:
 
 
 class _Schedule:
-    """Draws the steps of one run."""
+    """Draws the steps of one run from a seed."""
 
     def __init__(self, cores: Cores, settings: Scenario, seed: int) -> None:
         self._cores = cores
@@ -162,7 +162,7 @@ class _Schedule:
         ]
 
     def run(self) -> None:
-        """To the end. BrokenRuleError."""
+        """Take steps until the migration is complete. BrokenRuleError."""
         cores = self._cores
         for _ in range(_STEPS_PER_PAGE * cores.total):
             possible = self._possible()
@@ -175,7 +175,7 @@ class _Schedule:
         raise BrokenRuleError("completion_is_told", f"the migration does not end: {cores!r}")
 
     def _possible(self) -> list[Callable[[], None]]:
-        """The steps that can be taken now; none when the migration is over."""
+        """The steps that can be taken now; [] when the migration is complete."""
         cores, source = self._cores, self._cores.source
         steps: list[Callable[[], None]] = []
         if not source.end_sent:
@@ -206,7 +206,7 @@ class _Schedule:
             self._cores.touch(*touch)
 
     def _access(self, vcpu: int) -> Touch | None:
-        """What the vCPU touches next, if it is awake and has not had enough."""
+        """The next access of `vcpu`; None if it sleeps, or its workload or `accesses_max` is at its end."""
         if vcpu in self._cores.asleep or not self._accesses_remaining[vcpu]:
             return None
         access = self._vcpus[vcpu].next_access()
@@ -229,7 +229,7 @@ def _raised(error: Exception) -> str:
 
 
 def _led_to(cores: Cores, broken: BrokenRuleError) -> list[str]:
-    """What led to it: the events about the same pages or vCPU, up to the one that breaks the rule."""
+    """The last events about the same pages or vCPU, up to the event that breaks the rule."""
     violations = check_trace(cores.events, geometry=cores.geometry, pages=cores.total)
     found = next((each for each in violations if each.rule == broken.rule), None)
     if found is None and (broken.first is not None or broken.vcpu is not None):
@@ -247,7 +247,7 @@ def _led_to(cores: Cores, broken: BrokenRuleError) -> list[str]:
 
 
 def _differing(settings: Scenario) -> dict[str, Any]:
-    """The settings that have to be given on top of `SMALL` to make this scenario again."""
+    """The settings that make this scenario again when given on top of `SMALL`."""
     base, mine = scenario_of({}).resolved(), settings.resolved()
     return {
         f"{section}.{name}": value
@@ -258,5 +258,5 @@ def _differing(settings: Scenario) -> dict[str, Any]:
 
 
 def _said(value: object) -> str:
-    """A choice as it is written in a call."""
+    """`value` as Python source, for the call that repeats the run."""
     return repr(value) if isinstance(value, str) else policy_name(value)  # type: ignore[arg-type]

@@ -44,8 +44,8 @@ _MIGRATION: Final = "0" * 32
 class Plan:
     """What both cores are made of.
 
-    `zeros` are base pages without bytes; with `merge` the source puts more behind one header than the sender hands out
-    at once.
+    `zeros` are base pages without payload; with `merge` the source puts more pages behind one header than the sender
+    hands out at once.
     """
 
     geometry: Geometry = TINY
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def pages(self) -> int:
-        """Base pages of the memory."""
+        """How many base pages the memory has."""
         return self.hugepages * self.geometry.pages(Level.PUD)
 
 
@@ -95,7 +95,7 @@ class SourceSide:
         begin(self._legality, plan)
 
     def push(self, runs: int = 1) -> None:
-        """The next runs of the main channel; neighbours of one size may go as one. After the last, the end."""
+        """Send the next runs on the main channel; neighbours of one size may be merged. After the last, the end."""
         waiting: PieceRun | None = None
         for _ in range(runs):
             run = self.sender.next_run(MAIN)
@@ -114,18 +114,18 @@ class SourceSide:
             self._say(MAIN, End(self.plan.pages, 0, 0))
 
     def urgent(self) -> None:
-        """All answers that the sender has ready."""
+        """Send all urgent answers that the sender has ready."""
         role = PREEMPT if self.plan.preempt else MAIN
         while (run := self.sender.next_urgent(role)) is not None:
             self._send(role, run, urgent=True)
 
     def request(self, request: Request) -> None:
-        """A request arrives."""
+        """Hand a page request to the sender."""
         self._legality.said(Role.DESTINATION, request)
         self.sender.receive(request)
 
     def copy(self, page: PageIndex) -> None:
-        """A page that is under way is sent once more, for no reason, and may overtake the first."""
+        """Send a page that is under way a second time; it may overtake the first."""
         if self.plan.preempt:
             self.copies += 1
             self._send(PREEMPT, PieceRun(page, 1, Level.PTE), urgent=True)
@@ -156,7 +156,7 @@ class SourceSide:
 
 
 def begin(legality: Legality, plan: Plan) -> None:
-    """Everything that is said up to the running guest."""
+    """Judge all messages that come before the running guest, so that `legality` is in that state."""
     legality.said(Role.SOURCE, Hello(MAIN, _MIGRATION))
     size = plan.pages * plan.geometry.page_bytes
     legality.said(Role.SOURCE, Advise(plan.geometry.name, size, 0, 0, plan.preempt, ""))

@@ -14,7 +14,7 @@ from migemu.units import format_time
 
 
 def in_words(adversary: Adversary, steps: Sequence[Step]) -> Iterator[str]:
-    """What happens on the way that begins at the start; the last step may be the one that breaks a rule."""
+    """One line of text for each step from the start; the last step may be the one that breaks a rule."""
     state = adversary.start()
     for number, step in enumerate(steps, 1):
         after = adversary.take(state, step) if number < len(steps) else None

@@ -16,7 +16,7 @@ from migemu.report.draw.style import Section
 
 
 def html(comparison: Comparison, base: str, new: str) -> str:
-    """The page."""
+    """The whole page as HTML, piece by piece."""
     return "\n".join(_page(comparison, base, new))
 
 
@@ -73,7 +73,7 @@ def _gates(comparison: Comparison) -> str:
 
 
 def _about(ruling: Ruling) -> tuple[str, str]:
-    """What the gate looks at, and its interval."""
+    """The figure that the gate is about, and its interval, in words."""
     gate, row = ruling.gate, ruling.row
     if gate.about == "relative":
         return percent(row.relative), _percents(row.relative_interval)

@@ -31,7 +31,7 @@ _SECTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """What was found. `result` is that of result.json or empty; `scenario` is {section: {key: value}}."""
+    """The files of one run. `result` is that of result.json, or {}; `scenario` is {section: {key: value}}."""
 
     path: Path
     name: str
@@ -44,7 +44,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Look at `path`. InputError in one line when it is not a run's."""
+        """Examine `path`. InputError in one line when it is not the directory of a run."""
         if not path.is_dir():
             raise InputError(
                 f"{path}: {'is not a directory' if path.exists() else 'does not exist'}; give the DIR of a run"
@@ -75,7 +75,7 @@ class RunDirectory:
         return cls(path, str(name) or path.name, result, scenario, trace, tuple(missing), files)
 
     def check(self, trace_digest: str) -> None:
-        """InputError when a trace with that digest is not the one of the run that result.json tells of (rule 4)."""
+        """InputError when `digest`, that of a trace, is not the one that result.json names (rule 4)."""
         if self.result and self.result.get("trace_digest") != trace_digest:
             raise InputError(
                 f"{self.path}: result.json and {self.trace.name if self.trace else 'the trace'} are of different runs; "
@@ -83,12 +83,12 @@ class RunDirectory:
             )
 
     def lacking(self, what: str) -> RunDirectory:
-        """The same, with one more thing that is missing."""
+        """A copy with `what` added to the list of what is missing."""
         return replace(self, missing=(*self.missing, what))
 
     @property
     def kind(self) -> str:
-        """ "measured" or "modelled", or "" where no result says so."""
+        """ "measured" or "modelled"; "" without a result."""
         return str(self.result.get("kind", ""))
 
 
@@ -123,7 +123,7 @@ def _scenario(path: Path, missing: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _text(path: Path) -> str | None:
-    """The text of a file; None when there is none. InputError when it is there and cannot be read."""
+    """The text of a file; None when there is no such file. InputError when it cannot be read."""
     try:
         return named.read(path, named.TEXT_BYTES_MAX).decode(errors="replace")
     except FileNotFoundError:

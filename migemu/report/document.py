@@ -26,7 +26,7 @@ KINDS: Final = "<b>measured</b>: real time, real bytes, this machine. <b>modelle
 
 
 def begin(title: str, about: str, links: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Everything up to the contents. `about` is HTML; `links` are (anchor, words) of the sections."""
+    """The page up to its contents. `about` is HTML; `links` are (anchor, text) of the sections."""
     yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -40,12 +40,12 @@ def begin(title: str, about: str, links: Iterable[tuple[str, str]]) -> Iterator[
 
 
 def end() -> str:
-    """The programs and the end of the page."""
+    """The scripts of the page and its end."""
     return f"<script>{get_plotlyjs()}</script><script>{_ours('page.js')}</script></body></html>"
 
 
 def section(each: Section) -> Iterator[str]:
-    """A heading and its panels."""
+    """The HTML of a section: a heading and its panels."""
     yield f'<h2 id="{each.anchor}">{escape(each.title)}</h2><p class="soft">{escape(each.intro)}</p>'
     yield '<div class="grid">'
     for number, drawn in enumerate(each.panels):
@@ -54,7 +54,7 @@ def section(each: Section) -> Iterator[str]:
 
 
 def panel(drawn: Panel, name: str, picture: str = "") -> Iterator[str]:
-    """A figure with its heading, its kind and its note; `picture` names the data of a map (page.js)."""
+    """The HTML of a figure with heading, kind and note; `picture` names the data of a map (see page.js)."""
     wide = " across" if drawn.across else ""
     yield f'<section class="panel{wide}"><header><h3>{escape(drawn.title)}</h3>{badge(drawn.kind)}</header>'
     if drawn.note:
@@ -66,18 +66,18 @@ def panel(drawn: Panel, name: str, picture: str = "") -> Iterator[str]:
 
 
 def script(name: str, data: Any) -> str:
-    """Data beside the page. No `<` in it, so that nothing in it can end the script."""
+    """Data as JSON in a script element. `<` is escaped, so nothing in it can end the element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def badge(kind: str) -> str:
-    """The kind of a figure or table, for all to see."""
+    """The kind of a figure or table ("measured", "modelled"), as a label."""
     return f'<span class="kind {escape(kind)}">{escape(kind)}</span>'
 
 
 def notice(heading: str, lines: Sequence[str]) -> str:
-    """A box with what is missing or to be minded; `heading` is HTML, `lines` are text."""
+    """A box about what is missing or needs attention; `heading` is HTML, the other argument lines of text."""
     if not lines:
         return ""
     return f'<div class="missing">{heading}<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul></div>'

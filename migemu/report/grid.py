@@ -36,7 +36,7 @@ BESIDE: Final = "cell"
 
 
 class Estimate(NamedTuple):
-    """A mean over `seeds` runs."""
+    """The mean of a figure over `seeds` runs, and its confidence interval; None with one seed."""
 
     mean: float
     interval: Interval | None
@@ -45,7 +45,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class CellRuns:
-    """The finished runs of a cell: seed -> figures. `directories` is seed -> the directory of a run that was kept."""
+    """The finished runs of a cell: seed -> figures. `directories`: seed -> directory of a run that `--keep` saved."""
 
     name: str
     coordinates: Mapping[str, str]
@@ -53,15 +53,15 @@ class CellRuns:
     directories: Mapping[int, Path]
 
     def has(self, key: str) -> bool:
-        """Whether all of its runs have that figure."""
+        """Whether all runs of the cell have the figure `key`."""
         return all(key in each for each in self.runs.values())
 
     def values(self, key: str) -> list[float]:
-        """By seed, ascending."""
+        """The figure `key` of each run, by ascending seed."""
         return [float(self.runs[seed][key]) for seed in sorted(self.runs)]
 
     def estimate(self, key: str) -> Estimate:
-        """Rule 2."""
+        """The mean of `key` over the seeds, and its interval (rule 2)."""
         values = self.values(key)
         interval = bootstrap.interval([0.0] * len(values), values, bootstrap.difference)
         return Estimate(float(np.mean(values)), interval, len(values))
@@ -69,7 +69,7 @@ class CellRuns:
 
 @dataclass(frozen=True)
 class Grid:
-    """A sweep as far as it has come. `axes`: name -> values, as in its file; `absent` are lines to be told."""
+    """The finished runs of a sweep. `axes`: name -> values, as in its file; `absent`: lines about what did not run."""
 
     name: str
     description: str
@@ -86,17 +86,17 @@ class Grid:
 
     @property
     def on_grid(self) -> list[CellRuns]:
-        """The cells that have a place on every axis."""
+        """The cells that have a value on every axis."""
         return [cell for cell in self.cells if all(axis in cell.coordinates for axis in self.axes)]
 
     @property
     def beside(self) -> list[CellRuns]:
-        """The others."""
+        """The cells without a value on some axis: those listed by hand."""
         return [cell for cell in self.cells if not all(axis in cell.coordinates for axis in self.axes)]
 
     @cached_property
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(cell, key) -> its estimate, for all that there are."""
+        """(cell, key) -> estimate, for every figure that all runs of the cell have."""
         return {
             (cell.name, key): cell.estimate(key) for cell in self.cells for key in self.keys if cell.has(key)
         }  # fmt: skip
@@ -107,14 +107,14 @@ class Grid:
         return [key for key in self.keys if len(set(self._means(key).values())) > 1]
 
     def best(self, key: str) -> str | None:
-        """The name of the best cell of the grid, the first of them if there are several. None where all are alike."""
+        """The name of the best cell of the grid, the first of equals; None if all cells are equal."""
         means = {cell.name: self.estimates[cell.name, key].mean for cell in self.on_grid if cell.has(key)}
         if len(set(means.values())) < 2:
             return None
         return min(means, key=lambda name: -means[name] if key in MORE_IS_BETTER else means[name])
 
     def close(self, key: str) -> list[str]:
-        """The cells of the grid that the data do not tell from the best one. Rule 3."""
+        """The names of the cells that the data do not distinguish from the best one (rule 3)."""
         name = self.best(key)
         best = next((cell for cell in self.cells if cell.name == name), None)
         if best is None:
@@ -138,7 +138,7 @@ def _alike(best: CellRuns, cell: CellRuns, key: str) -> bool:
 
 
 def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
-    """The sweep whose results are in `path`. InputError when none of its runs is done, or a metric is no figure."""
+    """The sweep whose results are in `path`. InputError when no run is done, or a metric is no figure."""
     with Results.read(path) as results:
         runs = list(results.runs())
         absent = [f"impossible: {cell}: {problem}" for cell, problem in results.impossible()]
@@ -182,12 +182,12 @@ def _cells(done: Sequence[StoredRun], run_directories: Mapping[tuple[str, int], 
 
 
 def _title(run: StoredRun) -> str:
-    """What the run of a cell is called in its own scenario."""
+    """The name of a cell's run in its own scenario."""
     return str(run.result.get("scenario", {}).get("scenario", {}).get("name", ""))
 
 
 def _run_directories(directory: Path) -> dict[tuple[str, int], Path]:
-    """(name of the scenario, seed) -> where `--keep` has left that run."""
+    """(name of the scenario, seed) -> directory of the run, for runs that `--keep` saved."""
     found: dict[tuple[str, int], Path] = {}
     for file in sorted(directory.glob("*/scenario.toml")):
         try:
@@ -199,7 +199,7 @@ def _run_directories(directory: Path) -> dict[tuple[str, int], Path]:
 
 
 def _chosen(cells: Sequence[CellRuns], metrics: Sequence[str]) -> list[str]:
-    """The figures that all runs of some cell have (others may never get there): the headlines, or those asked for."""
+    """The figures to show: the given metrics, else the headlines, that all runs of some cell have."""
     known = list(dict.fromkeys(key for cell in cells for key in cell.runs[min(cell.runs)] if cell.has(key)))
     if not metrics:
         return [key for key in HEADLINES if key in known]

@@ -26,10 +26,10 @@ def load(
     found: Sequence[RunDirectory], hugepages: Sequence[int] | None = None,
     progress: Callable[[Path, int], None] = lambda _path, _done: None,
 ) -> list[ShownRun]:  # fmt: skip
-    """The runs of these directories, their traces read; what is damaged or missing is told by the run.
+    """Read these directories and their traces; what is damaged or missing is noted in each run.
 
-    InputError when a directory has the result of one run and the trace of another, or a hugetlb page that none of them
-    has was asked for.
+    InputError when a directory has the result of one run and the trace of another, or a hugetlb page was asked for that
+    no run has.
     """
     names = [directory.name for directory in found]
     runs = []
@@ -41,7 +41,7 @@ def load(
 
 
 def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
-    """InputError for a hugetlb page that none of the runs has; one that some have not is told on the page."""
+    """InputError for a hugetlb page that no run has; if only some lack it, the page says so."""
     totals = [run.trace.pages // run.trace.geometry.pages(Level.PUD) for run in runs if run.trace is not None]
     for each in hugepages:
         if totals and each >= max(totals):
@@ -77,12 +77,12 @@ def _read(
 
 
 def pattern_of(scenario: dict[str, dict[str, Any]]) -> Pattern:
-    """What the guest of a scenario does, for the cost model; uniform where that has no cost for its workload."""
+    """The access pattern of a scenario's guest for the cost model; uniform for a workload that it does not know."""
     return regained.pattern_of(str(scenario.get("guest", {}).get("workload", "")))
 
 
 def sections(runs: Sequence[ShownRun]) -> list[Section]:
-    """Everything that is drawn, in the order in which it is asked."""
+    """All sections of the report, in their order on the page."""
     with_faults = [run for run in runs if run.trace and len(run.trace.faults)]
     where = [
         Panel(panel.title, panel.kind, panel.figure, panel.note,
@@ -132,12 +132,12 @@ def sections(runs: Sequence[ShownRun]) -> list[Section]:
 
 
 def _by_kind(runs: Sequence[ShownRun]) -> list[ShownRun]:
-    """The order in which figures of one run each are drawn."""
+    """The runs in the order in which figures of one run each are drawn."""
     return [run for kind in dict.fromkeys(run.kind for run in runs) for run in runs if run.kind == kind]
 
 
 def html(runs: Sequence[ShownRun]) -> str:
-    """The page."""
+    """The whole page as HTML, piece by piece."""
     return "\n".join(_page(runs))
 
 

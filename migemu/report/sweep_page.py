@@ -32,12 +32,12 @@ DRAWN: Final = (
 
 
 def html(grid: Grid, path: Path) -> str:
-    """The page, as it would stand at `path`."""
+    """The whole page as HTML; links are relative to `path`, where it will be."""
     return "\n".join(_page(grid, path))
 
 
 def sections(grid: Grid) -> list[Section]:
-    """Everything that is drawn: a section for each figure that differs between cells, and what one costs the other."""
+    """The sections with figures: one for each figure that differs between cells, and what one costs the other."""
     made = []
     if trades := cells.trades(grid):
         intro = "Each mark is a cell. Left and low is better; cells off the dotted line are beaten in both."
@@ -51,7 +51,7 @@ def sections(grid: Grid) -> list[Section]:
 
 
 def _drawn(grid: Grid) -> list[str]:
-    """Of the headlines those of `DRAWN`, of what was asked for everything, without what is the same in all cells."""
+    """The keys to draw: what was asked for, or those of `DRAWN`, without figures that are the same in all cells."""
     return [key for key in grid.varying if grid.asked or key in DRAWN]
 
 
@@ -144,7 +144,7 @@ def _best(grid: Grid) -> str:
 
 
 def _cells(grid: Grid, path: Path) -> str:
-    """A table that page.js sorts: each cell of it has its number in `data-by`."""
+    """The table of all cells; page.js sorts it by the numbers in `data-by`."""
     axes, keys = list(grid.axes), list(grid.keys)
     best = {key: grid.best(key) for key in keys}
     close = {key: set(grid.close(key)) for key in keys}
@@ -181,7 +181,7 @@ def _rank(grid: Grid, axis: str, cell: CellRuns) -> str:
 
 
 def _seed(cell: CellRuns, seed: int, path: Path) -> str:
-    """A link to the run if it was kept, relative to the page, so that both may be moved together."""
+    """A seed, with a link to its run if that was saved; the link is relative, so that both can be moved together."""
     if (run_directory := cell.directories.get(seed)) is None:
         return str(seed)
     page = run_directory / "report.html"

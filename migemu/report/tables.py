@@ -26,7 +26,7 @@ def _fault_ns(key: str) -> _Figure:
 
 
 def _stalls(result: dict[str, Any]) -> bool:
-    """Whether collapses held vCPUs in it: they do in modelled runs alone."""
+    """Whether collapses can stall vCPUs in this result: only in modelled runs."""
     return result["kind"] == "modelled" and bool(result["stall_ns"]["per_vcpu"])
 
 
@@ -67,7 +67,7 @@ _SETTINGS: Final = (
 
 
 def of_runs(runs: Sequence[ShownRun]) -> list[tuple[str, str]]:
-    """(kind, table) for each kind of run, a column a run, and of what the cost model says: kinds share no table."""
+    """(kind, table) for each kind of run, with a column a run, and for figures of the cost model."""
     tables = [
         (kind, _of_kind([run for run in runs if run.kind == kind])) for kind in dict.fromkeys(run.kind for run in runs)
     ]
@@ -90,7 +90,7 @@ def _of_kind(runs: Sequence[ShownRun]) -> str:
 
 
 def _shown_figure(run: ShownRun, figure_of: _Figure) -> str:
-    """ "-" where there is no result, or one that does not say."""
+    """A figure of a run as text; "-" without a result, or if the result does not have it."""
     try:
         return escape(str(figure_of(run.directory.result)))
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -111,7 +111,7 @@ def _setting(run: ShownRun, key: str) -> str:
 
 
 def attribution(run: ShownRun) -> str:
-    """Means by part, of all faults and of the slowest 1 %, with what stood in front of them at the source."""
+    """The table of mean latency by phase, for all faults and the slowest 1 %, with bytes queued ahead."""
     assert run.trace is not None
     rows = run.trace.faults.attribution()
     has_wire = run.trace.attribution.has_wire
@@ -133,7 +133,7 @@ def attribution(run: ShownRun) -> str:
 
 
 def causes(run: ShownRun) -> str:
-    """Faults by cause."""
+    """The table of faults by cause."""
     assert run.trace is not None
     rows = run.trace.faults.causes()
     total = len(run.trace.faults)
@@ -146,24 +146,24 @@ def causes(run: ShownRun) -> str:
 
 
 def sortable_head(head: Iterable[str]) -> str:
-    """The beginning of a table that page.js sorts, up to its first row."""
+    """The head of a table that page.js sorts."""
     cells = (f'<th scope="col"><button type="button">{_breakable(name)}</button></th>' for name in head)
     return f'<table class="cells sortable"><thead><tr>{"".join(cells)}</tr></thead><tbody>'
 
 
 def sortable_cell(by: str, words: str, hint: str = "") -> str:
-    """A cell of it: `by` is the number or text to sort by, "" for what stands last; `words` are HTML."""
+    """A cell of such a table: `by` is what it is sorted by ("" sorts last), `words` are HTML."""
     title = f' title="{escape(hint)}"' if hint else ""
     return f'<td data-by="{escape(by)}"{title}>{words}</td>'
 
 
 def _breakable(name: str) -> str:
-    """A key may break where its words end."""
+    """A key of a figure, in which lines may break between its words."""
     return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def table(head: Iterable[str], rows: Iterable[Sequence[str]], name: str) -> str:
-    """A table of cells that are HTML already; the first of each row is its heading."""
+    """A table of cells that are HTML already; the first cell of each row is its heading."""
     lines = [f'<table class="{name}"><thead><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr></thead><tbody>']
     for row in rows:
         first, *others = row

@@ -26,7 +26,7 @@ _TRADES: Final = (("fault.p99_ns", "time_ns.postcopy"), ("fault.p99_ns", "page_t
 
 
 class Place(NamedTuple):
-    """Which axes lie where. Rule 1."""
+    """Which axis of a sweep is drawn where (rule 1)."""
 
     x: str
     y: str
@@ -35,14 +35,14 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, axes: Mapping[str, Sequence[str]]) -> Place:
-        """The names; "" where there are not so many axes."""
+        """The axes for x, y, columns and rows; "" where a sweep has fewer axes."""
         names = sorted((name for name in axes if len(axes[name]) > 1), key=lambda name: -len(axes[name]))
         first, second, third, *others = [*names, "", "", ""]
         return cls(first, second, third, tuple(name for name in others if name))
 
 
 class _Facet(NamedTuple):
-    """One small multiple: its column and row, and what they stand for."""
+    """One small multiple: its column and row, and the values of the axes there."""
 
     column: int
     row: int
@@ -50,7 +50,7 @@ class _Facet(NamedTuple):
 
 
 def facets(grid: Grid) -> int:
-    """How many small multiples a figure has."""
+    """How many small multiples a figure of this sweep has."""
     place = Place.of(grid.axes)
     return len(_facets(grid, place))
 
@@ -73,7 +73,7 @@ def _at(grid: Grid, facet: _Facet, x: Mapping[str, str]) -> CellRuns | None:
 
 
 def heat_maps(grid: Grid, key: str) -> Panel | None:
-    """The means of `key`; None where less than two axes vary, or no cell of the grid has it."""
+    """The means of `key` as heat maps; None where fewer than two axes vary, or no cell of the grid has the figure."""
     place = Place.of(grid.axes)
     means = [grid.estimates[cell.name, key].mean for cell in grid.on_grid if cell.has(key)]
     if not place.y or not means:
@@ -116,7 +116,7 @@ def heat_maps(grid: Grid, key: str) -> Panel | None:
 
 
 def intervals(grid: Grid, key: str) -> Panel:
-    """The means of `key` with their intervals."""
+    """The means of `key` with their confidence intervals."""
     place = Place.of(grid.axes)
     series = grid.axes[place.y] if place.y else ("",)
     all_facets = _facets(grid, place)
@@ -157,7 +157,7 @@ def intervals(grid: Grid, key: str) -> Panel:
 
 
 def beside(grid: Grid, key: str) -> Panel | None:
-    """The cells beside the grid, if there are any to compare; one by itself stands in the table."""
+    """The cells outside the grid, if there are several to compare; a single one is shown in the table only."""
     cells = [cell for cell in grid.beside if cell.has(key)]
     if len(cells) < 2:
         return None
@@ -220,7 +220,7 @@ def _multiples(
     data: list[dict[str, Any]], all_facets: Sequence[_Facet], place: Place, row_height: int, x: dict[str, Any],
     y: dict[str, Any], y_title: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Axes for small multiples that share them: one x axis a column, one y axis a row, and the words beside."""
+    """The shared axes of small multiples: one x axis a column, one y axis a row, and their labels."""
     columns, rows = max(each.column for each in all_facets) + 1, max(each.row for each in all_facets) + 1
     drawn = figure(data, {**x, "title": {"text": place.x}}, {**y, **({"title": {"text": y_title}} if y_title else {})})
     layout = drawn["layout"]
@@ -262,7 +262,7 @@ def _domain(place: int, of: int, gap: float) -> list[float]:
 
 
 def _value_axis(key: str, values: Sequence[float]) -> dict[str, Any]:
-    """An axis of `key` whose ticks are in its unit."""
+    """An axis for `key` with ticks in its unit."""
     values = values or [0.0, 1.0]
     title = {"title": {"text": key}}
     if is_wide(values):
@@ -284,7 +284,7 @@ def _value_axis(key: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _round_step(about: float, *, binary: bool) -> float:
-    """1, 2 or 5 times a power of ten near `about`, or a power of two."""
+    """A round step near `about`: 1, 2 or 5 times a power of ten, or a power of two."""
     base = 2.0 if binary else 10.0
     power = base ** int(log10(max(about, 1e-9)) / log10(base) // 1)
     return next((step * power for step in (1, 2, 5) if step * power >= about), base * power)
@@ -300,7 +300,7 @@ def _value(grid: Grid, cell: CellRuns, key: str, best: str | None, close: Sequen
 
 
 def short(text: str) -> str:
-    """Three digits are enough to compare: `23.479ms` -> `23.5ms`."""
+    """A figure with three digits: `23.479ms` -> `23.5ms`."""
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzKMGTB/ ")
     if "." not in number:
         return text
@@ -309,7 +309,7 @@ def short(text: str) -> str:
 
 
 def _sure(grid: Grid, cell: CellRuns, key: str) -> str:
-    """A mean with its interval and its seeds, in words."""
+    """A mean with its interval and number of seeds, in words."""
     mean, interval, seeds = grid.estimates[cell.name, key]
     edges = "" if interval is None else f" ({show(key, interval.low)} to {show(key, interval.high)})"
     return f"{show(key, mean)}{edges}, {seeds} seed{'s' * (seeds != 1)}"

@@ -61,12 +61,12 @@ _TICKS: Final = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999
 
 
 def phase_name(phase: str, has_wire: bool) -> str:
-    """What a part of a latency is called in a trace with or without the wire."""
+    """The name of a phase of latency, which depends on whether the trace has the times of the wire."""
     return phase if has_wire else _WITHOUT_WIRE.get(phase, phase)
 
 
 def histograms(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Powers of two of microseconds, as `migemu run` prints them; the runs of one kind in one figure."""
+    """Fault latency by powers of two of microseconds, as `migemu run` prints it; one figure for the runs of a kind."""
     panels = []
     for kind, alike in kinds(runs):
         counts = {run.label: each for run in alike if (each := _log2(run))}
@@ -96,7 +96,7 @@ def histograms(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def distributions(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Latency by percentile up to p99.99, each nine as wide as the one before; the runs of one kind in one figure."""
+    """Latency by percentile up to p99.99, each nine as wide as the one before; one figure for the runs of a kind."""
     panels = []
     for kind, alike in kinds(runs):
         data, values = [], []
@@ -125,7 +125,7 @@ def distributions(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def over_time(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Each fault where it began, by latency and cause; one figure a run."""
+    """Each fault at the time when it began, by latency and cause; one figure a run."""
     panels = []
     for kind, alike in kinds([run for run in runs if run.trace and len(run.trace.faults)]):
         x, scale = seconds_axis(alike)
@@ -159,7 +159,7 @@ def over_time(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def attribution(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Mean latency in its parts: of all faults, and of the slowest 1 %; one figure a run."""
+    """Mean latency by phase, of all faults and of the slowest 1 %; one figure a run."""
     panels = []
     for kind, alike in kinds([run for run in runs if run.trace and len(run.trace.faults)]):
         tables = {run.label: run.trace.faults.attribution() for run in alike if run.trace}
@@ -192,9 +192,9 @@ def attribution(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def blocktime(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Time that each vCPU slept on faults, beside that which collapses held it, and the time that all slept at once.
+    """Time each vCPU slept on faults, time collapses stalled it, and time in which all slept; one figure a run.
 
-    One figure a run. What collapses take is modelled, so that only a modelled run has vCPUs that they hold.
+    How long collapses take is modelled, so only modelled runs have stalls.
     """
     panels = []
     for kind, alike in kinds([run for run in runs if run.directory.result.get("blocktime_ns", {}).get("per_vcpu")]):
@@ -225,7 +225,7 @@ def blocktime(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def _held(run: ShownRun) -> list[int]:
-    """`stall_ns.per_vcpu` of a modelled run; empty where there is none."""
+    """`stall_ns.per_vcpu` of a modelled run; [] of other runs."""
     return list(run.directory.result.get("stall_ns", {}).get("per_vcpu", [])) if run.kind == "modelled" else []
 
 
@@ -239,7 +239,7 @@ def _bars(name: str, vcpus: list[int], times: list[int], scale: Scale, colour: s
 
 
 def _log2(run: ShownRun) -> dict[int, int]:
-    """Lower bound in us -> faults: the run's own, or counted from the trace where there is no result."""
+    """Lower bound in us -> faults: from the result, or counted from the trace if there is no result."""
     fault = run.directory.result.get("fault", {})
     if fault.get("count") or run.trace is None:
         return {int(bound): count for bound, count in fault.get("log2_us", {}).items()}
@@ -267,5 +267,5 @@ def _powers(first: int, last: int) -> list[int]:
 
 
 def _plain(text: str) -> str:
-    """A label inside a hover template, which knows tags and %{...}."""
+    """A label without what plotly's hover templates interpret: tags and %{...}."""
     return text.replace("<", "&lt;").replace("%{", "% {")

@@ -36,7 +36,7 @@ LOOKS: Final = {
 
 
 def forests(comparison: Comparison) -> list[Panel]:
-    """One plot a figure over its cells; where there is one cell, one plot of all figures."""
+    """One forest plot a figure over its cells; if there is one cell, one plot of all figures."""
     cells = {row.cell for row in comparison.rows}
     if len(cells) == 1:
         rows = [(row.key, row.key, row) for row in comparison.rows]
@@ -50,7 +50,7 @@ def forests(comparison: Comparison) -> list[Panel]:
 
 
 def judged(key: str, interval: Interval | None) -> str:
-    """ "better", "worse", "unsure", or "single" without an interval, of a relative difference of `key`."""
+    """ "better", "worse", "unsure", or "single" (no interval), for a relative difference of `key`."""
     if interval is None:
         return "single"
     if interval.low <= 0 <= interval.high:
@@ -148,7 +148,7 @@ def _limits(limits: Sequence[float]) -> list[dict[str, Any]]:
 
 
 def _verdicts(rulings: Sequence[Ruling], rows: Sequence[tuple[str, str, Row]]) -> list[dict[str, Any]]:
-    """The worst verdict on each row, at its right."""
+    """The worst verdict of the gates on each row, at its right."""
     labels = {id(row): label for _, label, row in rows}
     worst: dict[str, GateVerdict] = {}
     rank = list(GateVerdict)

@@ -42,7 +42,7 @@ _NO_TIME: Final = 0xFFFF
 
 
 def level_name(geometry: Geometry, level: Level) -> str:
-    """What people call a level: the size that one entry maps."""
+    """A level by the size that one of its entries maps: "4K", "2M", "1G"."""
     return format_size(geometry.size(level))
 
 
@@ -91,7 +91,7 @@ def levels(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def access_cost(runs: Sequence[ShownRun]) -> list[Panel]:
-    """What the cost model expects an access to take, by what maps the memory at each moment. Modelled, always."""
+    """The mean cost of an access in ns by the cost model, over time. Always modelled."""
     panels = []
     alike = _with_mapping(runs)
     x, scale = seconds_axis(alike)
@@ -150,7 +150,7 @@ def tables(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def throughput(runs: Sequence[ShownRun]) -> list[Panel]:
-    """Bytes of pages that arrived per second, pushed and urgent, and what came twice; one figure a run."""
+    """Bytes of pages received per second: pushed, urgent, duplicate; one figure a run."""
     panels = []
     looks = ((PUSHED, "pushed", SKY, ""), (URGENT, "urgent", VERMILLION, "/"))
     for kind, alike in kinds([run for run in runs if run.trace and run.trace.received.rows()]):
@@ -188,14 +188,14 @@ def throughput(runs: Sequence[ShownRun]) -> list[Panel]:
 
 
 def _per_s(figures: TraceFigures, step_ns: int) -> list[tuple[int, tuple[float, ...]]]:
-    """(when a bin begins, MB/s of each quantity), and a last row of nothing: what was received has an end."""
+    """(start of the bin, MB/s of each quantity), and a last row of zeros, where the stream ends."""
     rows = figures.received.rows(step_ns)
     rates = [(t, tuple(round(each * SECOND / step_ns / 1e6, 3) for each in sums)) for t, sums in rows]
     return [*rates, (rows[-1][0] + step_ns, (0.0,) * len(rows[-1][1]))]
 
 
 def pictures(run: ShownRun) -> list[tuple[dict[str, Any], Panel, Panel]]:
-    """Of each hugetlb page that was looked at: its data (see page.js), by time of arrival, by how it came."""
+    """For each chosen hugetlb page: its data (see page.js), a map by time of arrival, and one by how pages came."""
     figures = run.trace
     if figures is None:
         return []
@@ -221,7 +221,7 @@ def pictures(run: ShownRun) -> list[tuple[dict[str, Any], Panel, Panel]]:
 
 
 def _picture(figures: TraceFigures, piece_map: PieceMap) -> dict[str, Any]:
-    """Rows of one 2M each. Times are whole units since the guest's start, in 16 bits; before it they are 0."""
+    """The data of a map, rows of 2M each. Times are 16-bit counts of a unit since the guest's start, at least 0."""
     arrived = np.array(piece_map.arrived, dtype=np.int64)
     unit_ns = _unit(figures)
     times = np.clip((arrived - figures.zero) // unit_ns, 0, _NO_TIME - 1)
@@ -235,7 +235,7 @@ def _picture(figures: TraceFigures, piece_map: PieceMap) -> dict[str, Any]:
 
 
 def _unit(figures: TraceFigures) -> int:
-    """The smallest of 1 us, 10 us, 100 us ... in which the run is less than 65535 long."""
+    """The unit in ns (1 us, 10 us, ...) in which the whole run is less than 65535 long."""
     unit = US
     while (figures.ended - figures.zero) // unit >= _NO_TIME:
         unit *= 10

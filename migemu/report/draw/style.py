@@ -43,7 +43,7 @@ _MARK_ROOM: Final = 0.035
 
 @dataclass(frozen=True, slots=True)
 class ShownRun:
-    """A run to be drawn: its directory, what its trace tells (None without one), and its place among the runs."""
+    """A run to be drawn: its directory, the figures of its trace (None without a trace), and its number on the page."""
 
     directory: RunDirectory
     trace: TraceFigures | None
@@ -52,28 +52,28 @@ class ShownRun:
 
     @property
     def kind(self) -> str:
-        """ "measured" or "modelled"; of a run that left neither result nor trace "unknown"."""
+        """ "measured" or "modelled"; "unknown" if there is neither a result nor a trace."""
         return self.directory.kind or (self.trace.kind if self.trace else "") or "unknown"
 
     @property
     def colour(self) -> str:
-        """Its colour where runs share a figure."""
+        """The colour of this run in figures with several runs."""
         return RUN_COLOURS[self.place % len(RUN_COLOURS)]
 
     @property
     def dash(self) -> str:
-        """Its dash, likewise."""
+        """The dash of its line in figures with several runs."""
         return RUN_DASHES[self.place % len(RUN_DASHES)]
 
     @property
     def pattern(self) -> str:
-        """The pattern of its bars, likewise."""
+        """The pattern of its bars in figures with several runs."""
         return RUN_PATTERNS[self.place % len(RUN_PATTERNS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A figure with its heading: of which run (or runs), of which kind, and what to know when reading it."""
+    """A figure with its heading (run or runs), its kind, and a note on how to read it."""
 
     title: str
     kind: str
@@ -86,7 +86,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Panels that answer one question."""
+    """Panels that answer one question of the reader."""
 
     anchor: str
     title: str
@@ -95,12 +95,12 @@ class Section:
 
 
 def kinds(runs: Sequence[ShownRun]) -> list[tuple[str, list[ShownRun]]]:
-    """The runs by kind, in the order in which the kinds first come."""
+    """The runs by kind, in the order in which the kinds first occur."""
     return [(kind, [run for run in runs if run.kind == kind]) for kind in dict.fromkeys(run.kind for run in runs)]
 
 
 def figure(data: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Figure:
-    """A figure with these axes in the style of all."""
+    """A plotly figure (`data` and `layout`) with these axes, in the common style."""
     axis = {"showline": True, "linecolor": "#444", "ticks": "outside", "gridcolor": "#e6e6e6", "zeroline": False}
     x, y = ({**axis, **one, "automargin": True} for one in (x, y))
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}, "traceorder": "normal"}
@@ -117,29 +117,29 @@ def figure(data: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **l
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A unit in which all values up to some most are easy to read."""
+    """A unit for an axis; `factor` is how many base units (ns, bytes) it has."""
 
     unit: str
     factor: int
 
     def of(self, values: Iterable[float]) -> list[float]:
-        """The values in that unit, to a thousandth of it."""
+        """The values in that unit, rounded to a thousandth."""
         return [round(value / self.factor, 3) for value in values]
 
 
 def time_scale(most_ns: float) -> Scale:
-    """The largest of s, ms, us of which there are two or more."""
+    """The largest of s, ms, us in which `most_ns` is at least 2."""
     return next((Scale(unit, ns) for unit, ns in (("s", SECOND), ("ms", MS)) if most_ns >= 2 * ns), Scale("us", US))
 
 
 def size_scale(most_bytes: float) -> Scale:
-    """The same of GiB, MiB, KiB."""
+    """The largest of GiB, MiB, KiB in which `most_bytes` is at least 2."""
     units = (("GiB", GIB), ("MiB", MIB))
     return next((Scale(unit, size) for unit, size in units if most_bytes >= 2 * size), Scale("KiB", KIB))
 
 
 def latency_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
-    """A logarithmic axis over `values` in ns, with a tick for each power of ten, for 2 and 5 of it if there is room."""
+    """A logarithmic axis over `values` in ns, with ticks at powers of ten, and at 2 and 5 times them if they fit."""
     low, high = max(1, min(values, default=1)), max(1, *values, 1)
     first, last = len(str(low)) - 1, len(str(high))
     steps = (1, 2, 5) if last - first <= 4 else (1,)
@@ -151,7 +151,7 @@ def latency_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
 
 
 def seconds_axis(runs: Sequence[ShownRun]) -> tuple[dict[str, Any], Scale]:
-    """The axis of time since the guest's start that all these runs fit, and its unit."""
+    """An axis of time since the guest's start that fits all these runs, and its unit."""
     most = max((run.trace.ended - run.trace.zero for run in runs if run.trace), default=0)
     scale = time_scale(most)
     first = min((_first_shown(run.trace) for run in runs if run.trace), default=0)
@@ -162,12 +162,12 @@ def seconds_axis(runs: Sequence[ShownRun]) -> tuple[dict[str, Any], Scale]:
 
 
 def _first_shown(figures: TraceFigures) -> int:
-    """Before the guest runs there is nothing to see; where it never ran, everything is."""
+    """Where the axis of time begins: at the guest's start, or at the first event if the guest never ran."""
     return 0 if figures.began is not None else min(0, figures.ended - figures.zero)
 
 
 def marks(figures: TraceFigures, scale: Scale, x: Mapping[str, Any]) -> dict[str, Any]:
-    """Lines where stages begin and connections end, for `layout`; those that lie close on the axis `x` share words."""
+    """Lines for `layout` where stages begin and connections are lost; close ones on the axis `x` share a label."""
     shapes: list[dict[str, Any]] = []
     words: list[dict[str, Any]] = []
     room = _MARK_ROOM * (x["range"][1] - x["range"][0])
@@ -191,5 +191,5 @@ def marks(figures: TraceFigures, scale: Scale, x: Mapping[str, Any]) -> dict[str
 
 
 def shown(ns: Iterable[float]) -> list[str]:
-    """Times as people read them."""
+    """Times in ns as text with a unit."""
     return [format_time(round(each)) for each in ns]

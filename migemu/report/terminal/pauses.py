@@ -16,16 +16,16 @@ _STAGES: Final = ("paused", "recover")
 
 
 class Pauses:
-    """Of one migration, at one node."""
+    """Which lines about pauses a node has printed for one migration."""
 
     def __init__(self) -> None:
         self._recoveries = 0
         self._is_reported = self._is_held = False
 
-    def see(self, stage: str, recoveries: int, last_error: str, advice: str, held: bool = False) -> str:
-        """The line that is due now that the node stands so, `held` by its operator or not; empty if none is.
+    def see(self, stage: str, recoveries: int, last_error: str, advice: str, held: bool = False) -> str | None:
+        """The line to print for the present stage, None if none; `held`: an operator paused the migration.
 
-        `advice` says who waits for whom now, and what can be done.
+        `advice` says what the user can do now.
         """
         if held is not self._is_held:
             self._is_held = self._is_reported = held
@@ -37,7 +37,7 @@ class Pauses:
         if stage in _STAGES and not self._is_reported:
             self._is_reported = True
             return sentences(f"paused: {last_error}", advice)
-        return ""
+        return None
 
     def __repr__(self) -> str:
         return f"<Pauses after {self._recoveries} recoveries{', in one' if self._is_reported else ''}>"

@@ -32,7 +32,7 @@ _STYLES: Final = {"4K": "#56b4e9", "2M": "#e69f00", "1G": "#009e73"}
 
 
 class Rate(NamedTuple):
-    """Per second, over the last second; `remaining_ns` is None where it cannot be told."""
+    """Rates per second, over the last second; `remaining_ns` is None when it cannot be estimated."""
 
     received_bytes: float
     faults: float
@@ -40,7 +40,7 @@ class Rate(NamedTuple):
 
 
 def panel(status: Status, rate: Rate, title: str) -> RenderableType:
-    """The live panel."""
+    """The panel that is redrawn on a terminal."""
     grid = Table.grid(padding=(0, 2), expand=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(no_wrap=True)
@@ -61,7 +61,7 @@ def panel(status: Status, rate: Rate, title: str) -> RenderableType:
 
 
 def plain_line(status: Status, rate: Rate) -> str:
-    """The same in one line, for logs."""
+    """The same as `panel` in one line, for logs."""
     total = max(1, status.memory_bytes)
     mapped = " ".join(
         f"{name} {_percent(size, total)}"
@@ -94,7 +94,7 @@ def _mapped(status: Status, total: int) -> Text:
 
 
 def _map(cells: str) -> RenderableType:
-    """One character a cell: how much of it is mapped in 4K pieces, or which larger entry maps it."""
+    """A line with one character for each cell: its share mapped in 4K pieces, or the larger entry that maps it."""
     text = Text()
     for number, cell in enumerate(cells):
         if number and number % _MAP_WIDTH == 0:
@@ -109,10 +109,10 @@ def _map(cells: str) -> RenderableType:
 
 
 class Progress:
-    """Shows statuses as they come: live, plain, or not at all."""
+    """Shows each status on a terminal, as lines, or not at all. A context manager."""
 
     def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
-        """Live where `console` is a terminal, one line a second where it is not, nothing when `quiet`."""
+        """A panel if `console` is a terminal, one line a second if it is not, nothing when `quiet`."""
         self._console = console
         self._title = title
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not quiet else None
@@ -141,7 +141,7 @@ class Progress:
             self._print(self._last)
 
     def show(self, status: Status) -> None:
-        """The newest status."""
+        """Show the latest status of the one migration."""
         self._last = status
         while self._past and (status.stage != self._past[0].stage or self._too_old(status)):
             self._past.popleft()
@@ -157,7 +157,7 @@ class Progress:
             self._print(status)
 
     def show_all(self, statuses: Mapping[str, Status], now_ns: int) -> None:
-        """The newest statuses of several migrations, by name."""
+        """Show the latest status of each of several migrations, by name."""
         if self._live is not None:
             self._live.update(panel_of(statuses, self._title), refresh=True)
         elif self._plain and statuses and now_ns - self._last_line_ns >= SECOND:
@@ -165,7 +165,7 @@ class Progress:
             self._console.print(line_of(statuses), highlight=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
-        """A line that stays, above the display."""
+        """Print a line above the panel; it stays."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def _too_old(self, status: Status) -> bool:

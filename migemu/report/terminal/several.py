@@ -14,7 +14,7 @@ from migemu.units import SECOND, format_size
 
 
 def panel_of(statuses: Mapping[str, Status], title: str) -> RenderableType:
-    """The live panel: migrations by name, in the order in which they came."""
+    """The panel for several migrations, by name, in the order in which they came."""
     rows = Table.grid(padding=(0, 2), expand=False)
     for name, status in statuses.items():
         total = max(1, status.memory_bytes)
@@ -28,7 +28,7 @@ def panel_of(statuses: Mapping[str, Status], title: str) -> RenderableType:
 
 
 def line_of(statuses: Mapping[str, Status]) -> str:
-    """The same in one line, for logs."""
+    """The same as `panel_of` in one line, for logs."""
     each = (
         f"{name} {status.stage} {100 * status.received_bytes / max(1, status.memory_bytes):.0f} %"
         for name, status in statuses.items()

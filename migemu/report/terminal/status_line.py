@@ -16,10 +16,10 @@ from migemu.node.outcome import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Bytes, counts, and shares of memory by the level that maps it. `cells` is one letter per cell of the map.
+    """Bytes, counts, and shares of memory by the level that maps it. `cells` has a letter for each cell of the map.
 
-    A cell is `0` to `8` by the share of it that is mapped in 4K pieces, `m` when it is all 2M entries, `g` when it is
-    within 1G entries.
+    A cell is `0` to `8` by its share that 4K pieces map, `m` when 2M entries map all of it, `g` when it is inside 1G
+    entries.
     """
 
     stage: str
@@ -36,7 +36,7 @@ class Status:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Status:
-        """The status that a snapshot shows."""
+        """The status of a snapshot of a destination."""
         receiver, leaves, geometry = snapshot.receiver, snapshot.leaves, snapshot.geometry
         began = snapshot.times.run or snapshot.times.advise or snapshot.now_ns
         return cls(
@@ -54,10 +54,10 @@ class Status:
         )
 
     def line(self) -> str:
-        """One line of JSON."""
+        """The status as one line of JSON."""
         return json.dumps({"status": asdict(self)}, separators=(",", ":"))
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Status:
-        """The status of the JSON object that `line` wrote under "status"."""
+        """The status whose fields `line` wrote under the key "status". TypeError when they are others."""
         return cls(**fields)

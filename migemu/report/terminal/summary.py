@@ -17,7 +17,7 @@ _VCPUS_MAX: Final = 8
 
 
 def summary(result: dict[str, Any]) -> RenderableType:
-    """What one run came to."""
+    """The table of one run's result (as in result.json), and its histogram of fault latency."""
     table = Table(title=f"{result['scenario']['scenario']['name']} ({result['kind']})", title_justify="left")
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("figure")
@@ -136,6 +136,6 @@ def _link(link: dict[str, Any]) -> str:
 
 
 def _each(per_vcpu: Sequence[int]) -> str:
-    """The times of the first vCPUs, and whether there are more."""
+    """The times of the first vCPUs, and how many more there are."""
     shown = ", ".join(format_time(ns) for ns in per_vcpu[:_VCPUS_MAX])
     return f"{shown} ... ({len(per_vcpu)} vCPUs)" if len(per_vcpu) > _VCPUS_MAX else shown

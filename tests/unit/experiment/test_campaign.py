@@ -15,7 +15,7 @@ from migemu.experiment.campaign_progress import CampaignProgress, remaining_time
 from migemu.experiment.executors import InProcess
 from migemu.experiment.program import Program, this_program
 from migemu.experiment.results import Results
-from migemu.experiment.run_world import Job, RunAnswer, do, find_world, lost
+from migemu.experiment.run_world import Job, RunAnswer, do, find_world, worker_died
 from migemu.scenario.scenario import Scenario
 from migemu.units import SECOND
 from tests.unit.experiment import worlds
@@ -43,7 +43,7 @@ class Scripted:
                 raise BrokenError("the cluster went away")
             if what == "interrupted":
                 raise KeyboardInterrupt
-            yield lost(job, "worker 1", blameless=what == "blameless") if what else do(job)
+            yield worker_died(job, "worker 1", blameless=what == "blameless") if what else do(job)
 
     def close(self) -> None:
         """Nothing."""
