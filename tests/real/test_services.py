@@ -8,9 +8,8 @@ from random import Random
 
 import pytest
 
-from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import Geometry, Level
 from migemu.node.outcome import Outcome
 from migemu.ports import GuestMemory
@@ -26,21 +25,22 @@ from migemu.transport.tcp import TcpNetwork
 from source_node.service import Source
 from source_node.source_outcome import SourceOutcome
 from tests.addresses import ANY_PORT
+from tests.conformance.vcpu_kinds import TASKS, THREADS, Kind
 
 
-async def migrate(scenario: Scenario) -> tuple[Outcome, SourceOutcome, list[Event]]:
-    """One whole migration within this loop, its events in the order in which they happened."""
+async def migrate(scenario: Scenario, kind: Kind = TASKS) -> tuple[Outcome, SourceOutcome, list[Event]]:
+    """One whole migration within this loop, its events in the order in which they happened; of vCPUs of this kind."""
     recorder, clock = MemoryRecorder(), MonotonicClock()
 
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        memories.append(MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
+        memories.append(kind.memory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
         return GuestMemory.of(memories[-1])
 
     memories: list[MappedMemory] = []
     shaper = Shaper(scenario.link, clock, Random(1), scenario.net.high_water) if scenario.link.shaped else None
     destination = Destination(
         scenario, TcpNetwork(scenario.net, clock), clock, provide,
-        TaskAccelerator(scenario, clock, NoFiles()), notice=pytest.fail, tracer=recorder,
+        kind.accelerator(scenario, clock, NO_FILES), notice=pytest.fail, tracer=recorder,
     )  # fmt: skip
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     source = Source(scenario, TcpNetwork(scenario.net, clock, shaper), clock, memory, "0" * 32, recorder)
@@ -114,6 +114,24 @@ async def test_what_must_hold_of_every_migration(settings: tuple[str, ...]) -> N
     assert dropped == receiver.pages_duplicate
     assert outcome.snapshot.leaves[Level.PUD] == total // 16
     assert not waiting
+
+
+async def test_a_guest_of_threads_migrates_like_one_of_tasks() -> None:
+    """The destination knows the seam alone: vCPUs that sleep outside of its loop are served, stopped and verified."""
+    scenario = load(None, [
+        "memory.geometry=tiny", "memory.size=4M", "guest.vcpus=3", "guest.rate=0", "guest.accesses_max=2000",
+        "guest.workload=uniform", "guest.write_share=0.5", "push.hold=20ms",
+    ])  # fmt: skip
+    outcome, sent, events = await migrate(scenario, THREADS)
+    assert outcome.verified
+    assert sent.digest == outcome.digest
+    assert outcome.blocktime is not None
+    assert outcome.blocktime.faults > 0
+    assert outcome.reads + outcome.writes == sum(each.accesses for each in outcome.blocktime.vcpus)
+    asked = {event.first for event in events if event.event is Happening.REQUESTED}
+    assert asked <= {event.first for event in events if event.event is Happening.FAULTED}
+    assert asked
+    assert outcome.snapshot.leaves[Level.PUD] == scenario.memory.size // scenario.geometry.size(Level.PUD)
 
 
 async def test_a_piece_that_comes_twice_is_counted_and_touches_no_memory() -> None:
