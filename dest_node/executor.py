@@ -137,10 +137,11 @@ class Effects:
         self._finish_migration()
 
     def _trace_arrived(self, run: PieceRun, effects: Sequence[Effect], urgent: bool, detail: str | None) -> None:
-        """What of `run` was new, which is what gets mapped or kept, and what had come before."""
+        """What of `run` was new, which is what gets kept or mapped, and what had come before."""
         at, end = run.first, run.first + self._pages(run)
-        for effect in effects:
-            if isinstance(effect, Continue | Keep) and effect.run.level < Level.PUD:
+        kept = [effect for effect in effects if isinstance(effect, Keep)]
+        for effect in kept or effects:  # without HGM what is mapped is a hugetlb page, of which this was the last
+            if isinstance(effect, Continue | Keep):
                 first, pages = effect.run.first, self._pages(effect.run)
                 if at < first:
                     self._emit(Happening.DROPPED, at, first - at, detail="duplicate")

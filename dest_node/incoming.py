@@ -36,7 +36,6 @@ from migemu.errors import (
     VerificationError,
     one_line,
 )  # fmt: skip
-from migemu.mm.pages import Level
 from migemu.node.due import Due
 from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
 from migemu.node.patience import Patience
@@ -397,7 +396,7 @@ class Incoming:
                 self._due.expect(AGREED, self._clock.now_ns())
 
     def _expect_digests(self) -> None:
-        self._due.expect(DIGESTS, self._clock.now_ns(), self.limits.geometry.size(Level.PUD))
+        self._due.expect(DIGESTS, self._clock.now_ns(), self.limits.geometry.largest_bytes)
 
     def _failed(self, failed: Failed) -> None:
         self._standing.source_has_it &= failed.over

@@ -13,7 +13,7 @@ import asyncio
 from dest_node.assembly import Parts
 from dest_node.resumption import Keeping, Left
 from migemu.errors import PeerError
-from migemu.mm.pages import Level, PageIndex
+from migemu.mm.pages import PageIndex
 from migemu.wire.limits import Limits
 from migemu.wire.messages import Agreed, Complete, Digests
 from migemu.wire.seal import seal_of
@@ -42,7 +42,7 @@ class Verdict:
             raise PeerError(f"digests of page {first} came where those of page {self._due} were due")
         if digests.seal and digests.seal != seal_of(first, payload):
             raise PeerError(f"the digests of page {first} came corrupt")
-        self._due += self._limits.geometry.pages(Level.PUD)
+        self._due += self._limits.geometry.largest_pages
         if first >= self._compared:
             self._came[first] = payload
             self._news.set()
@@ -56,7 +56,7 @@ class Verdict:
         """Compare every byte, when everything has arrived. What a vCPU has raised is raised here."""
         await parts.vcpus.stop()
         await parts.vcpus.join()
-        for first in range(0, parts.receiver.received.total, self._limits.geometry.pages(Level.PUD)):
+        for first in range(0, parts.receiver.received.total, self._limits.geometry.largest_pages):
             while first not in self._came:
                 self._news.clear()
                 await self._news.wait()

@@ -41,7 +41,7 @@ from migemu.errors import (
     because,
     one_line,
 )  # fmt: skip
-from migemu.mm.pages import Level, PageBitmap
+from migemu.mm.pages import PageBitmap
 from migemu.node.outcome import Whereabouts
 from migemu.node.patience import Backoff, Patience
 from migemu.policy.push_order import push_orders
@@ -432,7 +432,7 @@ class Source:
             self._learned(all_sent=True)
         talk.say(End(self._pages, talk.lines.sent_bytes, self._downtime_ns))
         whole = MemoryDigest()
-        for first in range(0, self._pages, self._geometry.pages(Level.PUD)):
+        for first in range(0, self._pages, self._geometry.largest_pages):
             digests = await self._digests(first)
             whole.add(digests)
             if not talk.over:  # the verdict may be there already, after a recovery
@@ -458,7 +458,7 @@ class Source:
     async def _digests(self, first: int) -> bytes:
         """The digests of one hugetlb page, in slices, so that the loop is never held for long."""
         digests = bytearray()
-        end = first + self._geometry.pages(Level.PUD)
+        end = first + self._geometry.largest_pages
         for start in range(first, end, _DIGEST_PAGES):
             digests += self._memory.digests(start, min(_DIGEST_PAGES, end - start))
             await asyncio.sleep(0)

@@ -55,6 +55,12 @@ WAY_IN: Final = "migemu.named"
 #: Who else reads files: its own, or the kernel's, whose names nobody can choose.
 READS_ITS_OWN: Final = ("migemu.report.document", "migemu.store.allocate", "migemu.experiment.program",
                         "migemu.trace.recorder")  # fmt: skip
+#: Where a page table, or a processor, has the levels that it has; and who writes a level's name or figure down.
+KNOWS_LEVELS: Final = ("migemu.mm", "migemu.costs")
+NAMES_LEVELS: Final = (
+    "dest_node.core.leaves", "dest_node.core.receiver", "migemu.analysis.mapping_figures", "migemu.ordering.rules",
+    "migemu.report.draw.memory_figures", "migemu.report.terminal.status_line", "migemu.result",
+)  # fmt: skip
 FUNCTION_LINES_MAX: Final = 70
 #: Of a constructor, `self` aside. A frozen dataclass is a record, made of named values, and counts as one of them.
 PARAMETERS_MAX: Final = 8
@@ -240,6 +246,15 @@ def reads_through_one_door(module: Module) -> Iterator[str]:
                 yield f"{node.lineno}: open() to read: open it by migemu.named"
 
 
+def asks_for_the_largest_leaf(module: Module) -> Iterator[str]:
+    """1G pages are one kind of memory: how large a leaf can be is a property of the geometry."""
+    if module.folder in KNOWS_LEVELS or module.name in NAMES_LEVELS:
+        return
+    for line, name in module.attributes():
+        if name == "Level.PUD":
+            yield f"{line}: Level.PUD: say geometry.largest, largest_pages or largest_bytes"
+
+
 def limits_its_msgpack(module: Module) -> Iterator[str]:
     """Lengths come before what they are the length of: without a limit msgpack believes them."""
     for node in ast.walk(module.tree):
@@ -334,7 +349,7 @@ def skips_with_a_reason(module: Module) -> Iterator[str]:
 Rule = Callable[[Module], Iterator[str]]
 OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
     has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order, obeys_no_bytes,
-    limits_its_msgpack, reads_through_one_door, has_short_constructors,
+    limits_its_msgpack, reads_through_one_door, asks_for_the_largest_leaf, has_short_constructors,
 )  # fmt: skip
 OF_EVERYTHING: Final[tuple[Rule, ...]] = (has_short_functions, is_named_after_a_thing, has_nothing_left_to_do)
 OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
@@ -385,6 +400,7 @@ def test_the_house_is_in_order(rule: Rule) -> None:
         (obeys_no_bytes, "migemu.cli.sweep", "import subprocess\nsubprocess.run('ls', shell=True)"),
         (obeys_no_bytes, "migemu.cli.sweep", "import os\nos.system('ls')"),
         (obeys_no_bytes, "migemu.store.image", "import numpy\nnumpy.load('x', allow_pickle=True)"),
+        (asks_for_the_largest_leaf, "dest_node.verdict", "pages = geometry.pages(Level.PUD)"),
         (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.unpackb(b'', max_array_len=3)"),
         (limits_its_msgpack, "migemu.wire.header", "import msgpack\nmsgpack.Unpacker()"),
         (reads_through_one_door, "migemu.scenario.scenario", "path.read_text(encoding='utf-8')"),
@@ -431,6 +447,8 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
         (keeps_the_loop_out, "migemu.process.options", "import uvloop"),
         (waits_in_order, "source_node.service", "import asyncio\nasync def f(): await asyncio.wait_for(g(), 1)"),
         (obeys_no_bytes, "migemu.cli.sweep", "import re\nre.compile('x')\nimport subprocess\nsubprocess.run(['ls'])"),
+        (asks_for_the_largest_leaf, "migemu.mm.page_table", "PUD = Level.PUD"),
+        (asks_for_the_largest_leaf, "migemu.result", "leaves[Level.PUD]"),
         (limits_its_msgpack, "migemu.wire.header", "msgpack.unpackb(b'', max_array_len=3, max_map_len=3)"),
         (reads_through_one_door, "migemu.scenario.scenario", "named.read_text(path)\nopen('x', 'w')"),
         (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, {NINE[3:]}): ..."),

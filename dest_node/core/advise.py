@@ -7,7 +7,7 @@ whole and in order before the guest may run.
 from __future__ import annotations
 
 from migemu.errors import InputError, PeerError
-from migemu.mm.pages import GEOMETRIES, Geometry, Level
+from migemu.mm.pages import GEOMETRIES, Geometry
 from migemu.scenario.net import LimitsSettings
 from migemu.units import format_size
 from migemu.wire.messages import Advise
@@ -22,7 +22,7 @@ class Announced:
         self.geometry: Geometry = GEOMETRIES[advise.geometry]
         self.pages = advise.memory_bytes // self.geometry.page_bytes
         self._state_bytes = 0
-        hugepage_bytes = self.geometry.size(Level.PUD)
+        hugepage_bytes = self.geometry.largest_bytes
         if not advise.memory_bytes or advise.memory_bytes % hugepage_bytes or advise.image_bytes > advise.memory_bytes:
             raise PeerError(
                 f"the source announces {advise.memory_bytes} bytes of memory with an image of {advise.image_bytes}; "

@@ -1,4 +1,4 @@
-"""Which 2M and 1G of the memory one entry maps, as the destination knows it. Pure.
+"""Which 2M, and which 1G where leaves can be so large, one entry maps, as the destination knows it. Pure.
 
 What one 4K entry maps is what is mapped at all, and kept elsewhere. A 2M within a 1G leaf counts as one of its own too
 only if it was one before.
@@ -6,7 +6,12 @@ only if it was one before.
 
 from __future__ import annotations
 
+from typing import Final
+
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
+
+#: What `overview` writes for a cell that entries of one level map.
+_LETTERS: Final = {Level.PMD: "m", Level.PUD: "g"}
 
 
 class Leaves:
@@ -14,19 +19,20 @@ class Leaves:
 
     def __init__(self, geometry: Geometry, pages: int) -> None:
         """`pages` in whole hugetlb pages."""
-        self._per_pmd, self._per_pud = geometry.pages(Level.PMD), geometry.pages(Level.PUD)
+        self._largest = geometry.largest
+        self._per_pmd, self._per_largest = geometry.pages(Level.PMD), geometry.largest_pages
         self._pmd = bytearray(pages // self._per_pmd)
-        self._pud = bytearray(pages // self._per_pud)
+        self._whole = self._pmd if self._largest == Level.PMD else bytearray(pages // self._per_largest)
 
     def put(self, first: PageIndex, pages: int, level: Level) -> None:
-        """`pages` base pages from `first` on are mapped by entries of `level` (PMD, PUD) from now on."""
-        each, marks = (self._per_pud, self._pud) if level == Level.PUD else (self._per_pmd, self._pmd)
+        """`pages` base pages from `first` on are mapped by entries of `level`, above PTE, from now on."""
+        each, marks = (self._per_largest, self._whole) if level == self._largest else (self._per_pmd, self._pmd)
         for leaf in range(first // each, (first + pages) // each):
             marks[leaf] = 1
 
     def holds(self, span: Span) -> bool:
         """Whether one entry above 4K maps all of `span`: of its level or a larger one."""
-        if self._pud[span.first // self._per_pud]:
+        if self._whole[span.first // self._per_largest]:
             return True
         return span.level <= Level.PMD and bool(self._pmd[span.first // self._per_pmd])
 
@@ -41,18 +47,18 @@ class Leaves:
         """
         pmds = len(self._pmd)
         width = -(-pmds // cells_max)
-        per_pud = self._per_pud // self._per_pmd
+        per_largest = self._per_largest // self._per_pmd
         cells = []
         for first in range(0, pmds, width):
             last = min(first + width, pmds)
-            if all(self._pud[first // per_pud : (last - 1) // per_pud + 1]):
-                cells.append("g")
+            if all(self._whole[first // per_largest : (last - 1) // per_largest + 1]):
+                cells.append(_LETTERS[self._largest])
             elif all(self._pmd[first:last]):
-                cells.append("m")
+                cells.append(_LETTERS[Level.PMD])
             else:
                 pages = (last - first) * self._per_pmd
                 cells.append(str(mapped.count(first * self._per_pmd, pages) * 8 // pages))
         return "".join(cells)
 
     def __repr__(self) -> str:
-        return f"<Leaves {sum(self._pmd)} of 2M, {sum(self._pud)} of 1G>"
+        return f"<Leaves {sum(self._pmd)} of 2M, {sum(self._whole)} of the largest>"

@@ -55,7 +55,7 @@ class Receiver:
         collapse_ns: Callable[[dict[Level, int], Level], int] | None = None,
         call_ns_max: int = 0,
     ) -> None:
-        """`pages` base pages of memory; faults ask for pieces of `urgent_piece`, without `hgm` for all of 1G in them.
+        """`pages` base pages; faults ask for a piece of `urgent_piece`, without `hgm` for a hugetlb page in these.
 
         `collapse_ns(leaves, level)` is what a policy may reckon with: ns of a MADV_COLLAPSE that puts one entry of
         `level` in the place of `leaves` by level. Without it, every collapse is thought to be free. `call_ns_max` of 0
@@ -83,7 +83,7 @@ class Receiver:
         self._pieces = {Level.PTE: 0, Level.PMD: 0}
         self._zero = self._duplicate = self._faults = self._requests = 0
         self._calls = self._refused = self._failures = 0
-        self._collapsed = {Level.PMD: 0, Level.PUD: 0}
+        self._collapsed = dict.fromkeys(Level, 0)
 
     # What a collapse policy may look at (policy.collapse.MappingView).
 
@@ -142,13 +142,13 @@ class Receiver:
 
     def _whole(self, fresh_runs: Sequence[PieceRun]) -> list[PieceRun]:
         """The hugetlb pages that these runs, which had been missing, have made whole."""
-        each = self.geometry.pages(Level.PUD)
+        each, largest = self.geometry.largest_pages, self.geometry.largest
         touched = dict.fromkeys(
             at - at % each
             for run in fresh_runs
             for at in range(run.first - run.first % each, run.first + run.count * self.geometry.pages(run.level), each)
         )
-        return [PieceRun(at, 1, Level.PUD) for at in touched if self.received_pages.full(Span(at, Level.PUD))]
+        return [PieceRun(at, 1, largest) for at in touched if self.received_pages.full(Span(at, largest))]
 
     def _fresh(self, run: PieceRun, pages: int) -> list[PieceRun]:
         """What of `run` has not been received, in order: pieces of 2M where all of them is new, else base pages."""
@@ -185,11 +185,11 @@ class Receiver:
         """Whether all is here of what will be continued for the sake of `page`."""
         if self._hgm:
             return bool(self.received_pages.pages[page])
-        return self.received_pages.full(Span(self._unit(page)[0], Level.PUD))
+        return self.received_pages.full(Span(self._unit(page)[0], self.geometry.largest))
 
     def _unit(self, page: PageIndex) -> tuple[PageIndex, int]:
         """What a fault on `page` asks for, as its first base page and how many."""
-        pages = self.geometry.pages(self._urgent_piece if self._hgm else Level.PUD)
+        pages = self.geometry.pages(self._urgent_piece if self._hgm else self.geometry.largest)
         return page - page % pages, pages
 
     def _ask(self, page: PageIndex) -> Sequence[Effect]:

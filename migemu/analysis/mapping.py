@@ -8,10 +8,11 @@ Rules
     1. A piece that is continued is one leaf of its level, or nothing where anything is mapped already (EEXIST,
        SEMANTICS 1.3). A collapse maps its whole span, holes included (SEMANTICS 0.2).
     2. A table of PTEs counts while any leaf below 2M lies under it, one of PMDs while any leaf below 1G does
-       (SEMANTICS 3.6): 8 bytes a 4K entry, 2 MiB and 4 KiB for 1G all at 4K.
+       (SEMANTICS 3.6): 8 bytes a 4K entry, 2 MiB and 4 KiB for 1G all at 4K. Tables above the largest leaf, which are
+       there in any case, do not count.
 
 Simplified
-    Hugepages of 1G. Tables without any leaf, which a walk may leave behind, are not known from events.
+    Tables without any leaf, which a walk may leave behind, are not known from events.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ class MappedShares:
     def __init__(self, geometry: Geometry, pages: int) -> None:
         self.geometry = geometry
         self._width = geometry.pages(Level.PMD)
-        self._levels = PageValues(-(-pages // self._width) * self._width, self._width, Level.PUD + 2)
+        self._levels = PageValues(-(-pages // self._width) * self._width, self._width, max(geometry.levels) + 2)
         #: Base pages mapped by leaves of each level.
         self.leaf_pages = dict.fromkeys(geometry.levels, 0)
         # Per table of PTEs (a PMD slot) and of PMDs (a PUD slot): base pages mapped by leaves below that slot's level.
-        self._below = {level: [0] * -(-pages // geometry.pages(level)) for level in (Level.PMD, Level.PUD)}
+        slots = (Level.PMD, geometry.largest)
+        self._below = {level: [0] * -(-pages // geometry.pages(level)) for level in slots}
         self._tables = 0  # how many of these are not 0
 
     def map(self, first: PageIndex, count: int, level: Level) -> None:

@@ -213,7 +213,7 @@ class Perfetto:
             took_ns = self._collapse_ns(_operations(steps)) if self._collapse_ns is not None else 0
             began = max(self._zero or 0, min(steps[0].t, ended - took_ns))
             made = [each for each in steps if each.event is Happening.COLLAPSED]
-            name = f"collapse to {format_size(self._geometry.size(made[-1].level or Level.PUD))}"
+            name = f"collapse to {format_size(self._geometry.size(made[-1].level or self._geometry.largest))}"
             args = {"page": made[0].first, "entries": len(made), "began with": steps[0].event.value}
             yield from self._name(_DESTINATION, _COLLAPSES, "collapses")
             yield self._slice(_DESTINATION, _COLLAPSES, name, began, ended, args)

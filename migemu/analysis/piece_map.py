@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-from migemu.mm.pages import Geometry, Level
+from migemu.mm.pages import Geometry
 from migemu.trace.events import Event, Happening
 
 #: Marks a page that never came.
@@ -64,7 +64,7 @@ class PieceMaps:
     __slots__ = ("_per_page", "maps")
 
     def __init__(self, geometry: Geometry, hugepages: Sequence[int]) -> None:
-        self._per_page = geometry.pages(Level.PUD)
+        self._per_page = geometry.largest_pages
         self.maps = {each: PieceMap(each, self._per_page) for each in hugepages}
 
     def take(self, event: Event) -> None:

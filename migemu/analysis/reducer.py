@@ -20,7 +20,7 @@ from migemu.analysis.piece_map import PieceMap, PieceMaps, spread
 from migemu.analysis.series import Bins, Thinned
 from migemu.costs.access import UNIFORM, Pattern
 from migemu.errors import InputError
-from migemu.mm.pages import Geometry, Level
+from migemu.mm.pages import Geometry
 from migemu.trace.events import Event, Happening
 from migemu.trace.reading import Trace, read_trace
 
@@ -59,7 +59,7 @@ class TraceFigures:
         #: Entries made by collapses, by level.
         self.collapses = {level: Bins(1) for level in geometry.levels[1:]}
         self.marks: list[Mark] = []
-        total = pages // geometry.pages(Level.PUD)
+        total = pages // geometry.largest_pages
         chosen = spread(total, maps_max) if hugepages is None else [each for each in hugepages if 0 <= each < total]
         self._maps = PieceMaps(geometry, chosen)
         self._over_time = MappingOverTime(geometry, pages, pattern=pattern)

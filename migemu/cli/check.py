@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Table
 
 from migemu.errors import InputError
-from migemu.mm.pages import TINY, Level
+from migemu.mm.pages import TINY
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
 from migemu.trace.checkers import Violation, Witness, checkers
@@ -69,7 +69,7 @@ def _judge(console: Console, trace: Path | None, rules: tuple[str, ...], wrong: 
     if wrong is not None and trace is None:
         if wrong not in SCENARIOS:
             raise InputError(unknown("bug", wrong, SCENARIOS))
-        return judge_events(SCENARIOS[wrong].events(), TINY, TINY.pages(Level.PUD), rules), wrong
+        return judge_events(SCENARIOS[wrong].events(), TINY, TINY.largest_pages, rules), wrong
     if trace is None or wrong is not None:
         raise InputError("give one trace to judge: a file, or --wrong NAME; --list shows the rules")
     try:

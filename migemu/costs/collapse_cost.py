@@ -118,7 +118,6 @@ class CostModel:
     lock: LockScheme = "mmap_lock"
     notifier: NotifierScheme = "around"
     geometry: Geometry = X86_64
-    hstate: Level = Level.PUD
     #: CPUs that run threads of the process, to be interrupted by a flush: the largest VM of SEMANTICS 5.1.
     vcpus: int = 48
     #: Clear or set one entry: walk, page-table lock, entry. Measured: UFFDIO_CONTINUE of 1 GiB of memfd in one ioctl
@@ -191,7 +190,7 @@ class CostModel:
         ns = 0
         for leaves, subpage_ns in ((operations.cleared, self.line_ns), (operations.installed, self.own_line_ns)):
             for level, count in leaves.items():
-                if level >= self.hstate:
+                if level >= self.geometry.largest:
                     ns += count * self.line_ns  # the compound count
                 else:
                     ns += count * self.geometry.pages(level) * (subpage_ns + self.line_ns)
@@ -237,18 +236,18 @@ class CostModel:
         as the range picks the level (SEMANTICS 2.1); the last call goes from these to the hugepage. ValueError: the
         step does not divide the hugepage, or no entry above `from_level` fits it.
         """
-        geometry, hugepage = self.geometry, self.geometry.size(self.hstate)
+        geometry, hugepage = self.geometry, self.geometry.largest_bytes
         if not 0 < step_bytes <= hugepage or hugepage % step_bytes:
             raise ValueError(f"steps of {step_bytes} bytes do not divide a hugepage of {hugepage}")
-        above = (level for level in geometry.levels if from_level < level <= self.hstate)
+        above = (level for level in geometry.levels if from_level < level <= geometry.largest)
         fitting = [level for level in above if geometry.size(level) <= step_bytes]
         if not fitting:
             raise ValueError(f"no entry of {geometry.name} above {from_level.name} fits {step_bytes} bytes")
         level, rounds, below = fitting[-1], [], from_level
-        if level < self.hstate:
+        if level < geometry.largest:
             spans = step_bytes // geometry.size(level)
             stall = self.stall(self.operations(from_level, level, spans))
             rounds.append(Round(hugepage // step_bytes, spans, level, stall))
             below = level
-        rounds.append(Round(1, 1, self.hstate, self.stall(self.operations(below, self.hstate))))
+        rounds.append(Round(1, 1, geometry.largest, self.stall(self.operations(below, geometry.largest))))
         return Layout(step_bytes, tuple(rounds))

@@ -35,7 +35,7 @@ OnWoken = Callable[[int, PageIndex], None]
 
 
 class GuestMapping:
-    """`memory_bytes` of memory, whole hugetlb pages of 1G, all in the page cache and none mapped."""
+    """`memory_bytes` of memory: hugetlb pages of the geometry's largest leaf, in the page cache, none mapped."""
 
     __slots__ = ("_on_woken", "_page_bytes", "_steps", "_uffd", "geometry", "memory_bytes", "space", "start")
 
@@ -47,7 +47,7 @@ class GuestMapping:
         self._steps: list[GatherStep] = []
         self._on_woken = on_woken
         self.space = AddressSpace(geometry, on_wake=self._wakes, on_gather=self._gathers)
-        self.start = start = self.space.mmap_hugetlb(memory_bytes, Level.PUD, shared=True)
+        self.start = start = self.space.mmap_hugetlb(memory_bytes, geometry.largest, shared=True)
         self.space.populate(start, memory_bytes)
         if hgm:
             self.space.madvise(start, memory_bytes, MADV_SPLIT)

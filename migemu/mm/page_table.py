@@ -78,7 +78,7 @@ class PageTable:
     def __init__(
         self, geometry: Geometry, hstate: Level, hugepages: int, refs: list[int], tables_max: int | None = None
     ) -> None:
-        if not {PTE, PMD, PUD} <= set(geometry.levels) or hstate not in (PMD, PUD):
+        if not {PTE, PMD, PUD} <= set(geometry.shifts) or hstate not in (PMD, PUD):
             raise ValueError(f"{geometry.name} with hugepages of {hstate!r} is not modelled; use PMD or PUD hugepages")
         self.geometry, self.hstate, self.hugepages, self.refs = geometry, hstate, hugepages, refs
         self.tables_max = tables_max

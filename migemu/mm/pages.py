@@ -6,7 +6,9 @@ What this models
 
 Words
     level     a size at which one entry can map memory: PTE 4K, CONT_PTE 64K, PMD 2M, CONT_PMD 32M, PUD 1G
-    geometry  which levels exist and how large they are; TINY is a "1G page" of 16 base pages, for exhaustive tests
+    geometry  how large the levels are, and which of them can map a memory; TINY is a "1G page" of 16 base pages, for
+              exhaustive tests
+    largest   the level of the largest leaf that a memory can have: PUD of hugetlb pages of 1G
     span      a naturally aligned range of one entry: (first page, level)
     piece     what is sent as one: a span; a *run* is several neighbouring pieces of one size behind one header
 
@@ -38,21 +40,40 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The levels of an architecture: `shifts[level]` is log2 of the bytes that one entry maps."""
+    """The levels of an architecture, and what of them a memory can be mapped by.
+
+    `shifts[level]` is log2 of the bytes that one entry maps. `largest` is the level of the largest leaf: the size in
+    which memory is announced and compared, and to which it is collapsed in the end. Everything outside of `migemu.mm`
+    asks it here. Kinds of memory: hugetlb pages of 1G have PUD, hugetlb pages of 2M and THP have PMD.
+    """
 
     name: str
     shifts: dict[Level, int]
+    largest: Level = Level.PUD
     _pages: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        """ValueError: leaves of another level than PMD or PUD are not modelled as the largest."""
+        if self.largest not in (Level.PMD, Level.PUD):
+            raise ValueError(f"{self.name}: {self.largest.name} as the largest leaf is not modelled; give PMD or PUD")
         base = self.shifts[Level.PTE]
         pages = tuple(1 << (self.shifts[level] - base) if level in self.shifts else 0 for level in Level)
         object.__setattr__(self, "_pages", pages)
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The levels that exist, smallest first."""
-        return tuple(sorted(self.shifts))
+        """The levels that a leaf can have, smallest first."""
+        return tuple(level for level in sorted(self.shifts) if level <= self.largest)
+
+    @property
+    def largest_pages(self) -> int:
+        """Base pages that the largest leaf maps."""
+        return self._pages[self.largest]
+
+    @property
+    def largest_bytes(self) -> int:
+        """Bytes that the largest leaf maps."""
+        return 1 << self.shifts[self.largest]
 
     @property
     def page_bytes(self) -> int:
@@ -104,39 +125,44 @@ class PieceRun(NamedTuple):
 
 
 class PageBitmap:
-    """Which base pages have had something happen to them (sent, received, mapped), counted per PMD and per PUD.
+    """Which base pages have had something happen to them (sent, received, mapped), counted per 2M and per largest leaf.
 
     One byte a page rather than one bit: slices of a bytearray are set, counted and searched at memory speed, and a
     full hugetlb page costs 256 KiB. Counters answer "is this span full?" without looking at the pages again.
     """
 
-    __slots__ = ("_counted", "_counts", "_ones", "_per_pmd", "_per_pud", "geometry", "pages", "set_pages", "total")
+    __slots__ = (
+        "_counted", "_counts", "_largest_counts", "_ones", "_per_largest", "_per_pmd", "_pmd_counts", "geometry",
+        "pages", "set_pages", "total",
+    )  # fmt: skip
 
     def __init__(self, geometry: Geometry, total: int) -> None:
-        """All clear. `total` is in base pages and covers whole hugetlb pages (PUD spans)."""
-        if total <= 0 or total % geometry.pages(Level.PUD):
+        """All clear. `total` is in base pages and covers whole hugetlb pages (spans of the largest leaf)."""
+        if total <= 0 or total % geometry.largest_pages:
             raise ValueError(f"{total} base pages are not whole hugetlb pages of {geometry.name}")
         self.geometry = geometry
         self.total = total
         self.pages = bytearray(total)
         self.set_pages = 0
-        self._per_pmd, self._per_pud = geometry.pages(Level.PMD), geometry.pages(Level.PUD)
-        self._counted = {Level.PMD: self._per_pmd, Level.PUD: self._per_pud}
-        self._counts = {level: [0] * (total // pages) for level, pages in self._counted.items()}
+        self._per_pmd, self._per_largest = geometry.pages(Level.PMD), geometry.largest_pages
+        self._pmd_counts = [0] * (total // self._per_pmd)
+        self._largest_counts = [0] * (total // self._per_largest)
+        self._counted = {Level.PMD: self._per_pmd, geometry.largest: self._per_largest}
+        self._counts = {Level.PMD: self._pmd_counts, geometry.largest: self._largest_counts}
         self._ones = bytes([1]) * self._per_pmd
 
     def add(self, first: PageIndex, count: int) -> int:
         """Set `count` pages from `first` on; the number of them that were clear before."""
-        per_pmd, pmd_counts, pud_counts = self._per_pmd, self._counts[Level.PMD], self._counts[Level.PUD]
+        per_pmd, pmd_counts, largest_counts = self._per_pmd, self._pmd_counts, self._largest_counts
         if count == 1:
             if self.pages[first]:
                 return 0
             self.pages[first] = 1
             pmd_counts[first // per_pmd] += 1
-            pud_counts[first // self._per_pud] += 1
+            largest_counts[first // self._per_largest] += 1
             self.set_pages += 1
             return 1
-        pmds_per_pud = self._per_pud // per_pmd
+        pmds_per_largest = self._per_largest // per_pmd
         added = 0
         while count > 0:
             pmd = first // per_pmd
@@ -145,7 +171,7 @@ class PageBitmap:
             if fresh:
                 self.pages[first : first + here] = self._ones[:here]
                 pmd_counts[pmd] += fresh
-                pud_counts[pmd // pmds_per_pud] += fresh
+                largest_counts[pmd // pmds_per_largest] += fresh
                 added += fresh
             first += here
             count -= here

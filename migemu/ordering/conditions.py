@@ -65,7 +65,8 @@ def check_end(cores: Cores) -> None:
     _equal("contents_right", "the memory at both ends", cores.bytes == cores.expected, True)
     leaves = cores.memory.leaves()
     if "collapses" in cores.promised:
-        _equal("huge_at_the_end", "1G entries and 1G pages", leaves[Level.PUD], cores.plan.hugepages)
+        largest = leaves[cores.geometry.largest]
+        _equal("huge_at_the_end", "largest entries and hugetlb pages", largest, cores.plan.hugepages)
         _equal("huge_at_the_end", "bytes of page tables left, and none", cores.memory.table_bytes(), 0)
     mapped = sum(count * cores.geometry.pages(level) for level, count in leaves.items())
     _equal("counts_conserved", "pages that entries map, and pages", mapped, cores.total)

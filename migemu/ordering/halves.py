@@ -25,7 +25,7 @@ from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
 from migemu.ordering.numbered import Numbered
 from migemu.ports import Collapsed
 
-PAGES: Final = TINY.pages(Level.PUD)
+PAGES: Final = TINY.largest_pages
 ALL: Final = (1 << PAGES) - 1
 
 #: Attributes of the receiver that count what has happened and decide nothing.

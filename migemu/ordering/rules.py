@@ -123,7 +123,7 @@ class Judge:
             raise BrokenRuleError("smaller_before_larger", f"{name} is collapsed after the {_SIZES[here[0]]} around it")
         if here[0] == span.level:
             raise BrokenRuleError("proposals_sound", f"{name} is collapsed for the second time")
-        if span.level == Level.PUD and "steps" in self.promised and min(here) < Level.PMD:
+        if span.level > Level.PMD and "steps" in self.promised and min(here) < Level.PMD:
             small = sum(1 << page for page, level in enumerate(levels) if level < Level.PMD)
             raise BrokenRuleError(
                 "smaller_before_larger",
@@ -154,8 +154,8 @@ class Judge:
         """BrokenRuleError when all is carried out and the receiver has not finished, or a promise is not kept."""
         if not finished:
             raise BrokenRuleError("completion_is_told", "everything has come, nothing is pending, and no finish")
-        if "collapses" in self.promised and set(view.levels) != {Level.PUD}:
-            page = next(page for page in range(PAGES) if view.levels[page] != Level.PUD)
+        if "collapses" in self.promised and set(view.levels) != {TINY.largest}:
+            page = next(page for page in range(PAGES) if view.levels[page] != TINY.largest)
             raise BrokenRuleError(
                 "huge_at_the_end",
                 f"the policy promises to collapse, and base page {page} stays mapped by {_SIZES[view.levels[page]]}",

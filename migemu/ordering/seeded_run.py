@@ -135,7 +135,7 @@ def _plan(settings: Scenario, policy: PolicyChoice, seed: int) -> Plan:
     pages = settings.memory.size // geometry.page_bytes
     rng = Random(f"{seed} zeros")
     return Plan(
-        geometry, settings.memory.size // geometry.size(Level.PUD), settings.push.order, policy,
+        geometry, settings.memory.size // geometry.largest_bytes, settings.push.order, policy,
         settings.push.piece, settings.pull.piece, settings.push.run // geometry.page_bytes,
         settings.pull.preempt, settings.pull.resend, merge=False,
         zeros=frozenset(page for page in range(pages) if rng.random() < settings.memory.zero_share),

@@ -65,7 +65,7 @@ class Plan:
     @property
     def pages(self) -> int:
         """How many base pages the memory has."""
-        return self.hugepages * self.geometry.pages(Level.PUD)
+        return self.hugepages * self.geometry.largest_pages
 
 
 class EventRecord(Protocol):

@@ -13,7 +13,8 @@ Rules
     2. Nothing that is a leaf already, and nothing twice: a span that was proposed stays proposed until `collapsed`
        reports it. A collapse that fails is its caller's to try again.
     3. Steps are 4K to 2M to 1G, or 4K to 1G. The levels between them (CONT_PTE, CONT_PMD) are never proposed: no
-       version of HGM could install contiguous entries (SEMANTICS 3.7).
+       version of HGM could install contiguous entries (SEMANTICS 3.7). Of a memory whose largest leaf is 2M, that is
+       the last step, and what is said of 1G here is meant of it.
     4. In `eager` and `batched` a 1G span comes after all its 2M ones (SEMANTICS 2.1), so that no call is
        long.
     5. What `ended` answers is complete when it is carried out in order: `collapsed` has nothing to add to it.
@@ -137,7 +138,7 @@ class AtEnd(Never):
 
     def ended(self, view: MappingView) -> Sequence[Span]:
         """Every 1G span that is not a leaf, in address order."""
-        spans = (Span(first, Level.PUD) for first in _firsts(view, Level.PUD))
+        spans = (Span(first, view.geometry.largest) for first in _firsts(view))
         return [span for span in spans if not view.is_leaf(span) and view.mapped.full(span)]
 
 
@@ -146,12 +147,12 @@ class Direct(Never):
     """Collapses to 1G as soon as a 1G page is full, without a 2M step."""
 
     collapses = True
-    __slots__ = ("_per_pmd", "_per_pud", "_proposed")
+    __slots__ = ("_largest", "_per_largest", "_per_pmd", "_proposed")
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
         self._per_pmd = geometry.pages(Level.PMD)
-        self._per_pud = geometry.pages(Level.PUD)
+        self._largest, self._per_largest = geometry.largest, geometry.largest_pages
         self._proposed: set[Span] = set()
 
     def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
@@ -159,7 +160,7 @@ class Direct(Never):
         start = first & -self._per_pmd
         if first + count <= start + self._per_pmd and view.mapped.next_clear(start, start + self._per_pmd) is not None:
             return _NOTHING
-        return self._propose(range(first & -self._per_pud, first + count, self._per_pud), view)
+        return self._propose(range(first & -self._per_largest, first + count, self._per_largest), view)
 
     def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
         """Nothing."""
@@ -168,12 +169,12 @@ class Direct(Never):
 
     def ended(self, view: MappingView) -> Sequence[Span]:
         """The 1G spans that have been missed: none, when this policy was told of every page."""
-        return self._propose(_firsts(view, Level.PUD), view)
+        return self._propose(_firsts(view), view)
 
     def _propose(self, firsts: range, view: MappingView) -> Sequence[Span]:
         spans = []
         for first in firsts:
-            span = Span(first, Level.PUD)
+            span = Span(first, self._largest)
             if span not in self._proposed and view.mapped.full(span) and not view.is_leaf(span):
                 self._proposed.add(span)
                 spans.append(span)
@@ -190,13 +191,13 @@ class Batched(Never):
 
     collapses = True
     steps = True
-    __slots__ = ("_checked", "_full", "_per_pmd", "_per_pud", "_proposed", "_spans")
+    __slots__ = ("_checked", "_full", "_largest", "_per_largest", "_per_pmd", "_proposed", "_spans")
 
     def __init__(self, geometry: Geometry, *, spans: int = 16) -> None:
         super().__init__(geometry)
         self._spans = spans
         self._per_pmd = geometry.pages(Level.PMD)
-        self._per_pud = geometry.pages(Level.PUD)
+        self._largest, self._per_largest = geometry.largest, geometry.largest_pages
         self._full: dict[Span, None] = {}  # full 2M spans that wait for their batch, in the order they became full
         self._proposed: set[Span] = set()
         self._checked: dict[PageIndex, PageIndex] = {}  # a full 1G span -> all its 2M before here are leaves
@@ -215,41 +216,43 @@ class Batched(Never):
             proposed += [span for span in self._full if not view.is_leaf(span)]
             self._full.clear()
             self._proposed.update(proposed)
-        for pud_first in range(first & -self._per_pud, first + count, self._per_pud):
-            proposed += self._whole(pud_first, view)
+        for whole_first in range(first & -self._per_largest, first + count, self._per_largest):
+            proposed += self._whole(whole_first, view)
         return proposed
 
     def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
         """The 1G span around `span`, when `span` was the last of its 2M."""
         self._proposed.discard(span)
-        return self._whole(span.first & -self._per_pud, view) if span.level < Level.PUD else _NOTHING
+        return self._whole(span.first & -self._per_largest, view) if span.level < self._largest else _NOTHING
 
     def ended(self, view: MappingView) -> Sequence[Span]:
         """For each 1G span in address order: its 2M that have not been proposed yet, then itself."""
         self._full.clear()
         proposed = []
-        for pud_first in _firsts(view, Level.PUD):
-            whole = Span(pud_first, Level.PUD)
+        for whole_first in _firsts(view):
+            whole = Span(whole_first, self._largest)
             if whole in self._proposed or not view.mapped.full(whole) or view.is_leaf(whole):
                 continue
-            for pmd_first in range(pud_first, pud_first + self._per_pud, self._per_pmd):
-                span = Span(pmd_first, Level.PMD)
-                if span not in self._proposed and not view.is_leaf(span):
-                    proposed.append(span)
+            if self._largest > Level.PMD:
+                for pmd_first in range(whole_first, whole_first + self._per_largest, self._per_pmd):
+                    span = Span(pmd_first, Level.PMD)
+                    if span not in self._proposed and not view.is_leaf(span):
+                        proposed.append(span)
             proposed.append(whole)
         self._proposed.update(proposed)
         return proposed
 
-    def _whole(self, pud_first: PageIndex, view: MappingView) -> Sequence[Span]:
-        """The 1G span at `pud_first`, if all its 2M are leaves and it is not."""
-        whole = Span(pud_first, Level.PUD)
+    def _whole(self, whole_first: PageIndex, view: MappingView) -> Sequence[Span]:
+        """The 1G span at `whole_first`, if all its 2M are leaves and it is not."""
+        whole = Span(whole_first, self._largest)
         if not view.mapped.full(whole) or whole in self._proposed or view.is_leaf(whole):
             return _NOTHING
-        for pmd_first in range(self._checked.get(pud_first, pud_first), pud_first + self._per_pud, self._per_pmd):
+        checked, end = self._checked.get(whole_first, whole_first), whole_first + self._per_largest
+        for pmd_first in range(checked, end, self._per_pmd):
             if not view.is_leaf(Span(pmd_first, Level.PMD)):
-                self._checked[pud_first] = pmd_first
+                self._checked[whole_first] = pmd_first
                 return _NOTHING
-        self._checked.pop(pud_first, None)
+        self._checked.pop(whole_first, None)
         self._proposed.add(whole)
         return (whole,)
 
@@ -267,6 +270,6 @@ class Eager(Batched):
         super().__init__(geometry, spans=1)
 
 
-def _firsts(view: MappingView, level: Level) -> range:
-    """The first pages of all spans of `level`."""
-    return range(0, view.mapped.total, view.geometry.pages(level))
+def _firsts(view: MappingView) -> range:
+    """The first pages of all spans of the largest level."""
+    return range(0, view.mapped.total, view.geometry.largest_pages)

@@ -14,7 +14,6 @@ from migemu.analysis import mapping_figures as regained
 from migemu.analysis.reducer import MAPS_MAX, TraceFigures, read_trace_figures
 from migemu.costs.access import Pattern
 from migemu.errors import InputError
-from migemu.mm.pages import Level
 from migemu.report import document, tables
 from migemu.report.directory import RunDirectory
 from migemu.report.draw import fault_figures as faults
@@ -42,7 +41,7 @@ def load(
 
 def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
     """InputError for a hugetlb page that no run has; if only some lack it, the page says so."""
-    totals = [run.trace.pages // run.trace.geometry.pages(Level.PUD) for run in runs if run.trace is not None]
+    totals = [run.trace.pages // run.trace.geometry.largest_pages for run in runs if run.trace is not None]
     for each in hugepages:
         if totals and each >= max(totals):
             of = "its memory is" if len(runs) == 1 else "the largest memory of these runs is"
@@ -66,7 +65,7 @@ def _read(
     else:
         lost = "the trace is damaged; shown is what stands before that, to about a thousand lines"
         directory = directory.lacking(f"{lost}: {figures.problem}")
-    total = figures.pages // figures.geometry.pages(Level.PUD)
+    total = figures.pages // figures.geometry.largest_pages
     if absent := [str(each) for each in hugepages or () if each >= total]:
         directory = directory.lacking(f"it has no hugetlb page {', '.join(absent)}: its memory is 0 to {total - 1}")
     if directory.kind and figures.kind != directory.kind:

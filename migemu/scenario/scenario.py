@@ -43,7 +43,7 @@ def _no_text(path: str) -> str:
     raise FileNotFoundError(path)
 
 
-_TRIAL_PAGES: Final = X86_64.pages(Level.PUD)
+_TRIAL_PAGES: Final = X86_64.largest_pages
 _TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5)
 
 
@@ -90,7 +90,7 @@ class MemorySettings:
 
     def __attrs_post_init__(self) -> None:
         """The rules between settings."""
-        hugepage_bytes = GEOMETRIES[self.geometry].size(Level.PUD)
+        hugepage_bytes = GEOMETRIES[self.geometry].largest_bytes
         if self.size % hugepage_bytes:
             raise ValueError(
                 f"size: {format_size(self.size)} are not whole hugetlb pages; give a multiple of "

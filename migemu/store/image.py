@@ -47,7 +47,7 @@ class ImageMemory:
 
     def __init__(self, geometry: Geometry, image: Bytes, image_bytes: int, name: str = "") -> None:
         """`image` holds `image_bytes` bytes; the memory is the next whole number of hugetlb pages."""
-        hugepage_bytes = geometry.size(Level.PUD)
+        hugepage_bytes = geometry.largest_bytes
         self.geometry = geometry
         self.image_bytes = image_bytes
         self.memory_bytes = -(-image_bytes // hugepage_bytes) * hugepage_bytes
@@ -128,7 +128,7 @@ def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", 
     if copy:
         data = data.private()
     try:
-        image = core_bytes(data, geometry.size(Level.PUD)) if image_format == "core" else data
+        image = core_bytes(data, geometry.largest_bytes) if image_format == "core" else data
     except UnreadableError as error:
         raise InputError(str(error)) from None
     return ImageMemory(geometry, image, image.size, str(path))

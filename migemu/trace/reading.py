@@ -90,7 +90,7 @@ class Trace:
         geometry = GEOMETRIES.get(event.detail or "")
         if geometry is None:
             self._refuse(f"line {number}: {event.detail!r} is no geometry; known: {', '.join(GEOMETRIES)}")
-        if not event.count or event.count < 0 or event.count % geometry.pages(Level.PUD):
+        if not event.count or event.count < 0 or event.count % geometry.largest_pages:
             self._refuse(f"line {number}: {event.count} base pages are not whole hugetlb pages of {geometry.name}")
         if event.count > PAGES_MAX:
             self._refuse(f"line {number}: {event.count} base pages are more than any guest has; the line is damaged")

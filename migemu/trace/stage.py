@@ -22,7 +22,7 @@ from migemu.mm import TINY, EntryKind, FaultOutcome, Level, PageIndex, PieceRun,
 from migemu.mm.guest_mapping import GuestMapping
 from migemu.trace.events import Event, Happening
 
-PAGES: Final = TINY.pages(Level.PUD)
+PAGES: Final = TINY.largest_pages
 _STEP_NS: Final = 1_000
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from migemu.mm.pages import Level
+from migemu.mm.pages import TINY, Level
 from migemu.trace.events import Event
 from migemu.trace.stage import PAGES, Script
 
@@ -147,11 +147,11 @@ def smaller_after_larger(stage: Script, wrong: bool) -> None:
     """A 2M step that was still queued is carried out after the 1G one: the kernel refuses it and ends the call."""
     stage.bring(0, 16)
     if wrong:
-        stage.collapse(0, Level.PUD)
+        stage.collapse(0, TINY.largest)
         stage.collapse(4, Level.PMD)
     else:
         stage.collapse(4, Level.PMD)
-        stage.collapse(0, Level.PUD)
+        stage.collapse(0, TINY.largest)
 
 
 @_scenario(
@@ -163,7 +163,7 @@ def step_skipped(stage: Script, wrong: bool) -> None:
     stage.bring(0, 16)
     for first in range(0, 12 if wrong else 16, 4):
         stage.collapse(first, Level.PMD)
-    stage.collapse(0, Level.PUD)
+    stage.collapse(0, TINY.largest)
 
 
 @_scenario(
@@ -175,7 +175,7 @@ def left_in_small_pages(stage: Script, wrong: bool) -> None:
     stage.bring(0, 16)
     stage.end()
     if not wrong:
-        stage.collapse(0, Level.PUD)
+        stage.collapse(0, TINY.largest)
     stage.complete()
 
 

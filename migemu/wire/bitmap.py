@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from migemu.errors import PeerError
-from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, Span
+from migemu.mm.pages import Geometry, PageBitmap, PageIndex, Span
 from migemu.wire.messages import ReceivedBitmap
 
 #: The most base pages of one part, unless a hugetlb page has more: x86_64's, so that no part takes the loop for long.
@@ -28,7 +28,7 @@ _PAGES: Final = bytes.maketrans(b"01", b"\0\1")
 
 def parts(received: PageBitmap) -> Iterator[tuple[ReceivedBitmap, bytes]]:
     """The messages that tell of `received`, with their payloads, in order."""
-    hugepage = received.geometry.pages(Level.PUD)
+    hugepage = received.geometry.largest_pages
     most = max(hugepage, BITMAP_PAGES_MAX)
     begin = 0
     while begin < received.total:
@@ -43,7 +43,7 @@ def parts(received: PageBitmap) -> Iterator[tuple[ReceivedBitmap, bytes]]:
 
 def _kind(received: PageBitmap, first: int) -> bool | None:
     """Whether a hugetlb page is full (True), empty (False), or neither (None)."""
-    span = Span(first, Level.PUD)
+    span = Span(first, received.geometry.largest)
     return True if received.full(span) else False if received.empty(span) else None
 
 

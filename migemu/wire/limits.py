@@ -35,7 +35,7 @@ class Limits:
         if isinstance(message, Page | Zero | Request):
             self._check_run(message, payload_bytes)
         elif isinstance(message, Digests):
-            pages = self.geometry.pages(Level.PUD)
+            pages = self.geometry.largest_pages
             fits = payload_bytes == DIGEST_BYTES * pages and len(message.seal) in (0, SEAL_BYTES)
             if message.first % pages or message.first >= self.memory_pages or not fits:
                 raise PeerError(f"Digests at page {message.first} do not fit a hugetlb page of this memory")
@@ -43,7 +43,7 @@ class Limits:
             self._check_bitmap(message, payload_bytes)
 
     def _check_bitmap(self, message: ReceivedBitmap, payload_bytes: int) -> None:
-        hugepage, end = self.geometry.pages(Level.PUD), message.first + message.count
+        hugepage, end = self.geometry.largest_pages, message.first + message.count
         most = -(-message.count // 8) + _ZLIB_SLACK if not message.full else 0
         if (
             not 0 < message.count <= max(hugepage, BITMAP_PAGES_MAX)
@@ -61,7 +61,7 @@ class Limits:
         """A few bytes must not be work for all of the memory: a frame's worth, or a hugetlb page, is enough for all."""
         if isinstance(message, Request) and message.again:
             return self.geometry.pages(Level.PMD)  # base pages are asked for again one by one
-        return max(self.geometry.pages(Level.PUD), self.payload_bytes_max // self.geometry.page_bytes)
+        return max(self.geometry.largest_pages, self.payload_bytes_max // self.geometry.page_bytes)
 
     def _check_run(self, message: Page | Zero | Request, payload_bytes: int) -> None:
         each = self.geometry.pages(message.level)

@@ -15,29 +15,31 @@ from typing import Final
 
 import xxhash
 
-from migemu.mm.pages import Level, PageIndex, PieceRun
+from migemu.mm.pages import PageIndex, PieceRun
 from migemu.wire.digest import DIGEST_BYTES
 
 SEAL_BYTES: Final = DIGEST_BYTES
 _PLACE = struct.Struct("<QQBB")
+#: What stands for the level of a piece in the seal of `Digests`: no piece has it, whatever the memory is made of.
+_DIGESTS: Final = 4
 
 
 def sealed(run: PieceRun, urgent: bool, digests: bytes = b"") -> bytes:
     """The digests of the base pages of `run` (none of a zero one) with their seal behind them."""
-    return digests + _seal(run, urgent, digests)
+    return digests + _seal(*run, urgent, digests)
 
 
 def seal_of(first: PageIndex, digests: bytes) -> bytes:
     """The seal of what `Digests` says of the hugetlb page at `first`."""
-    return _seal(PieceRun(first, 1, Level.PUD), False, digests)
+    return _seal(first, 1, _DIGESTS, False, digests)
 
 
 def opened(run: PieceRun, urgent: bool, digests: bytes) -> bytes | None:
     """The digests of the base pages without their seal; None if they are not of this run."""
     pages = digests[:-SEAL_BYTES]
-    return pages if digests[-SEAL_BYTES:] == _seal(run, urgent, pages) else None
+    return pages if digests[-SEAL_BYTES:] == _seal(*run, urgent, pages) else None
 
 
-def _seal(run: PieceRun, urgent: bool, digests: bytes) -> bytes:
-    place = _PLACE.pack(run.first, run.count, run.level, urgent)
+def _seal(first: PageIndex, count: int, level: int, urgent: bool, digests: bytes) -> bytes:
+    place = _PLACE.pack(first, count, level, urgent)
     return xxhash.xxh3_64_intdigest(place + digests).to_bytes(DIGEST_BYTES, "little")

@@ -74,13 +74,13 @@ def levels(runs: Sequence[ShownRun]) -> list[Panel]:
             for height, (level, bins) in enumerate(figures.collapses.items()):
                 if made := [(t, sums[0]) for t, sums in bins.rows() if sums[0]]:
                     name = level_name(figures.geometry, level)
+                    size, symbol = (11, "triangle-down") if level is figures.geometry.largest else (9, "line-ns-open")
                     steps.append(f"to {name}: {sum(count for _, count in made):,}")
                     data.append({
                         "type": "scatter", "mode": "markers", "name": f"collapses to {name}",
                         "x": scale.of(t - figures.zero for t, _ in made), "y": [103 + 4 * height] * len(made),
                         "customdata": [count for _, count in made],
-                        "marker": {"color": _LEVEL_LOOKS[level][0], "size": 11 if level is Level.PUD else 9,
-                                   "symbol": "triangle-down" if level is Level.PUD else "line-ns-open"},
+                        "marker": {"color": _LEVEL_LOOKS[level][0], "size": size, "symbol": symbol},
                         "hovertemplate": f"%{{customdata}} collapsed to {name} at %{{x}} {scale.unit}<extra></extra>",
                     })  # fmt: skip
             y = {"title": {"text": "share of memory mapped [%]"}, "range": [0, 114], "tickvals": [0, 25, 50, 75, 100]}
@@ -246,13 +246,13 @@ def _map_figure(figures: TraceFigures, trace: dict[str, Any]) -> Figure:
     first = f"{format_size(figures.geometry.size(Level.PMD))} %{{y}}, piece %{{x}}: %{{text}}"
     data = [{"type": "heatmap", "hovertemplate": f"{first}<br>{trace.pop('shown')}<extra></extra>", **trace}]
     geometry = figures.geometry
-    base, pmd, pud = (level_name(geometry, level) for level in (Level.PTE, Level.PMD, Level.PUD))
+    base, pmd, largest = (level_name(geometry, level) for level in (Level.PTE, Level.PMD, geometry.largest))
     columns = geometry.pages(Level.PMD)
-    rows = geometry.pages(Level.PUD) // columns
+    rows = geometry.largest_pages // columns
     whole = {"constrain": "domain", **({"dtick": 1} if rows <= 8 else {})}
     x = {"title": {"text": f"{base} piece within its {pmd}"}, "range": [-0.5, columns - 0.5], **whole}
     y = {
-        **whole, "title": {"text": f"{pmd} within the {pud} page"}, "autorange": False, "range": [rows - 0.5, -0.5],
+        **whole, "title": {"text": f"{pmd} within the {largest} page"}, "autorange": False, "range": [rows - 0.5, -0.5],
         "scaleanchor": "x", "constraintoward": "top",
     }  # fmt: skip
     return figure(data, x, y, height=580, margin={"l": 56, "r": 120, "t": 32, "b": 48})

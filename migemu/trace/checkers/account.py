@@ -40,7 +40,7 @@ class Account:
 
     def __init__(self, geometry: Geometry, pages: int, line: int = 0) -> None:
         """`line` is that of the last event seen; of a file's header it is 1."""
-        if pages <= 0 or pages % geometry.pages(Level.PUD):
+        if pages <= 0 or pages % geometry.largest_pages:
             raise ValueError(f"{pages} base pages are not whole hugetlb pages of {geometry.name}")
         self.geometry = geometry
         self.pages = pages

@@ -152,10 +152,10 @@ class FlushedBeforeFreed(Rule):
         """Nothing of the same hugetlb page may be unflushed."""
         if not self.unflushed:
             return None
-        per_pud = self.account.geometry.pages(Level.PUD)
-        start = first - first % per_pud
+        per_page = self.account.geometry.largest_pages
+        start = first - first % per_page
         for a, b in self.unflushed:
-            if a < start + per_pud and start < b:
+            if a < start + per_page and start < b:
                 reason = f"{event.count} tables freed while entries of pages {a} to {b - 1} may stand in a TLB"
                 return Objection(reason, a, b - a)
         return None
@@ -187,12 +187,12 @@ class HugeAtTheEnd(Rule):
 
     def excuse(self, _event: Event, first: PageIndex, count: int) -> None:
         """These hugetlb pages cannot be one entry."""
-        per_pud = self.account.geometry.pages(Level.PUD)
-        self.excused.update(range(first // per_pud, -(-(first + count) // per_pud)))
+        per_page = self.account.geometry.largest_pages
+        self.excused.update(range(first // per_page, -(-(first + count) // per_page)))
 
     def collapsed(self, event: Event, first: PageIndex, count: int) -> None:
         """What failed before has been made good."""
-        if event.level == Level.PUD:
+        if event.level == self.account.geometry.largest:
             self.excused.discard(first // count)
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
@@ -200,13 +200,13 @@ class HugeAtTheEnd(Rule):
         account = self.account
         if event.node != "destination" or event.detail != "completed" or not account.promises("collapses"):
             return None
-        per_pud = account.geometry.pages(Level.PUD)
-        pmds = per_pud // account.geometry.pages(Level.PMD)
-        whole = bytes([Level.PUD]) * pmds
-        for hugepage in range(account.pages // per_pud):
+        per_page = account.geometry.largest_pages
+        pmds = per_page // account.geometry.pages(Level.PMD)
+        whole = bytes([account.geometry.largest]) * pmds
+        for hugepage in range(account.pages // per_page):
             if account.leaf[hugepage * pmds : (hugepage + 1) * pmds] != whole and hugepage not in self.excused:
                 reason = f"complete, but hugetlb page {hugepage} is not one entry; the policy is {account.policy!r}"
-                return Objection(reason, hugepage * per_pud, per_pud)
+                return Objection(reason, hugepage * per_page, per_page)
         return None
 
     def unjudged(self, happened: Mapping[Happening, int]) -> str:

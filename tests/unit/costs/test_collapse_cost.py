@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migemu.costs.collapse_cost import CostModel, LockScheme, NotifierScheme, Stall
 from migemu.costs.operations import Operations
-from migemu.mm import ARM64_4K, Level
+from migemu.mm import ARM64_4K, X86_64, Level
 from migemu.mm.gather import GatherKind, GatherStep
 from migemu.mm.mapcount import MapcountScheme
 from migemu.units import GIB, KIB, MIB, MS, SECOND
@@ -80,7 +80,7 @@ def test_two_rounds_count_the_subpages_up_and_down_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapcount", "hstate", "operations", "lines"),
+    ("mapcount", "largest", "operations", "lines"),
     [
         ("head_only", PUD, Operations({PTE: 10}, {PMD: 1}), 11),
         ("hstate", PUD, Operations({PTE: 10}, {PMD: 1}), 0),
@@ -90,8 +90,8 @@ def test_two_rounds_count_the_subpages_up_and_down_again() -> None:
         ("thp_like", PMD, Operations({}, {PMD: 3}), 3),
     ],
 )
-def test_mapcount_schemes(mapcount: MapcountScheme, hstate: Level, operations: Operations, lines: int) -> None:
-    model = CostModel(mapcount=mapcount, hstate=hstate)
+def test_mapcount_schemes(mapcount: MapcountScheme, largest: Level, operations: Operations, lines: int) -> None:
+    model = CostModel(mapcount=mapcount, geometry=replace(X86_64, largest=largest))
     assert model.breakdown(operations)["mapcount"] == lines * model.line_ns
 
 
@@ -175,7 +175,10 @@ def test_layout_on_arm_and_of_2m_hugepages() -> None:
     arm = CostModel(geometry=ARM64_4K)
     assert [(each.calls, each.level) for each in arm.layout(64 * KIB).rounds] == [(16384, CONT_PTE), (1, PUD)]
     assert [(each.calls, each.level) for each in arm.layout(64 * MIB).rounds] == [(16, CONT_PMD), (1, PUD)]
-    assert [(each.calls, each.level) for each in replace(arm, hstate=PMD).layout(2 * MIB).rounds] == [(1, PMD)]
+    assert [
+        (each.calls, each.level)
+        for each in replace(arm, geometry=replace(ARM64_4K, largest=PMD)).layout(2 * MIB).rounds
+    ] == [(1, PMD)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,8 +48,20 @@ def test_a_bitmap_covers_whole_hugetlb_pages(total: int) -> None:
         PageBitmap(TINY, total)
 
 
+#: A memory of hugetlb pages of "2M": 4 base pages.
+TINY_2M = replace(TINY, name="tiny_2m", largest=Level.PMD)
 #: The smallest bitmaps of each geometry that have several PMDs and, but for arm64, several PUDs.
-CASES = [(TINY, 48), (X86_64, 2 * 262_144), (ARM64_4K, 262_144)]
+CASES = [(TINY, 48), (TINY_2M, 20), (X86_64, 2 * 262_144), (ARM64_4K, 262_144)]
+
+
+def test_the_largest_leaf_is_a_property_of_the_memory_and_not_of_its_tables() -> None:
+    assert (TINY.largest, TINY.largest_pages, TINY.largest_bytes) == (Level.PUD, 16, 64 * KIB)
+    assert (TINY_2M.largest, TINY_2M.largest_pages, TINY_2M.largest_bytes) == (Level.PMD, 4, 16 * KIB)
+    assert TINY_2M.levels == (Level.PTE, Level.PMD)
+    assert replace(ARM64_4K, largest=Level.PMD).levels == (Level.PTE, Level.CONT_PTE, Level.PMD)
+    assert TINY_2M.pages(Level.PUD) == 16, "a table of 2M entries has as many as before"
+    with pytest.raises(ValueError, match="tiny: PTE as the largest leaf is not modelled; give PMD or PUD"):
+        replace(TINY, largest=Level.PTE)
 
 
 def rows(clear: list[int]) -> list[tuple[int, int]]:
@@ -61,14 +75,17 @@ def rows(clear: list[int]) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.parametrize("geometry", [TINY, TINY_2M], ids=lambda geometry: geometry.name)
 @given(
     calls=st.lists(st.tuples(st.integers(0, 47), st.integers(0, 20)), max_size=12),
     first=st.integers(0, 47),
     count=st.integers(0, 48),
 )
-def test_a_bitmap_answers_as_a_set_does(calls: list[tuple[int, int]], first: int, count: int) -> None:
+def test_a_bitmap_answers_as_a_set_does(
+    geometry: Geometry, calls: list[tuple[int, int]], first: int, count: int
+) -> None:
     """Every question, after any row of additions, over any range."""
-    bitmap, pages = PageBitmap(TINY, 48), set[int]()
+    bitmap, pages = PageBitmap(geometry, 48), set[int]()
     for start, length in calls:
         new = set(range(start, min(start + length, 48))) - pages
         assert bitmap.add(start, min(length, 48 - start)) == len(new)
@@ -86,9 +103,9 @@ def test_a_bitmap_answers_as_a_set_does(calls: list[tuple[int, int]], first: int
     assert bitmap.next_clear(first) == next((page for page in range(first, 48) if page not in pages), None)
     assert bitmap.clear_until(first, end) == next((page for page in range(first, end) if page in pages), end)
     assert list(bitmap.clear_runs(first, count)) == rows(clear)
-    for level in TINY.levels:
-        span = Span(first - first % TINY.pages(level), level)
-        inside = set(range(span.first, span.first + TINY.pages(level)))
+    for level in geometry.levels:
+        span = Span(first - first % geometry.pages(level), level)
+        inside = set(range(span.first, span.first + geometry.pages(level)))
         assert bitmap.full(span) == (inside <= pages)
         assert bitmap.empty(span) == (not inside & pages)
 

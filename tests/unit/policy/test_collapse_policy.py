@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from migemu.mm.pages import TINY, Geometry, Level, PageBitmap, PageIndex, Span
@@ -30,8 +32,8 @@ class Mapping:
         return self.costs.get(span, 0)
 
     def is_leaf(self, span: Span) -> bool:
-        pud = Span(span.first - span.first % self.geometry.pages(Level.PUD), Level.PUD)
-        return span in self.leaves or pud in self.leaves
+        whole = Span(span.first - span.first % self.geometry.largest_pages, self.geometry.largest)
+        return span in self.leaves or whole in self.leaves
 
     def map(self, first: PageIndex, count: int) -> None:
         self.received.add(first, count)
@@ -160,3 +162,12 @@ def test_every_policy_tells_what_it_does(name: str) -> None:
 def test_settings_are_judged(spans: int) -> None:
     with pytest.raises(ValueError, match=f"spans: '{spans}' is not accepted here: give a whole number from 1 to 65536"):
         collapse_policies.create(f"batched:spans={spans}", TINY)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "never"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_memory_whose_largest_leaf_is_2m_each_of_these_is_collapsed_once(name: str, backwards: bool) -> None:
+    geometry = replace(TINY, largest=Level.PMD)
+    view, policy = Mapping(geometry), collapse_policies.create(name, geometry)
+    happened = fill(policy, view, sorted(range(TOTAL), reverse=backwards))
+    assert sorted(span for _, spans in happened for span in spans) == [pmd(number) for number in range(TOTAL // 4)]
