@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 SEEDS  ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint fuzz swarm chaos bench soak clean
+.PHONY: help venv demo test lint fuzz swarm chaos bench soak mutants clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,11 @@ bench: $(STAMP)  ## measure against a bare pair of processes; also written to be
 
 soak: $(STAMP)  ## migrate for half an hour while connections are cut: memory has to stay flat; or make soak MINUTES=5
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
+
+# Neither in `make test` nor in CI: it takes an hour. The tree is not changed; all happens in a copy below runs/.
+mutants: $(STAMP)  ## change the core a line at a time: do tests notice? or make mutants FOLDER=migemu/wire [SAMPLE=200]
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	$(BIN)/python -m tests.mutants $(FOLDER) --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)
 
 clean:  ## remove the environment and what tools have left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
