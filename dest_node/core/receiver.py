@@ -144,7 +144,7 @@ class Receiver:
         """The hugetlb pages that these runs, which had been missing, have made whole."""
         each, largest = self.geometry.largest_pages, self.geometry.largest
         touched = dict.fromkeys(
-            at - at % each
+            at
             for run in fresh_runs
             for at in range(run.first - run.first % each, run.first + run.count * self.geometry.pages(run.level), each)
         )

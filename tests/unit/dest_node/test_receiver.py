@@ -22,6 +22,8 @@ PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD
         ([6], PieceRun(5, 3, PTE), [cont(5), cont(7)]),
         ([5], PieceRun(5, 3, PTE), [cont(6, 2)]),
         ([5, 6, 7], PieceRun(5, 3, PTE), []),
+        ([5], PieceRun(5, 2, PTE), [cont(6)]),
+        ([6], PieceRun(5, 2, PTE), [cont(5)]),
         ([], PieceRun(4, 1, PMD), [cont(4, 1, PMD)]),
         ([], PieceRun(4, 3, PMD), [cont(4, 3, PMD)]),
         ([3, 8], PieceRun(4, 1, PMD), [cont(4, 1, PMD)]),
@@ -113,6 +115,21 @@ def test_a_fault_on_a_page_that_is_mapped_by_now_is_woken() -> None:
     receiver = make()
     arrive(receiver, 9)
     assert receiver.faulted(9, NOW) == (Wake(9, 1),)
+    assert receiver.statistics().faults_open == 0
+
+
+def test_who_wakes_up_too_late_is_woken_alone_though_faults_ask_for_2m() -> None:
+    receiver = make(urgent_piece=PMD)
+    arrive(receiver, 4, 4)
+    assert receiver.faulted(5, NOW) == (Wake(5, 1),)
+
+
+def test_a_fault_right_behind_a_run_is_not_over() -> None:
+    receiver = make()
+    receiver.faulted(4, NOW)
+    arrive(receiver, 0, 4)
+    assert receiver.statistics().faults_open == 1
+    arrive(receiver, 4)
     assert receiver.statistics().faults_open == 0
 
 
@@ -221,6 +238,28 @@ def test_the_overview_shows_what_maps_each_part() -> None:
     assert receiver.overview(8) == "6m80gggg"
     assert receiver.overview(100) == "6m80gggg"
     assert receiver.overview(2) == "5g"
+    policy.on_mapped = [Span(0, PUD)]
+    receiver = make(policy)
+    arrive(receiver, 0, 16)
+    assert receiver.overview(8) == "gggg0000"
+
+
+def test_every_event_tells_it_the_time() -> None:
+    receiver = make()
+    (effect,) = receiver.arrived(PieceRun(0, 1, PTE), 1)
+    assert receiver.now_ns == 1
+    receiver.done(effect, 2, 0)
+    assert receiver.now_ns == 2
+    receiver.faulted(5, 3)
+    assert receiver.now_ns == 3
+    receiver.paused(4)
+    assert receiver.now_ns == 4
+    receiver.recovered(5)
+    assert receiver.now_ns == 5
+    receiver.ended(6)
+    assert receiver.now_ns == 6
+    receiver.timeout(7)
+    assert receiver.now_ns == 7
 
 
 def test_it_says_how_far_it_is() -> None:

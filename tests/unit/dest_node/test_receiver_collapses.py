@@ -83,6 +83,7 @@ def test_what_is_received_and_mapped_in_part_is_collapsed() -> None:
     policy.on_mapped = [Span(0, PMD)]
     assert receiver.done(first, NOW, well_done(first)) == [Collapse((Span(0, PMD),))]
     assert receiver.done(Collapse((Span(0, PMD),)), NOW, Collapsed(1)) == []
+    assert receiver.statistics().pages_mapped == 4
     assert receiver.done(second, NOW, 2) == []
     assert receiver.statistics().collapse_refused == 0
 
@@ -172,6 +173,31 @@ def test_a_call_that_would_take_too_long_is_made_in_parts_and_the_shell_gets_its
     assert receiver.statistics().collapse_calls == 3
 
 
+@pytest.mark.parametrize(
+    ("spans", "calls"),
+    [
+        ([Span(0, PMD), Span(4, PMD)], [2]),
+        ([Span(0, PMD), Span(4, PMD), Span(16, PUD)], [3]),
+        ([Span(0, PMD), Span(16, PUD), Span(4, PMD)], [3]),
+        ([Span(0, PMD), Span(4, PMD), Span(8, PMD), Span(16, PUD)], [3, 1]),
+        ([Span(0, PUD), Span(16, PUD)], [1, 1]),
+    ],
+)
+def test_a_call_takes_as_many_spans_as_its_time_allows(spans: list[Span], calls: list[int]) -> None:
+    """Of 100 ns; a 2M takes 20, a 1G 60."""
+    policy, costs = Dictated(), {PMD: 20, PUD: 60}
+    receiver = Receiver(
+        TINY, TOTAL, policy, urgent_piece=PTE, collapse_ns=lambda _leaves, level: costs[level], call_ns_max=100
+    )
+    arrive(receiver, 0, TOTAL)
+    policy.on_ended = spans
+    made = carry_out(receiver, receiver.ended(NOW))
+    while receiver.deadline() is not None:
+        made += carry_out(receiver, receiver.timeout(NOW))
+    assert [len(effect.spans) for effect in made if isinstance(effect, Collapse)] == calls
+    assert made[-1] == Finish()
+
+
 class PutOff(Dictated):
     """Has something to do at `when`, and then never again."""
 
@@ -212,10 +238,10 @@ def test_a_policy_may_look_at_faults_and_costs() -> None:
         return 7
 
     receiver = Receiver(TINY, TOTAL, Dictated(), urgent_piece=PTE, collapse_ns=collapse_ns)
-    for page in (0, 3, 3, 9, 31):
+    for page in (0, 3, 3, 9, 12, 31):
         receiver.faulted(page, NOW)
     counts = [receiver.faults_in(span) for span in (Span(0, PMD), Span(8, PMD), Span(0, PUD), Span(16, PUD))]
-    assert counts == [3, 1, 4, 1]
+    assert counts == [3, 1, 5, 1]
     arrive(receiver, 0, 4)
     arrive(receiver, 4, 3, PMD)
     assert (receiver.collapse_ns(Span(0, PMD)), receiver.collapse_ns(Span(0, PUD))) == (7, 7)

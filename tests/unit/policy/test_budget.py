@@ -39,6 +39,30 @@ def test_what_fits_the_budget_goes_at_once_and_the_rest_a_second_later() -> None
     assert policy.deadline(view) is None, "nothing is put off"
 
 
+def test_the_budget_may_be_spent_whole() -> None:
+    policy, view = world(5 * MS)
+    view.map(0, 12)
+    assert list(policy.mapped(0, 12, view)) == PMDS[:2]
+
+
+def test_the_deadline_waits_for_as_many_to_leave_the_account_as_it_takes() -> None:
+    policy, view = world(
+        {**dict.fromkeys([*PMDS, pud(0), pud(1)], 3 * MS), pmd(1): 2 * MS, pmd(2): 4 * MS, pmd(3): 8 * MS}
+    )
+    for number in range(4):
+        view.now_ns = 100 * MS * number
+        view.map(4 * number, 4)
+        assert list(policy.mapped(4 * number, 4, view)) == [pmd(number)] * (number < 3)
+    assert policy.deadline(view) == 200 * MS + SECOND, "8 ms do not fit beside the 4 that leave last"
+
+
+def test_faults_count_one_more_than_there_were_and_a_ns_is_the_least_a_span_costs() -> None:
+    policy, view = world({pmd(0): 9 * MS, pmd(1): 16, pmd(2): 10, pmd(3): 2, pmd(4): 1, pmd(5): 0})
+    view.faults = {pmd(1): 1}
+    view.map(0, 24)
+    assert list(policy.mapped(0, 24, view)) == [pmd(4), pmd(5), pmd(3), pmd(1), pmd(2), pmd(0)]
+
+
 def test_the_account_is_of_any_second_not_of_whole_ones() -> None:
     policy, view = world(4 * MS)
     for number, now_ns, goes in ((0, 0, True), (1, 900 * MS, True), (2, 950 * MS, False), (3, 1100 * MS, True)):

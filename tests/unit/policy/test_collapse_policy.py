@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from migemu.mm.pages import TINY, Geometry, Level, PageBitmap, PageIndex, Span
-from migemu.policy.collapse_policy import CollapsePolicy, collapse_policies
+from migemu.policy.collapse_policy import CollapsePolicy, collapse_policies, promises
 
 SHIPPED = ("at_end", "batched", "budget", "direct", "eager", "never")
 TOTAL = 2 * TINY.pages(Level.PUD)
@@ -129,6 +129,47 @@ def test_a_run_over_several_2m() -> None:
     assert list(policy.mapped(2, 16, view)) == [pmd(1), pmd(2), pmd(3)]
 
 
+def test_a_run_that_begins_in_a_hole_may_fill_the_next_1g_all_the_same() -> None:
+    policy, view = collapse_policies.create("direct", TINY), Mapping()
+    view.map(13, 19)
+    assert list(policy.mapped(13, 19, view)) == [pud(1)]
+
+
+def test_a_1g_that_could_not_be_collapsed_is_left_to_its_caller_until_the_end() -> None:
+    policy, view = collapse_policies.create("direct", TINY), Mapping(total=3 * TINY.pages(Level.PUD))
+    view.map(0, 16)
+    assert list(policy.mapped(0, 16, view)) == [pud(0)]
+    assert list(policy.ended(view)) == [], "it is under way"
+    assert list(policy.collapsed(pud(0), view)) == []
+    view.map(32, 16)
+    assert list(policy.mapped(32, 16, view)) == [pud(2)]
+    assert list(policy.ended(view)) == [pud(0)]
+
+
+def test_after_the_end_no_2m_waits_for_its_batch() -> None:
+    policy, view = collapse_policies.create("batched:spans=9", TINY), Mapping()
+    view.map(0, 16)
+    assert list(policy.mapped(0, 16, view)) == []
+    assert repr(policy) == "<Batched: 4 full 2M wait, 0 spans proposed>"
+    assert list(policy.ended(view)) == [pmd(0), pmd(1), pmd(2), pmd(3), pud(0)]
+    assert repr(policy) == "<Batched: 0 full 2M wait, 5 spans proposed>"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("never", ()),
+        ("at_end", ("collapses",)),
+        ("direct", ("collapses",)),
+        ("eager", ("collapses", "steps")),
+        ("batched", ("collapses", "steps")),
+        ("budget", ("collapses", "steps")),
+    ],
+)
+def test_what_a_policy_promises_to_who_checks_its_trace(name: str, words: tuple[str, ...]) -> None:
+    assert promises(collapse_policies.create(name, TINY)) == words
+
+
 def test_1g_pieces_need_nothing() -> None:
     for spec in SHIPPED:
         policy, view = collapse_policies.create(spec, TINY), Mapping()
@@ -155,7 +196,8 @@ def test_nothing_is_proposed_again_while_a_proposal_is_under_way() -> None:
 def test_every_policy_tells_what_it_does(name: str) -> None:
     entry, _ = collapse_policies.parse(name)
     assert entry.summary.startswith(("Collapses ", "Never collapses"))
-    assert repr(collapse_policies.create(name, TINY)).startswith("<")
+    policy = collapse_policies.create(name, TINY)
+    assert repr(policy).startswith(f"<{type(policy).__name__}")
 
 
 @pytest.mark.parametrize("spans", [0, 65537])

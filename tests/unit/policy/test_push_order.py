@@ -49,6 +49,8 @@ def play(order: PushOrder, sent: PageBitmap, script: list[int | None], pages_max
         # The scan goes on behind the request, to the end, then around.
         ("fault_follow", [None, 9], 4, [(0, 4), (10, 2), (12, 4), (4, 4), (8, 1)]),
         ("fault_follow", [9, None, 1], 4, [(10, 2), (2, 2), (4, 4), (8, 1), (12, 4), (0, 1)]),
+        # What lies before the fault in the first PMD comes before the scan goes on, too.
+        ("fill_pmd", [2, 6], 4, [(7, 1), (4, 2), (3, 1), (0, 2), (8, 4), (12, 4)]),
         # The whole PMD of the request from there on, then its beginning, then on behind it.
         ("fill_pmd", [9], 4, [(10, 2), (8, 1), (12, 4), (0, 4), (4, 4)]),
         ("fill_pmd", [9], 1, [(n, 1) for n in (10, 11, 8, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)]),
@@ -76,6 +78,35 @@ def play(order: PushOrder, sent: PageBitmap, script: list[int | None], pages_max
 )  # fmt: skip
 def test_runs_in_order(spec: str, script: list[int | None], pages_max: int, expected: list[tuple[int, int]]) -> None:
     assert play(make(spec), PageBitmap(TINY, TOTAL), script, pages_max) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "requests", "pulls", "again"),
+    [
+        ("sequential", [], 3, [(0, 4), (4, 4), (8, 4), (12, 4)]),
+        ("bubbling:pivots=2", [10], 1, [(10, 2), (0, 4), (8, 2), (4, 4), (12, 4)]),
+        ("bubbling:pivots=2", [10], 2, [(10, 2), (0, 4), (8, 2), (4, 4), (12, 4)]),
+        ("fill_pmd", [0, 6], 0, [(6, 2), (4, 2), (0, 4), (8, 4), (12, 4)]),
+    ],
+)
+def test_another_bitmap_begins_anew_with_what_was_requested(
+    spec: str, requests: list[int], pulls: int, again: list[tuple[int, int]]
+) -> None:
+    """What was asked for may be lost with what was pushed: neither has arrived."""
+    order, lost = make(spec), PageBitmap(TINY, TOTAL)
+    for page in requests:
+        order.requested(page)
+    for _ in range(pulls):
+        run = order.next_run(lost, 4)
+        assert run is not None
+        lost.add(*run)
+    assert play(order, PageBitmap(TINY, TOTAL), [], 4) == again
+
+
+def test_random_draws_its_blocks_anew_for_another_bitmap() -> None:
+    order = make("random")
+    assert order.next_run(PageBitmap(TINY, TOTAL), 2) is not None
+    assert sorted(play(order, PageBitmap(TINY, TOTAL), [], 4)) == [(0, 4), (4, 4), (8, 4), (12, 4)]
 
 
 def test_a_bubble_leaves_the_direction_in_which_it_meets_another_to_that_one() -> None:
@@ -145,9 +176,10 @@ class TestEvery:
 
     def test_shows_itself(self, name: str) -> None:
         order, sent = make(name), PageBitmap(TINY, TOTAL)
-        assert "not begun" in repr(order)
+        kind = type(order).__name__
+        assert repr(order) == f"<{kind}: not begun>"
         order.next_run(sent, 4)
-        assert "16 unsent of 16" in repr(order)
+        assert repr(order) == f"<{kind}: <UnsentFinder 16 unsent of 16>>"
 
     def test_goes_around_faults_near_the_end_of_1g(self, name: str) -> None:
         total = X86_64.pages(Level.PUD)
