@@ -117,6 +117,27 @@ def test_a_stranger_is_recognised_by_its_first_bytes(data: bytes) -> None:
     with pytest.raises(PeerError, match="the peer does not speak migemu") as error:
         Receiver().feed(data)
     assert not isinstance(error.value, VersionError)
+    assert str(error.value) == f"the peer does not speak migemu (its first bytes are {data[:8]!r})"
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01",
+            "it speaks TLS: set security.certificate and security.authority here too",
+        ),
+        (
+            b"\x15\x03\x03\x00\x02\x02\x28\x00",
+            "it speaks TLS: set security.certificate and security.authority here too",
+        ),
+        (b"MIGEPSK\x01", "it wants a pre-shared key: set security.psk_file here too"),
+    ],
+)
+def test_one_of_ours_with_other_security_is_told_what_to_set(data: bytes, hint: str) -> None:
+    with pytest.raises(PeerError) as error:
+        Receiver().feed(data)
+    assert str(error.value) == f"the peer does not speak migemu (its first bytes are {data!r}); {hint}"
 
 
 @pytest.mark.parametrize(
@@ -223,6 +244,33 @@ def test_a_large_page_is_received_in_place() -> None:
     small = Receiver()
     small.feed(preamble(), encode_head(Page(8, 1, Level.PTE, False), PAGE))
     assert len(small.decoder.get_buffer()) > STAGING_BYTES - 100
+
+
+@pytest.mark.parametrize("chunk", [1000, 7001, STAGING_BYTES])
+def test_a_large_payload_of_another_message_may_come_in_pieces(chunk: int) -> None:
+    payload = bytes(each * 31 % 251 for each in range(3 * STAGING_BYTES))
+    stream = memoryview(preamble() + wire(DeviceState(0), payload) + wire(Alive()))
+    receiver, frames = Receiver(), []
+    for start in range(0, len(stream), chunk):
+        frames += receiver.feed(bytes(stream[start : start + chunk]))
+    assert frames == [Frame(DeviceState(0), payload), Frame(Alive(), b"")]
+
+
+@pytest.mark.parametrize("shift", range(40))
+def test_wherever_the_staging_buffer_ends_the_next_frame_has_room(shift: int) -> None:
+    """In a prefix, a header, a small payload, and between two frames: what is left moves to the front."""
+    state = [Frame(DeviceState(20 * number), bytes([number % 256]) * 20) for number in range(3000)]
+    stream = preamble() + wire(Failed("x" * shift, False)) + b"".join(wire(*frame) for frame in state)
+    assert Receiver().feed(stream) == [Frame(Failed("x" * shift, False), b""), *state]
+
+
+def test_a_header_may_be_as_long_as_its_limit() -> None:
+    message = Failed("why" * 100, False)
+    limits = tiny_limits()
+    limits.header_bytes_max = len(encode_head(message, 0)) - 6
+    assert Receiver(limits).feed(preamble(), wire(message)) == [Frame(message, b"")]
+    limits.header_bytes_max -= 1
+    assert "is larger than the limit" in refused(wire(message), limits)
 
 
 def test_a_landing_may_be_as_short_as_it_likes() -> None:
