@@ -95,7 +95,7 @@ class Effects:
 
     def _continue(self, effect: Continue) -> int:
         run = effect.run
-        existing = self._mapping.uffdio_continue(run).existing
+        existing = self._mapping.install(run).existing
         if self._tracer is not None:
             self._emit(Happening.CONTINUED, run.first, self._pages(run), run.level)
         return existing

@@ -10,7 +10,7 @@ one, a modelled one. Both pass the same suite in `tests/conformance`.
     SourceMemory   the bytes at the source
     GuestMemory    the guest's memory at the destination, which is five seams:
       GuestBytes     where what arrives lands
-      MappingCalls   what gives the guest access to it: continue, wake, collapse
+      MappingCalls   what gives the guest access to it: install, wake, collapse
       GuestFaults    who waits for what
       GuestAccess    what a vCPU does to memory
       GuestContents  what verification reads
@@ -147,8 +147,8 @@ class SourceMemory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Continued:
-    """What a run of UFFDIO_CONTINUEs did: pieces newly mapped, pieces that already were (EEXIST)."""
+class Installed:
+    """What became of the pieces of a run: newly mapped, or mapped already (EEXIST)."""
 
     mapped: int
     existing: int
@@ -222,7 +222,10 @@ class GuestBytes(Protocol):
     geometry: Geometry
 
     def landing(self, first: PageIndex, count: int) -> memoryview | Landing:
-        """The bytes of `count` base pages from `first` on: what arrives is received here."""
+        """Where the bytes of `count` base pages from `first` on are received: in their place, or in a bounce buffer.
+
+        Which of them is the memory's business, as is how `MappingCalls.install` maps what came.
+        """
 
     def clear(self, first: PageIndex, count: int) -> None:
         """The bytes of `count` base pages from `first` on, which nothing maps, are zeros again."""
@@ -236,8 +239,12 @@ class MappingCalls(Protocol):
 
     geometry: Geometry
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One UFFDIO_CONTINUE per piece; waiters of pieces that get mapped are woken. OSError as the kernel's."""
+    def install(self, run: PieceRun) -> Installed:
+        """Map pieces whose bytes have landed, or are zeros; who waits for one that gets mapped is woken.
+
+        How is the memory's business: by UFFDIO_CONTINUE of bytes that landed in their place, or by copying them from
+        where they landed (UFFDIO_COPY). OSError as the kernel's.
+        """
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE: whoever sleeps on these base pages looks again."""

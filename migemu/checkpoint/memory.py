@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from migemu.checkpoint.restore import RestoredCheckpoint, rows
 from migemu.checkpoint.write_log import WORD_BYTES
 from migemu.mm.pages import GEOMETRIES, PageIndex, PieceRun
-from migemu.ports import Continued, Word
+from migemu.ports import Installed, Word
 from migemu.store.mapped import MappedMemory
 from migemu.wire.digest import DIGEST_BYTES, page_digests
 
@@ -54,7 +54,7 @@ class CheckpointedMemory(MappedMemory):
         """What was kept over the restart: (first, count) of each row of base pages."""
         return [(first, end - first) for first, end in rows(self.received, 1)]
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
+    def install(self, run: PieceRun) -> Installed:
         """One UFFDIO_CONTINUE per piece, of pages that are kept from now on."""
         first = run.first
         pages = run.count * self.geometry.pages(run.level)
@@ -64,7 +64,7 @@ class CheckpointedMemory(MappedMemory):
         elif known < pages:
             for start, end in rows(self.received[first : first + pages], 0):
                 self._keep(first + start, end - start)
-        return super().uffdio_continue(run)
+        return super().install(run)
 
     def release(self) -> None:
         """Its bytes are the file's, and outlive the guest."""

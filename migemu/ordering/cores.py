@@ -34,7 +34,7 @@ from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
 from migemu.ordering.policies import make_policy, policy_name
 from migemu.ordering.source_side import Plan, SourceSide, begin
 from migemu.policy.collapse_policy import promises
-from migemu.ports import Collapsed, Continued
+from migemu.ports import Collapsed, Installed
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event, Happening
 from migemu.wire.messages import ChannelRole, End, Page, Request, Zero
@@ -115,10 +115,10 @@ class Cores:
         """ports.Clock: wait until `pass_deadline` has reached that time."""
         await _Until(when_ns)
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
+    def install(self, run: PieceRun) -> Installed:
         """One UFFDIO_CONTINUE per piece, after the accesses that were scheduled before this effect."""
         self._meanwhile()
-        return self.memory.uffdio_continue(run)
+        return self.memory.install(run)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
         """MADV_COLLAPSE of the spans, after the accesses that were scheduled before this effect."""

@@ -158,7 +158,7 @@ def _carry_out(memory: KernelMemory, effect: Continue | Collapse | Wake) -> tupl
     result: int | Collapsed | None = None
     try:
         if isinstance(effect, Continue):
-            result = memory.uffdio_continue(effect.run).existing
+            result = memory.install(effect.run).existing
         elif isinstance(effect, Collapse):
             result = memory.madvise_collapse(effect.spans)
         else:

@@ -16,7 +16,7 @@ from typing import Final
 from migemu.mm import EntryKind, FaultOutcome
 from migemu.mm.guest_mapping import GuestMapping
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued
+from migemu.ports import Collapsed, Installed
 
 UNMAPPED: Final = 255
 
@@ -33,9 +33,9 @@ class KernelMemory:
 
     # What the destination does.
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
+    def install(self, run: PieceRun) -> Installed:
         """One UFFDIO_CONTINUE per piece; EEXIST is counted, any other errno is an OSError."""
-        return Continued(*self._mapping.continue_run(run))
+        return Installed(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE of `count` base pages."""

@@ -34,7 +34,7 @@ from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import HANDLER_NS, FaultCosts, Place
 from migemu.costs.operations import calls_of, of_steps
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, MinorFault, Stalled
+from migemu.ports import Collapsed, Installed, MinorFault, Stalled
 from migemu.sim.contents import Contents, ModelledMemory, PageContent
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import Processor
@@ -88,7 +88,7 @@ class TimedMemory(ModelledMemory):
         self._charge((end - start) * self._costs.receive_ns_per_kib >> 10)
         super().landed(start, end, contents, offset)
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
+    def install(self, run: PieceRun) -> Installed:
         """It takes what mapping the run takes, in the way it is done."""
         costs, now_ns, pages = self._costs, self._loop.now_ns, self.geometry.pages(run.level)
         begins_ns = now_ns
@@ -101,7 +101,7 @@ class TimedMemory(ModelledMemory):
             self._settled_ns = mapped_ns
         self._appearing = [each for each in self._appearing if each[0] > now_ns]
         self._appearing.append((mapped_ns, run.first, run.first + run.count * pages))
-        return super().uffdio_continue(run)
+        return super().install(run)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """An ioctl."""

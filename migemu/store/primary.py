@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from migemu.mm import FaultOutcome
 from migemu.mm.guest_mapping import GuestMapping
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun, Span
-from migemu.ports import Collapsed, Continued, FaultHandler, MinorFault, Stalled
+from migemu.ports import Collapsed, FaultHandler, Installed, MinorFault, Stalled
 from migemu.units import format_size
 
 
@@ -40,9 +40,9 @@ class Primary:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._handler: FaultHandler = _Unhandled()
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
-        """One UFFDIO_CONTINUE per piece."""
-        return Continued(*self._mapping.continue_run(run))
+    def install(self, run: PieceRun) -> Installed:
+        """In place: one UFFDIO_CONTINUE per piece."""
+        return Installed(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         """UFFDIO_WAKE."""

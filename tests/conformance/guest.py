@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from migemu.mm.pages import Level, PageIndex, PieceRun
-from migemu.ports import Continued, GuestStore, MinorFault, Word
+from migemu.ports import GuestStore, Installed, MinorFault, Word
 from tests.conformance.stores import BYTE_STORES, STORES, Store
 
 _Test = Callable[..., Coroutine[Any, Any, None]]
@@ -39,6 +39,8 @@ def in_stores(stores: tuple[Store, ...]) -> Callable[[_Test], Callable[..., None
 
 every_store = in_stores(STORES)
 every_byte_store = in_stores(BYTE_STORES)
+#: Those that are as soon as bytes have landed what they will be.
+every_store_in_place = in_stores(tuple(store for store in STORES if store.in_place))
 
 
 class FaultReads:
@@ -80,12 +82,10 @@ class Guest:
 
     def bytes_of(self, page: PageIndex) -> bytes:
         """A page as it is seen through the alias; of a store that has bytes."""
-        view = self.memory.landing(page, 1)
-        assert isinstance(view, memoryview)
-        return bytes(view)
+        return bytes(self.memory.contents(page, 1))
 
-    def map(self, first: PageIndex, count: int = 1, level: Level = Level.PTE) -> Continued:
-        return self.memory.uffdio_continue(PieceRun(first, count, level))
+    def map(self, first: PageIndex, count: int = 1, level: Level = Level.PTE) -> Installed:
+        return self.memory.install(PieceRun(first, count, level))
 
     def read(self, vcpu: int, page: PageIndex, offset: int = 0) -> int:
         """The word at `offset` of a page that is mapped."""

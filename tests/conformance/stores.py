@@ -29,6 +29,7 @@ from migemu.sim.processor import Processor
 from migemu.sim.timed_memory import MemoryCosts, TimedMemory
 from migemu.store.allocate import allocate
 from migemu.store.mapped import MappedMemory
+from tests.conformance.bounced import BouncedMemory
 from tests.unit.checkpoint.crashes import UnsyncedDisk
 
 
@@ -90,6 +91,8 @@ class Store:
     make: Callable[[Geometry, int], GuestStore]
     make_image: Callable[[Geometry, int], Image] = Noise
     loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    #: Whether what lands is in the memory at once; else when it is installed.
+    in_place: bool = True
 
     def __call__(self) -> GuestStore:
         return self.make(self.geometry, self.size)
@@ -109,6 +112,10 @@ def backed_by(backing: str) -> Callable[[Geometry, int], GuestStore]:
 def over_nothing_yet(geometry: Geometry, size: int) -> GuestStore:
     """Address space alone: what a test does not touch costs no memory, so that a real 1G page can be had."""
     return MappedMemory(geometry, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def bounced(geometry: Geometry, size: int) -> GuestStore:
+    return BouncedMemory(geometry, size, bytearray(size))
 
 
 def kept(geometry: Geometry, size: int) -> GuestStore:
@@ -140,6 +147,7 @@ BYTE_STORES = (
     Store("memfd", TINY, 2, backed_by("memfd")),
     Store("kept", TINY, 2, kept),
     Store("real 1G page", X86_64, 1, over_nothing_yet),
+    Store("bounced", TINY, 2, bounced, in_place=False),
 )
 STORES = (
     *BYTE_STORES,

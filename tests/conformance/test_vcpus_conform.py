@@ -75,7 +75,7 @@ class Machine:
     def bring(self, page: PageIndex) -> None:
         """A page arrives, and is mapped."""
         self.image.land(self.memory, page, 1)
-        self.memory.uffdio_continue(PieceRun(page, 1, Level.PTE))
+        self.memory.install(PieceRun(page, 1, Level.PTE))
 
     async def until(self, faults: int) -> list[MinorFault]:
         """The faults whose events have been read, as soon as there are so many."""

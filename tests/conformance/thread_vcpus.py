@@ -23,7 +23,7 @@ from migemu.guest.stall import Stalls
 from migemu.guest.workload import Workload, WorkloadFiles
 from migemu.mm import FaultOutcome
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
-from migemu.ports import Clock, Collapsed, Continued, GuestMemory, GuestStatistics, MinorFault, Tracer, Word
+from migemu.ports import Clock, Collapsed, GuestMemory, GuestStatistics, Installed, MinorFault, Tracer, Word
 from migemu.scenario.scenario import Scenario
 from migemu.store.mapped import MappedMemory
 from migemu.trace.events import Event, Happening
@@ -65,9 +65,9 @@ class BlockingMemory(MappedMemory):
         if (woken := self._asleep.pop(vcpu, None)) is not None:
             woken.set()
 
-    def uffdio_continue(self, run: PieceRun) -> Continued:
+    def install(self, run: PieceRun) -> Installed:
         with self._lock:
-            return super().uffdio_continue(run)
+            return super().install(run)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
         with self._lock:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
 from migemu.guest.workload import NO_FILES
-from migemu.mm.pages import Geometry, Level
+from migemu.mm.pages import GEOMETRIES, TINY, Geometry, Level
 from migemu.node.outcome import Outcome
 from migemu.ports import GuestMemory
 from migemu.scenario.scenario import Scenario, load
@@ -22,9 +24,11 @@ from migemu.trace.recorder import MemoryRecorder
 from migemu.transport.clock import MonotonicClock
 from migemu.transport.shaper import Shaper
 from migemu.transport.tcp import TcpNetwork
+from migemu.units import MIB
 from source_node.service import Source
 from source_node.source_outcome import SourceOutcome
 from tests.addresses import ANY_PORT
+from tests.conformance.bounced import BouncedMemory
 from tests.conformance.vcpu_kinds import TASKS, THREADS, Kind
 
 
@@ -168,3 +172,18 @@ async def test_the_figures_of_one_migration_agree_with_each_other() -> None:
     times = outcome.snapshot.times
     assert times.advise <= times.ready <= times.run <= times.first_piece <= times.last_piece <= times.finish
     assert 0 < sent.downtime_ns == outcome.downtime_ns
+
+
+@pytest.mark.parametrize("largest", [Level.PMD, Level.PUD], ids=lambda level: level.name)
+@pytest.mark.parametrize("settings", [*WORLDS, ("integrity.digests=on", "memory.hgm=off")], ids=" ".join)
+async def test_neither_the_largest_leaf_nor_how_pieces_are_installed_is_known_to_a_node(
+    settings: tuple[str, ...], largest: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hugetlb pages of 4 base pages or of 16, filled from a bounce buffer."""
+    monkeypatch.setitem(GEOMETRIES, "tiny", replace(TINY, largest=largest))
+    scenario = load(None, ["memory.geometry=tiny", "memory.size=1M", *settings])
+    outcome, sent, _ = await migrate(scenario, Kind("bounced", TaskAccelerator, BouncedMemory))
+    assert outcome.verified
+    assert sent.digest == outcome.digest
+    leaves = outcome.snapshot.leaves
+    assert leaves == {**dict.fromkeys(scenario.geometry.levels, 0), largest: MIB // scenario.geometry.largest_bytes}

@@ -86,7 +86,7 @@ class Played:
         assert restored is not None
         self.memory = CheckpointedMemory(restored)
         for first, count in self.memory.restored_rows():
-            self.memory.uffdio_continue(PieceRun(first, count, Level.PTE))
+            self.memory.install(PieceRun(first, count, Level.PTE))
         self._generation = restored.checkpoint.statistics.generation
         self.planned[self._generation] = Planned(self._acknowledged, self._here())
         self.disk.note("revived")
@@ -109,7 +109,7 @@ class Played:
                 view[: PAGE // 2] = self.image[each][: PAGE // 2]
                 self.disk.note(f"half of page {each}")
                 view[:] = self.image[each]
-        self.memory.uffdio_continue(PieceRun(page, count, Level.PTE))
+        self.memory.install(PieceRun(page, count, Level.PTE))
         self.disk.note(f"page {page} landed")
 
     def write(self, page: int, slot: int = 0) -> None:
@@ -213,5 +213,5 @@ class Judge:
         for page in set(range(PAGES)) - here:
             if page not in ZERO_PAGES:
                 memory.landing(page, 1)[:] = played.image[page]
-            memory.uffdio_continue(PieceRun(page, 1, Level.PTE))
+            memory.install(PieceRun(page, 1, Level.PTE))
         assert all(memory.landing(page, 1) == expected[page] for page in range(PAGES))

@@ -37,7 +37,7 @@ def test_on_the_real_disk_what_was_kept_comes_back(tmp_path: Path) -> None:
     restored = begin(disk, tmp_path, IDENTITY, LOG_BYTES_MAX)
     memory = CheckpointedMemory(restored)
     memory.landing(3, 1)[:] = b"x" * PAGE
-    memory.uffdio_continue(PieceRun(3, 1, Level.PTE))
+    memory.install(PieceRun(3, 1, Level.PTE))
     assert memory.touch(0, 3, 8, 77) == int.from_bytes(b"x" * 8, "little")
     restored.checkpoint.complete(restored.checkpoint.plan(restored.received))
     restored.checkpoint.close()
@@ -183,7 +183,7 @@ def test_after_an_error_the_guest_runs_on_and_the_last_whole_generation_stays(
     restored = begin(disk, tmp_path, IDENTITY, 1 << 20)
     memory, checkpoint = CheckpointedMemory(restored), restored.checkpoint
     memory.landing(0, 2)[:] = b"x" * (2 * PAGE)
-    memory.uffdio_continue(PieceRun(0, 2, Level.PTE))
+    memory.install(PieceRun(0, 2, Level.PTE))
     memory.touch(0, 0, 0, 1)
     checkpoint.complete(checkpoint.plan(restored.received))
     disk.fails = True
@@ -229,7 +229,7 @@ def test_leftovers_that_nothing_names_are_removed(left: Path) -> None:
 def test_neither_logs_nor_descriptors_grow_with_writes(tmp_path: Path) -> None:
     restored = begin(UnsyncedDisk(), tmp_path, IDENTITY, LOG_BYTES_MAX)
     memory, checkpoint = CheckpointedMemory(restored), restored.checkpoint
-    memory.uffdio_continue(PieceRun(0, 1, Level.PTE))
+    memory.install(PieceRun(0, 1, Level.PTE))
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for stamp in range(1, 301):
         memory.touch(0, 0, stamp % 3 * 64, stamp)

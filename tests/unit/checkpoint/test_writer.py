@@ -81,7 +81,7 @@ async def until(keeper: Keeper, disk: BreakableDisk, seconds: float) -> None:
 
 
 def land(memory: CheckpointedMemory, page: int) -> None:
-    memory.uffdio_continue(PieceRun(page, 1, Level.PTE))
+    memory.install(PieceRun(page, 1, Level.PTE))
 
 
 async def test_a_generation_follows_within_the_interval_if_anything_has_changed(

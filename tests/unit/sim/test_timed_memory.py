@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from migemu.costs.collapse_cost import CostModel
 from migemu.costs.fault_cost import FaultCosts
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun, Span
-from migemu.ports import THREAD, Continued, MinorFault, Stalled
+from migemu.ports import THREAD, Installed, MinorFault, Stalled
 from migemu.sim.contents import Contents, ModelledSource
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.processor import PROCESSOR, Processor
@@ -72,8 +72,8 @@ class Played:
 
         return await self.loop.create_task(do(), context=self.context.copy())
 
-    def map(self, first: PageIndex, count: int = 1, level: Level = Level.PTE) -> Continued:
-        return self.memory.uffdio_continue(PieceRun(first, count, level))
+    def map(self, first: PageIndex, count: int = 1, level: Level = Level.PTE) -> Installed:
+        return self.memory.install(PieceRun(first, count, level))
 
     def collapse(self, first: PageIndex, level: Level = Level.PMD) -> Any:
         return self.memory.madvise_collapse([Span(first, level)])
@@ -122,7 +122,7 @@ def test_receiving_mapping_and_waking_are_charged_to_the_service() -> None:
         contents = Contents(0, 4, TINY.page_bytes)
         await played.at(1000, lambda: played.memory.landing(0, 4).take(contents, 0))
         assert free() == 1000 + 4 * 4
-        assert await played.at(2000, played.map, 0, 4) == Continued(4, 0)
+        assert await played.at(2000, played.map, 0, 4) == Installed(4, 0)
         assert free() == 2000 + 50 + 3 * 3
         await played.at(3000, played.map, 8, 2, Level.PMD)
         assert free() == 3000 + 50 + 3

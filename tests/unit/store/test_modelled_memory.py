@@ -53,7 +53,7 @@ class Both:
 
     def map(self, first: PageIndex, count: int) -> None:
         run = PieceRun(first, min(count, PAGES - first), Level.PTE)
-        assert self.real.uffdio_continue(run) == self.modelled.uffdio_continue(run)
+        assert self.real.install(run) == self.modelled.install(run)
 
     def access(self, vcpu: int, page: PageIndex, stamp: int | None) -> None:
         if not self.mapped(page):

@@ -1,4 +1,4 @@
-"""GuestMemory: what UFFDIO_CONTINUE and MADV_COLLAPSE map, whom they wake, and what they refuse.
+"""MappingCalls: what an install and MADV_COLLAPSE map, whom they wake, and what they refuse.
 
 Positions are given in base pages and as the geometry's own sizes, so that one test speaks of a hugetlb page of 16 base
 pages and of a real one.
@@ -9,19 +9,19 @@ from __future__ import annotations
 import errno
 
 from migemu.mm.pages import Level, Span
-from migemu.ports import Continued
-from tests.conformance.guest import Guest, every_store, refused, turns
+from migemu.ports import Installed
+from tests.conformance.guest import Guest, every_store, every_store_in_place, refused, turns
 from tests.conformance.stores import Store
 
-# --- UFFDIO_CONTINUE ---
+# --- installing pieces ---
 
 
 @every_store
 async def test_pieces_that_are_mapped_already_are_counted_and_not_mapped_again(store: Store) -> None:
     guest = Guest(store)
-    assert guest.map(1, 2) == Continued(mapped=2, existing=0)
-    assert guest.map(0, 4) == Continued(mapped=2, existing=2)
-    assert guest.map(0, 4) == Continued(mapped=0, existing=4)
+    assert guest.map(1, 2) == Installed(mapped=2, existing=0)
+    assert guest.map(0, 4) == Installed(mapped=2, existing=2)
+    assert guest.map(0, 4) == Installed(mapped=0, existing=4)
     assert guest.leaves == (4, 0, 0)
 
 
@@ -32,7 +32,7 @@ async def test_a_piece_is_mapped_by_one_entry_of_its_size(store: Store) -> None:
     assert guest.leaves == (0, 3, 0)
     guest.map(3 * guest.pmd)
     assert guest.leaves == (1, 3, 0)
-    assert guest.map(2 * guest.pmd, 1) == Continued(mapped=0, existing=1), "a page of a 2M piece is there already"
+    assert guest.map(2 * guest.pmd, 1) == Installed(mapped=0, existing=1), "a page of a 2M piece is there already"
     assert guest.read(0, 2 * guest.pmd) == 0
 
 
@@ -41,7 +41,7 @@ async def test_a_large_piece_over_small_mappings_exists_and_fills_no_holes(store
     guest = Guest(store)
     guest.map(1)
     waiting = guest.fault(0, 0)
-    assert guest.map(0, 1, Level.PMD) == Continued(mapped=0, existing=1)
+    assert guest.map(0, 1, Level.PMD) == Installed(mapped=0, existing=1)
     await turns()
     assert not waiting.done()
     assert guest.leaves == (1, 0, 0)
@@ -77,7 +77,7 @@ async def test_bytes_stay_what_they_are_when_their_mapping_collapses(store: Stor
     assert guest.faults == []
 
 
-@every_store
+@every_store_in_place
 async def test_a_collapse_maps_the_holes_under_a_table_and_wakes_nobody(store: Store) -> None:
     """Whoever sleeps there needs a wake; then the word is there without another fault."""
     guest = Guest(store)
@@ -126,8 +126,8 @@ async def test_tables_grow_with_small_mappings_and_go_when_they_collapse(store: 
 async def test_all_of_a_hugetlb_page_can_be_mapped_piece_by_piece_and_collapsed_to_one(store: Store) -> None:
     guest = Guest(store)
     half = guest.pud // 2
-    assert guest.map(0, half) == Continued(half, 0)
-    assert guest.map(half, half // guest.pmd, Level.PMD) == Continued(half // guest.pmd, 0)
+    assert guest.map(0, half) == Installed(half, 0)
+    assert guest.map(half, half // guest.pmd, Level.PMD) == Installed(half // guest.pmd, 0)
     assert guest.leaves == (half, half // guest.pmd, 0)
     guest.memory.madvise_collapse([Span(page, Level.PMD) for page in range(0, half, guest.pmd)])
     assert guest.leaves == (0, guest.pud // guest.pmd, 0)
