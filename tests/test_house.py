@@ -66,7 +66,7 @@ FUNCTION_LINES_MAX: Final = 70
 PARAMETERS_MAX: Final = 8
 #: Classes that have more, and why.
 LONG_CONSTRUCTORS: Final = {
-    "QueuedFrame": "to be cut", "Flow": "to be cut", "Vma": "to be cut", "_Path": "to be cut",
+    "QueuedFrame": "to be cut", "Flow": "to be cut", "Vma": "to be cut",
     "Incoming": "to be cut", "Recovery": "to be cut", "Destination": "to be cut",
 }  # fmt: skip
 

@@ -19,7 +19,6 @@ from migemu.costs.access import UNIFORM, AccessModel, Pattern, WorkloadName
 from migemu.guest.workload import workloads
 from migemu.mm.pages import Geometry, Level
 from migemu.node.outcome import MappingFigures
-from migemu.ports import Tracer
 from migemu.trace.events import Event, Happening
 from migemu.units import MS
 
@@ -47,7 +46,6 @@ class MappingTracer:
     __slots__ = (
         "_at",
         "_began_ns",
-        "_behind",
         "_cost_ns",
         "_mapping",
         "_needed_bytes",
@@ -57,8 +55,7 @@ class MappingTracer:
         "_times",
     )
 
-    def __init__(self, geometry: Geometry, pages: int, pattern: Pattern, behind: Tracer | None = None) -> None:
-        self._behind = behind
+    def __init__(self, geometry: Geometry, pages: int, pattern: Pattern) -> None:
         self._mapping = MappingOverTime(geometry, pages, AccessModel(geometry=geometry), pattern)
         self._needed_bytes = SHARE * pages * geometry.page_bytes
         self._times: dict[Level, int] = {}
@@ -70,7 +67,7 @@ class MappingTracer:
         self._spent = 0.0  # cost x time up to there
 
     def emit(self, event: Event) -> None:
-        """Take the next event and hand it on."""
+        """Take the next event."""
         happening = event.event
         if happening in CHANGES:
             if self._mapping.take(event) and event.t >= self._next_ns:
@@ -79,8 +76,6 @@ class MappingTracer:
             if event.detail == "run":
                 self._started_ns = event.t
             self._look(event.t)
-        if self._behind is not None:
-            self._behind.emit(event)
 
     def _look(self, t: int) -> None:
         if self._cost_ns is not None:

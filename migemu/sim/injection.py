@@ -8,10 +8,9 @@ later. A hazard of a time or a stage that finds no connection strikes with the n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from migemu.errors import PeerError
 from migemu.link.scheduler import QueuedFrame
@@ -20,12 +19,17 @@ from migemu.sim.emulated_channel import EmulatedChannel, Parcel, Read
 from migemu.sim.hazards import CRASHES, ON_A_MESSAGE, ON_NONE, AtTime, Fault, Hazard, OnMessage, OnStage, Way
 from migemu.sim.loop import VirtualLoop
 from migemu.sim.mangle import corrupted, size_of, torn, up_to
+from migemu.trace.events import Event, Happening
 from migemu.units import SECOND
 from migemu.wire.messages import ChannelRole, Hello, Message
 from migemu.wire.states import Legality, Role
 
-#: Kills a node, and starts it again after so many ns.
-Crash = Callable[[str, int], None]
+
+class Killer(Protocol):
+    """What hazards need of a world: somebody who can kill its nodes."""
+
+    def crash(self, node: str, down_ns: int) -> None:
+        """Kill a node ("source", "destination"), and start it again after `down_ns`."""
 
 
 class _End(NamedTuple):
@@ -40,38 +44,38 @@ Arrival = Parcel | PeerError | _End
 _FAIL: Final = Hazard(Fault.FAIL_RECOVERY, amount=1)
 
 
-@dataclass(slots=True, eq=False)
 class _Path:
     """The last stretch to one end of a connection."""
 
-    channel: EmulatedChannel
-    way: Way | None = None
-    messages: int = 0
-    #: Nothing arrives any more.
-    dead: bool = False
-    holding: bool = False
-    rate_bps: int = 0
-    #: Nothing arrives before that; how much is on its way by then; what is held, in order.
-    free_ns: int = 0
-    delayed: int = 0
-    held: deque[tuple[Read, QueuedFrame]] = field(default_factory=deque)
-    #: What a torn frame becomes when the bytes are there that it lacks.
-    torn: Parcel | PeerError | None = None
-    lacking_bytes: int = 0
-    #: Of a message that is lost the other parts are too.
-    losing: bool = False
+    def __init__(self, channel: EmulatedChannel) -> None:
+        self.channel = channel
+        self.way: Way | None = None
+        self.messages = 0
+        #: Nothing arrives any more.
+        self.dead = False
+        self.holding = False
+        self.rate_bps = 0
+        #: Nothing arrives before that; how much is on its way by then; what is held, in order.
+        self.free_ns = 0
+        self.delayed = 0
+        self.held: deque[tuple[Read, QueuedFrame]] = deque()
+        #: What a torn frame becomes when the bytes are there that it lacks.
+        self.torn: Parcel | PeerError | None = None
+        self.lacking_bytes = 0
+        #: Of a message that is lost the other parts are too.
+        self.losing = False
 
 
 class Injection:
     """The hazards of one world. An instance is a `link.emulated_channel.Tamper`."""
 
-    def __init__(self, loop: VirtualLoop, hazards: Sequence[Hazard], crash: Crash) -> None:
+    def __init__(self, loop: VirtualLoop, hazards: Sequence[Hazard], killer: Killer) -> None:
         """Times of hazards count from now on."""
         self.coverage = Coverage()
         #: Those that have struck, in that order.
         self.struck: list[Hazard] = []
         self._loop = loop
-        self._crash = crash
+        self._killer = killer
         self._context = Context()  # the network's, which no processor holds up
         self._waiting = [each for each in hazards if each.fault is not Fault.FAIL_RECOVERY]
         self._failures = sum(each.amount for each in hazards if each.fault is Fault.FAIL_RECOVERY)
@@ -89,8 +93,11 @@ class Injection:
 
     # --- when ---
 
-    def entered(self, node: str, stage: str) -> None:
-        """A node has entered a stage."""
+    def emit(self, event: Event) -> None:
+        """ports.Tracer: let the hazards of a stage strike when a node enters it."""
+        if event.event is not Happening.STATE:
+            return
+        node, stage = event.node, event.detail or ""
         nth = self._stages[node, stage] = self._stages.get((node, stage), 0) + 1
         for hazard in [each for each in self._waiting if each.when == OnStage(node, stage, nth)]:
             self._loop.call_soon(self._comes_due, hazard, context=self._context)
@@ -198,7 +205,7 @@ class Injection:
         """A fault that is about a connection or a node."""
         fault = hazard.fault
         if fault in CRASHES:
-            self._crash(CRASHES[fault], hazard.amount)
+            self._killer.crash(CRASHES[fault], hazard.amount)
         elif fault is Fault.DARK:
             self.is_dark = True
         elif fault is Fault.RELEASE:

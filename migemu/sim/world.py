@@ -33,14 +33,15 @@ from migemu.sim.contents import ModelledSource
 from migemu.sim.emulated_channel import Parcel
 from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.hazards import Hazard
+from migemu.sim.incarnation import Incarnation, SourceRecord
 from migemu.sim.injection import Injection
-from migemu.sim.life import Life, SourceRecord
 from migemu.sim.loop import LoopStatistics, Pace, VirtualLoop
 from migemu.sim.processor import PROCESSOR, Processor
 from migemu.sim.timed_memory import MemoryCosts, TimedMemory
 from migemu.sim.virtual_clock import VirtualClock
 from migemu.sim.world_watch import WorldWatch
 from migemu.trace.events import CarriedFrame, Event, Happening
+from migemu.trace.tee import Tee
 from migemu.units import SECOND
 from migemu.wire.messages import Page, Request, Zero
 
@@ -137,15 +138,16 @@ class World:
             arrivals=self._contexts[0], carried=self._carried,
         )  # fmt: skip
         #: What goes wrong; None if nothing is to.
-        self.injection = Injection(self.loop, hazards, self._crash) if hazards else None
+        self.injection = Injection(self.loop, hazards, self) if hazards else None
         networks = EmulatedNetwork.pair(self.loop, scenario.net, forth, back, tamper=self.injection)
-        self._lives = {network.name: Life(network.name, network, self.watch, self._entered) for network in networks}
+        self._tracer = Tee(self.watch, self.injection)
+        self._incarnations = {each.name: Incarnation(each.name, each, self._tracer) for each in networks}
         self._over: dict[str, asyncio.Future[None]] = {}
         self._kept = SourceRecord()
         #: How each node that failed did, in that order.
         self.failed: dict[str, BaseException] = {}
         self.destination: Listening | None = None
-        #: The service of each node, in its last life.
+        #: The service of each node, in its last node.
         self.services: dict[str, Listening | Sending] = {}
 
     @staticmethod
@@ -167,7 +169,7 @@ class World:
     async def _play(self) -> Outcome:
         self._over = {name: self.loop.create_future() for name in ("destination", "source")}
         for name in self._over:
-            self._begin(self._lives[name])
+            self._begin(self._incarnations[name])
         await asyncio.gather(*self._over.values())
         for error in sorted(self.failed.values(), key=lambda error: isinstance(error, _ECHOES)):  # first what is none
             raise error
@@ -175,69 +177,65 @@ class World:
         assert outcome is not None
         return outcome
 
-    async def _serve(self, life: Life) -> Outcome:
+    async def _serve(self, node: Incarnation) -> Outcome:
         clock = VirtualClock(self.loop)
-        destination = self._nodes.destination(self.scenario, life.network, clock, self._allocate, life)
+        destination = self._nodes.destination(self.scenario, node.network, clock, self._allocate, node)
         if self.destination is None:
             self.destination = destination
-        self.services[life.name] = destination
+        self.services[node.name] = destination
         await destination.listen(_DESTINATION)
         return await destination.serve()
 
-    async def _send(self, life: Life) -> None:
+    async def _send(self, node: Incarnation) -> None:
         migration = f"{Random(f'{self.scenario.scenario.seed} migration').getrandbits(128):032x}"
         source = self._nodes.source(
-            self.scenario, life.network, VirtualClock(self.loop), self._source_memory, migration, life, self._kept
+            self.scenario, node.network, VirtualClock(self.loop), self._source_memory, migration, node, self._kept
         )
-        self.services[life.name] = source
+        self.services[node.name] = source
         if self._kept.switching:
             kept = self._kept
             await source.recover(_DESTINATION, kept.downtime_ns, kept.ran, kept.all_sent)
         else:
             await source.run(_DESTINATION)
 
-    def _begin(self, life: Life) -> None:
-        context = self._contexts[0 if life.name == "source" else 1].copy()
-        work = self._send(life) if life.name == "source" else self._serve(life)
-        life.task = self.loop.create_task(work, name=life.name, context=context)
-        life.task.add_done_callback(lambda done: self._is_done(life, done))
+    def _begin(self, node: Incarnation) -> None:
+        context = self._contexts[0 if node.name == "source" else 1].copy()
+        work = self._send(node) if node.name == "source" else self._serve(node)
+        node.task = self.loop.create_task(work, name=node.name, context=context)
+        node.task.add_done_callback(lambda done: self._is_done(node, done))
 
-    def _is_done(self, life: Life, done: asyncio.Task[Any]) -> None:
+    def _is_done(self, node: Incarnation, done: asyncio.Task[Any]) -> None:
         """Of a node that has failed the other one learns by itself, unless it has never heard of it."""
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if life.killed:
+        if node.killed:
             if error is not None and not isinstance(error, MigemuError | asyncio.CancelledError):
-                self.failed[life.name] = error  # a bug shows in its last moments too
+                self.failed[node.name] = error  # a bug shows in its last moments too
             return
-        if self._over[life.name].done():
-            return  # it has lost its memory with its life, and nobody has come since
+        if self._over[node.name].done():
+            return  # its memory went with it, and nobody has come since
         if error is not None:
-            self._fails(life.name, error)
-        self._over[life.name].set_result(None)
+            self._fails(node.name, error)
+        self._over[node.name].set_result(None)
 
     def _fails(self, node: str, error: BaseException) -> None:
         self.failed[node] = error
-        for other in self._lives.values():
+        for other in self._incarnations.values():
             if other.task is not None:
                 net = self.scenario.net  # by then it has ended by itself, or never does
                 patience_ns = 2 * net.idle_timeout + 4 * net.answer_timeout + self.scenario.recovery.timeout
                 self.loop.call_at_ns(self.loop.now_ns + patience_ns, other.task.cancel)
 
-    def _crash(self, node: str, down_ns: int) -> None:
-        """SIGKILL, and a new start where that is of use."""
-        old = self._lives[node]
+    def crash(self, node: str, down_ns: int) -> None:
+        """Kill a node (SIGKILL), and start it again after `down_ns` where that is of use."""
+        old = self._incarnations[node]
         if self._over[node].done() or old.killed:
             return
-        life = self._lives[node] = Life(node, old.kill(), self.watch, self._entered)
+        following = self._incarnations[node] = Incarnation(node, old.kill(), self._tracer)
         if node == "destination" or not self._kept.switching:
             self._fails(node, KilledError(f"the {node} was killed, and with it the guest"))
             self._over[node].set_result(None)
         if node == "destination" or self._kept.switching:
-            self.loop.call_at_ns(self.loop.now_ns + down_ns, self._begin, life, context=Context())
-
-    def _entered(self, node: str, stage: str) -> None:
-        if self.injection is not None:
-            self.injection.entered(node, stage)
+            self.loop.call_at_ns(self.loop.now_ns + down_ns, self._begin, following, context=Context())
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
         vcpus = self.scenario.guest.vcpus
@@ -268,7 +266,7 @@ class World:
     @property
     def outcome(self) -> Outcome | None:
         """What the destination has come to, however the source did; None unless it has ended well."""
-        task = self._lives["destination"].task
+        task = self._incarnations["destination"].task
         ended = task is not None and task.done() and not task.cancelled() and task.exception() is None
         return task.result() if task is not None and ended else None
 

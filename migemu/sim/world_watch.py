@@ -1,75 +1,74 @@
-"""What watches a modelled run: its events in the order of their times, their digest, every rule, and who else listens.
+"""The trace of a modelled run: its events in the order of their times, handed to who judges, hashes or records them.
 
 Processors run ahead of the loop, so events come a little out of order. They are held until the loop's clock has reached
-them: nothing that comes later can be earlier. Then they go, in order, through the checkers of `migemu check` and into
-the digest, which is that of the lines of the trace file.
+them: nothing that comes later can be earlier. Then they go, in order, through the checkers of `migemu check`, into the
+digest, which is that of the lines of the trace file, and to the tracer that was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from hashlib import sha256
 from operator import itemgetter
+from typing import Final
 
 from migemu.mm.pages import Geometry
 from migemu.ports import Tracer
 from migemu.sim.loop import VirtualLoop
-from migemu.trace.checkers import Checks, Violation
-from migemu.trace.events import Event, event_line
+from migemu.trace.checkers import Violation
+from migemu.trace.events import Event
+from migemu.trace.rule_watch import RuleWatch
+from migemu.trace.tee import Tee
+from migemu.trace.trace_digest import TraceDigest
 
-_HELD_MAX = 4096
-_TIME = itemgetter(0)
+_HELD_MAX: Final = 4096
+_TIME: Final = itemgetter(0)
 
 
 class WorldWatch:
-    """ports.Tracer of a world."""
+    """ports.Tracer of everybody in a world. `finish` when the run is over."""
 
-    def __init__(self, loop: VirtualLoop, geometry: Geometry, pages: int, behind: Tracer | None) -> None:
-        """Events go on to `behind` in order."""
-        self.events = 0
-        #: The first one of each rule that was broken.
-        self.violations: dict[str, Violation] = {}
+    def __init__(self, loop: VirtualLoop, geometry: Geometry, pages: int, tracer: Tracer | None) -> None:
+        """`tracer` is handed the events in the order of their times; `pages` are the guest's base pages."""
         self._loop = loop
-        self._behind = behind
-        self._checks = Checks(geometry, pages)
-        self._hash = sha256()
+        self._rules = RuleWatch(geometry, pages)
+        self._digest = TraceDigest()
+        self._ordered = Tee(self._rules, self._digest, tracer)
         self._held: list[Event] = []
 
     def emit(self, event: Event) -> None:
-        """See ports.Tracer."""
+        """Take an event, which may be ahead of the loop's clock."""
         self._held.append(event)
         if len(self._held) >= _HELD_MAX:
-            self._let_go(self._loop.now_ns)
+            self._hand_on(self._loop.now_ns)
 
     def finish(self, cut: bool) -> None:
         """The run is over; `cut` if it did not complete."""
-        self._let_go(None)
-        self._note(self._checks.ended(cut=cut))
+        self._hand_on(None)
+        self._rules.finish(cut)
+
+    @property
+    def events(self) -> int:
+        """How many events the clock has reached."""
+        return self._digest.events
+
+    @property
+    def violations(self) -> dict[str, Violation]:
+        """The first violation of each rule that was broken, by the rule's name."""
+        return self._rules.violations
 
     @property
     def digest(self) -> str:
-        """The sha256 of the lines of the events so far."""
-        return self._hash.hexdigest()
+        """The sha256 of the lines of the events that the clock has reached."""
+        return self._digest.hexdigest
 
-    def _let_go(self, until_ns: int | None) -> None:
+    def _hand_on(self, until_ns: int | None) -> None:
         held = sorted(self._held, key=_TIME)  # stable: events of one time stay as they came
         count = len(held)
         while until_ns is not None and count and held[count - 1].t > until_ns:
             count -= 1
-        lines = []
+        emit = self._ordered.emit
         for event in held[:count]:
-            found = self._checks.see(event)
-            if found:
-                self._note(found)
-            lines.append(event_line(event))
-            if self._behind is not None:
-                self._behind.emit(event)
-        if lines:
-            lines.append("")
-            self._hash.update("\n".join(lines).encode())
-        self.events += count
+            emit(event)
         self._held = held[count:]
 
-    def _note(self, found: Sequence[Violation]) -> None:
-        for violation in found:
-            self.violations.setdefault(violation.rule, violation)
+    def __repr__(self) -> str:
+        return f"<WorldWatch {self._digest.events} events, {len(self._held)} held>"

@@ -20,7 +20,7 @@ from migemu.report.terminal.progress import Progress
 from migemu.report.terminal.status_line import Status
 from migemu.result import begin, build, write
 from migemu.scenario.scenario import Scenario
-from migemu.sim.life import SourceRecord
+from migemu.sim.incarnation import SourceRecord
 from migemu.sim.loop import Pace
 from migemu.sim.waiting import SimulationError
 from migemu.sim.world import Allocate, Nodes, World
@@ -29,6 +29,7 @@ from migemu.store.output import Output, named_files, write_text
 from migemu.store.recordings import NamedFiles
 from migemu.store.trace_file import FileRecorder
 from migemu.trace.events import event_line
+from migemu.trace.tee import Tee
 from source_node.service import Source
 
 #: Wall time between two looks at a simulation that runs.
@@ -105,8 +106,8 @@ class Simulation:
                     if self._trace and self._directory is not None:
                         path = self._directory / "trace.jsonl"
                         tracer = files.enter_context(FileRecorder(path, "modelled", self._notice, self._inputs))
-                    self._mapping_tracer = self._watch_mapping(tracer)
-                    self._world = World(self._scenario, self._nodes, self._mapping_tracer, pace=self._step)
+                    self._mapping_tracer = self._watch_mapping()
+                    self._world = World(self._scenario, self._nodes, Tee(self._mapping_tracer, tracer), pace=self._step)
                     self._play(self._world)
             except (MigemuError, SimulationError, KeyboardInterrupt) as error:
                 self.error = error
@@ -135,10 +136,10 @@ class Simulation:
             raise KeyboardInterrupt
         self._interrupted = True
 
-    def _watch_mapping(self, behind: Tracer | None) -> MappingTracer:
+    def _watch_mapping(self) -> MappingTracer:
         scenario = self._scenario
         pages = scenario.memory.size // scenario.geometry.page_bytes
-        return MappingTracer(scenario.geometry, pages, pattern_of(scenario.guest.workload), behind)
+        return MappingTracer(scenario.geometry, pages, pattern_of(scenario.guest.workload))
 
     def _play(self, world: World) -> None:
         """Run it. Every rule held, or it is worth nothing: MigemuError with the exit code of `migemu check`."""

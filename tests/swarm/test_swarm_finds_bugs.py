@@ -25,7 +25,7 @@ from migemu.mm.pages import PageBitmap
 from migemu.node.due import Due
 from migemu.node.outcome import Stage, Whereabouts
 from migemu.node.patience import Patience
-from migemu.sim.life import SourceRecord
+from migemu.sim.incarnation import SourceRecord
 from migemu.wire.messages import ChannelRole, ReceivedBitmap
 from source_node.core.sender import Sender
 from source_node.service import Source

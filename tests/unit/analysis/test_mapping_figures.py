@@ -89,20 +89,5 @@ def test_the_source_running_is_not_the_guests_start() -> None:
     assert figures(events) == figures(mapped_then_collapsed((6 * MS, PUD)))
 
 
-def test_every_event_is_passed_on_in_order() -> None:
-    class Kept:
-        def __init__(self) -> None:
-            self.events: list[Event] = []
-
-        def emit(self, event: Event) -> None:
-            self.events.append(event)
-
-    kept, events = Kept(), [source("sent", 0, 4), *mapped_then_collapsed((6 * MS, PUD))]
-    tracer = MappingTracer(TINY, PAGES, UNIFORM, kept)
-    for event in events:
-        tracer.emit(event)
-    assert kept.events == events
-
-
 def test_a_workload_without_a_cost_model_counts_as_uniform() -> None:
     assert [pattern_of(each) for each in ("replay:path=/nowhere", "", "somebody's own")] == [UNIFORM] * 3

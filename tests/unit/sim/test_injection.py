@@ -20,6 +20,7 @@ from migemu.sim.emulated_network import EmulatedNetwork
 from migemu.sim.hazards import Fault, parse_all
 from migemu.sim.injection import Injection
 from migemu.sim.loop import VirtualLoop
+from migemu.trace.events import Event, Happening
 from migemu.units import MS
 from migemu.wire.messages import Advise, Alive, ChannelRole, Hello, Message, Page, Ready, Zero
 from migemu.wire.states import Role, State
@@ -49,6 +50,10 @@ class Conversation:
     coverage: Coverage = field(default_factory=Coverage)
     struck: list[str] = field(default_factory=list)
 
+    def crash(self, node: str, down_ns: int) -> None:
+        """sim.injection.Killer."""
+        self.crashes.append((node, down_ns))
+
     @property
     def messages(self) -> list[Message]:
         return [message for message, _ in self.heard]
@@ -60,7 +65,7 @@ def talk(hazards: str, heal_ms: int = 0, connections: int = 1) -> Conversation:
     loop = VirtualLoop()
 
     async def main() -> None:
-        injection = Injection(loop, parse_all(hazards), lambda node, ns: conversation.crashes.append((node, ns)))
+        injection = Injection(loop, parse_all(hazards), conversation)
         if heal_ms:
             loop.call_at_ns(heal_ms * MS, injection.heal)
         ways = (
@@ -201,19 +206,20 @@ def test_a_hazard_of_a_message_that_comes_due_by_time_hits_the_next_one() -> Non
 
 def test_a_stage_that_is_entered_triggers_too() -> None:
     loop = VirtualLoop()
-    crashes: list[str] = []
+    conversation = Conversation()
 
     async def main() -> None:
         hazards = parse_all("crash source when source run 2 for 1ms")
-        injection = Injection(loop, hazards, lambda node, _: crashes.append(node))
+        injection = Injection(loop, hazards, conversation)
         for stage in ("run", "end", "run"):
-            assert not crashes
-            injection.entered("source", stage)
-            injection.entered("destination", stage)
+            assert not conversation.crashes
+            for node in ("source", "destination"):
+                injection.emit(Event(loop.now_ns, node, Happening.STATE, detail=stage))
+            injection.emit(Event(loop.now_ns, "source", Happening.LOST, detail="run"))
             await asyncio.sleep(1)
 
     loop.run(main())
-    assert crashes == ["source"]
+    assert conversation.crashes == [("source", MS)]
 
 
 def test_a_healed_world_knows_no_hazards_any_more() -> None:
