@@ -166,13 +166,13 @@ class TaskVcpus:
         clock, due = self._clock, self._due_ns
         interval_ns = SECOND // self.settings.rate if self.settings.rate else 0
         tick_ns = self.settings.tick
-        left = self.settings.accesses_max or -1
+        remaining = self.settings.accesses_max or -1
         due_ns = due[vcpu] or 0
         turn_ns, in_turn = _TURN_NS // self.settings.vcpus, 0
         touch, ledger, tracer = self._memory.touch, self.ledger, self._tracer
         offset = vcpu % SLOTS * SLOT_BYTES
         now = began_ns = clock.now_ns()
-        while left:
+        while remaining:
             if due_ns > now:
                 await clock.sleep_until(max(due_ns, now + tick_ns))
                 now = began_ns = clock.now_ns()
@@ -184,7 +184,7 @@ class TaskVcpus:
             page, write = access
             stamp = None
             if write and ledger.may_write(vcpu, page):
-                stamp = (vcpu << 48 | left & 0xFFFF_FFFF_FFFF) ^ self._stamp_key
+                stamp = (vcpu << 48 | remaining & 0xFFFF_FFFF_FFFF) ^ self._stamp_key
             blocked = False
             found = touch(vcpu, page, offset, stamp)
             while not isinstance(found, int):
@@ -197,7 +197,7 @@ class TaskVcpus:
             now = clock.now_ns()
             if stamp is not None and tracer is not None:
                 tracer.emit(Event(now, NODE, Happening.WRITTEN, page, None, None, vcpu))
-            left -= 1
+            remaining -= 1
             blocktime.progressed(vcpu, due_ns, now)
             due_ns = now + interval_ns if blocked else due_ns + interval_ns
             if due_ns < now - _CATCH_UP_NS:

@@ -46,7 +46,7 @@ class OpenFault(NamedTuple):
 
 
 class VcpuBlocktime(NamedTuple):
-    """What one vCPU went through."""
+    """Accesses, faults and waiting times of one vCPU; times in ns."""
 
     vcpu: int
     accesses: int
@@ -121,7 +121,7 @@ class Blocktime:
         self._silence_began = [now] * self.vcpus
 
     def faulted(self, vcpu: int, page: PageIndex, now: int) -> None:
-        """`vcpu` sleeps on `page`."""
+        """`vcpu` falls asleep in a fault on `page` at `now`. ValueError when it sleeps already."""
         self._advance(now)
         if self._raised[vcpu] is not None:
             raise ValueError(f"vCPU {vcpu} faulted on page {page} while it sleeps on page {self._page[vcpu]}")

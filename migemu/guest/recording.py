@@ -60,20 +60,20 @@ class Recording:
         self._vcpu, self._page = vcpu, page
         kind = np.uint32 if page.value < 1 << 31 else np.uint64
         order = np.argsort(vcpus, kind="stable")
-        kept: Any = np.ascontiguousarray(codes[order], dtype=kind)  # a buffer, which its annotation does not say
-        self._codes = memoryview(kept)
-        self._ends: list[int] = np.cumsum(np.bincount(vcpus, minlength=1)).tolist() if len(vcpus) else []
+        ordered: Any = np.ascontiguousarray(codes[order], dtype=kind)  # a buffer, which its annotation does not say
+        self._codes = memoryview(ordered)
+        self._offsets: list[int] = np.cumsum(np.bincount(vcpus, minlength=1)).tolist() if len(vcpus) else []
 
     @property
     def nbytes(self) -> int:
-        """What it takes to keep."""
+        """Bytes of memory that the accesses take."""
         return self._codes.nbytes
 
     def of(self, vcpu: int) -> Sequence[int]:
         """The accesses of one vCPU: twice the page, plus one for a write."""
-        if vcpu >= len(self._ends):
+        if vcpu >= len(self._offsets):
             return ()
-        return self._codes[self._ends[vcpu - 1] if vcpu else 0 : self._ends[vcpu]]
+        return self._codes[self._offsets[vcpu - 1] if vcpu else 0 : self._offsets[vcpu]]
 
     def check(self, vcpus: int, pages: int | None = None) -> None:
         """ValueError when the guest has not such a vCPU, or its memory (None: not known yet) not such a page."""
@@ -121,7 +121,7 @@ class _RecordingReader:
         self._most = [_Most(), _Most()]
 
     def take(self, block: bytes) -> None:
-        """Lines, each with its end."""
+        """Read whole lines, line ends included. ValueError names the line that is no access."""
         lines: list[int] | None = None
         if _PLAIN.fullmatch(block):
             numbers = np.fromstring(block.translate(_AS_NUMBERS), dtype=np.int64, sep=" ").reshape(-1, 3)
@@ -163,7 +163,7 @@ class _RecordingReader:
         return lines, found
 
     def recording(self) -> Recording:
-        """All that was taken."""
+        """The recording of all lines so far, at least one access."""
         vcpus, codes = np.concatenate(self._vcpus), np.concatenate(self._codes)
         return Recording(self._name, vcpus, codes, *self._most)
 

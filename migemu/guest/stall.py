@@ -77,7 +77,7 @@ class Stalls:
         self._depth[vcpu] -= 1
 
     def add(self, vcpu: int, stalled_ns: int) -> None:
-        """A whole stall of `vcpu`."""
+        """Count a stall of `vcpu` that took `stalled_ns`. ValueError when that is below 0."""
         self._open()
         if stalled_ns < 0:
             raise ValueError(f"a stall of vCPU {vcpu} ended {-stalled_ns} ns before it began")
@@ -87,7 +87,7 @@ class Stalls:
         self._longest[vcpu] = max(self._longest[vcpu], stalled_ns)
 
     def finish(self, now: int) -> None:
-        """Close the books at `now`."""
+        """End the account at `now`: stalls that are still open count up to then."""
         for vcpu, depth in enumerate(self._depth):
             if depth:
                 self._depth[vcpu] = 0

@@ -49,7 +49,7 @@ class WorkloadFiles(Protocol):
     """Opens the files that workloads name. OSError when one cannot be read, ValueError when its content is wrong."""
 
     def read_text(self, path: str) -> str:
-        """The text of a file."""
+        """The text of the file at `path`, decoded as UTF-8."""
 
     def recording(self, path: str) -> Recording:
         """The recorded accesses in a file; the same object for all vCPUs."""
@@ -59,11 +59,11 @@ class NoFiles:
     """WorkloadFiles where no file exists, for workloads that need none."""
 
     def read_text(self, path: str) -> str:
-        """FileNotFoundError."""
+        """Raise FileNotFoundError."""
         raise FileNotFoundError(path)
 
     def recording(self, path: str) -> Recording:
-        """FileNotFoundError."""
+        """Raise FileNotFoundError."""
         raise FileNotFoundError(path)
 
 
@@ -150,7 +150,7 @@ class UniformWorkload:
         self._write_share = context.write_share
 
     def next_access(self) -> Access:
-        """A page drawn anew."""
+        """An access to a page drawn uniformly; never None."""
         random = self._random
         return Access(int(random() * self._total_pages), random() < self._write_share)
 

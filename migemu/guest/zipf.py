@@ -73,7 +73,7 @@ class Zipf:
         return exp(log1p(self._power * integral) * self._inverse)
 
     def next_access(self) -> Access:
-        """A page drawn anew."""
+        """An access to a page drawn by Zipf's law; never None."""
         random, power, low, high = self._random, self._power, self._at_half, self._at_n_half
         while True:
             integral = high + random() * (low - high)

@@ -31,7 +31,7 @@ _SPARE_SEGMENTS: Final = 4
 
 
 class Direction:
-    """One direction of a cable."""
+    """One direction of an emulated link: frames go in, and arrive when bandwidth, delay and loss let them."""
 
     def __init__(
         self, loop: VirtualLoop, link: LinkSettings, back_delay_ns: int, rng: Random,

@@ -56,7 +56,7 @@ def mix(value: int) -> int:
 
 
 def mix_all(values: _Words) -> _Words:
-    """`mix` of each value."""
+    """`mix` of each value of an array of uint64."""
     values = values + np.uint64(_GAMMA)
     values = (values ^ values >> np.uint64(30)) * np.uint64(_MIX_1)
     values = (values ^ values >> np.uint64(27)) * np.uint64(_MIX_2)
@@ -77,7 +77,7 @@ class Contents:
 
 
 class ModelledSource:
-    """ports.SourceMemory without bytes."""
+    """ports.SourceMemory whose pages are placeholders: their content follows from the seed."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> None:
         """`memory_bytes` are whole hugetlb pages; a row of base pages is zero with probability `zero_share`."""
@@ -257,7 +257,7 @@ class ModelledMemory(Primary):
         return little(digests), found
 
     def contents(self, first: PageIndex, count: int) -> memoryview:
-        """ValueError: there are none."""
+        """Raise ValueError: a modelled memory has no bytes."""
         raise ValueError(f"the bytes of base pages [{first}, {first + count}) are modelled: they have no contents")
 
     def _blank_unlanded(self, digests: _Words, first: PageIndex) -> None:
@@ -294,5 +294,5 @@ class ModelledMemory(Primary):
 
 
 def little(digests: _Words) -> bytes:
-    """8 bytes each, little endian."""
+    """The digests as bytes: 8 each, little endian."""
     return (digests.byteswap() if sys.byteorder == "big" else digests).tobytes()

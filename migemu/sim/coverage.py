@@ -41,7 +41,7 @@ _APART: Final = (Fault.RELEASE, Fault.FAIL_RECOVERY, Fault.DARK)
 
 
 class Said(NamedTuple):
-    """A message in a state."""
+    """A message of a role on a channel, said in a state of the protocol."""
 
     channel: ChannelRole
     role: Role
@@ -104,7 +104,7 @@ def _carries(said: Said) -> bool:
 
 
 class Coverage:
-    """What was reached, and how often."""
+    """How often each kind of fault has struck each message in each state."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[Said, Kind], int] = {}
@@ -112,16 +112,16 @@ class Coverage:
         self.seen: dict[tuple[Said, bool], Seen] = {}
 
     def hit(self, said: Said, kind: Kind) -> None:
-        """`kind` has hit `said`."""
+        """Count that a fault of `kind` has struck the message `said`."""
         self.counts[said, kind] = self.counts.get((said, kind), 0) + 1
 
     def add(self, other: Coverage) -> None:
-        """What another one has reached is reached here."""
+        """Add the counts of another coverage to these."""
         for key, count in other.counts.items():
             self.counts[key] = self.counts.get(key, 0) + count
 
     def missing(self) -> list[tuple[Said, Kind]]:
-        """What can be, and was not reached."""
+        """Every combination that the protocol allows and no fault has struck yet."""
         return [(said, kind) for said, kinds in can_be().items() for kind in kinds if (said, kind) not in self.counts]
 
     def table(self) -> Table:

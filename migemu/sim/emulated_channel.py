@@ -63,11 +63,11 @@ class Parcel:
     end: int
 
     def __call__(self, frame: QueuedFrame) -> None:
-        """It has arrived."""
+        """Arrive at the receiving node, where a hazard may still strike it."""
         self.receiver._arrived(self.read, frame)
 
     def read(self, frame: QueuedFrame) -> None:
-        """The service takes it in."""
+        """Hand it to the service of the receiving node."""
         self.receiver._came(self, frame)
 
 
@@ -110,7 +110,7 @@ class EmulatedChannel:
     # --- the connection stands ---
 
     def connected(self, handler: ChannelHandler) -> None:
-        """The handshake is over: greet."""
+        """Send the preamble, as soon as the other end has accepted; from now on `handler` is called."""
         self._handler = handler
         self._last_received_ns = self._loop.now_ns
         self._sent_bytes += PREAMBLE_BYTES
@@ -176,7 +176,7 @@ class EmulatedChannel:
             self._lands(parcel, self._handler)
             payload_bytes = 0 if parcel.payload is None else len(parcel.payload)
             if parcel.end == payload_bytes and self._first is not None:
-                self._ends(parcel, frame, self._first, self._handler)
+                self._completed(parcel, frame, self._first, self._handler)
         except PeerError as error:
             self.refuse(error)
 
@@ -207,8 +207,8 @@ class EmulatedChannel:
                 target[:] = payload[offset : offset + len(target)]
             offset += len(target)
 
-    def _ends(self, parcel: Parcel, frame: QueuedFrame, first: QueuedFrame, handler: ChannelHandler) -> None:
-        """The whole message is here."""
+    def _completed(self, parcel: Parcel, frame: QueuedFrame, first: QueuedFrame, handler: ChannelHandler) -> None:
+        """Hand a message that is complete to the handler."""
         self._first = None
         if self._observe is not None:
             whole = frame if first is frame else replace(frame, started_ns=first.started_ns)
@@ -234,7 +234,7 @@ class EmulatedChannel:
         self._shut()
 
     def came_end(self, mid_frame: bool) -> None:
-        """The peer sends nothing more."""
+        """End the incoming stream; `mid_frame` if that cuts a message in two. The handler hears of it."""
         if self._over:
             return
         error = None
@@ -265,7 +265,7 @@ class EmulatedChannel:
     # --- what our owner asks ---
 
     def send(self, message: Message, payload: Sized | None = None) -> None:
-        """Queue a frame; see ports.Channel."""
+        """Queue a frame; see ports.Channel. ClosedError after `close`, as there."""
         if self._closing:
             raise ClosedError(f"{type(message).__name__} was sent on a closed channel")
         if type(message) is Hello:
@@ -355,7 +355,7 @@ class EmulatedChannel:
         self._finish()
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot."""
+        """Bytes carried so far, and when the last one came; see ports.Channel."""
         return ChannelStatistics(
             self._sent_bytes, self._received_bytes, self.flow.waiting_bytes, self._last_received_ns
         )

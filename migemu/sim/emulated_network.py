@@ -36,7 +36,7 @@ def _door(address: Address) -> int | str:
 
 
 class EmulatedListener:
-    """ports.Listener."""
+    """ports.Listener of an emulated network."""
 
     def __init__(self, network: EmulatedNetwork, address: Address) -> None:
         self.address = address
@@ -61,7 +61,7 @@ class EmulatedNetwork:
         self.out = out
         self.observe = observe
         self.tamper = tamper
-        #: Those that are not over, in the order of their making.
+        #: Those that are not over, in the order of tsuccessor making.
         self.channels: dict[EmulatedChannel, None] = {}
         self.doors: dict[int | str, Callable[[EmulatedChannel], ChannelHandler]] = {}
         self._other = self
@@ -80,15 +80,15 @@ class EmulatedNetwork:
         return source, destination
 
     def reborn(self) -> EmulatedNetwork:
-        """The node dies, and its connections with it, of which the kernel tells the peers; that of its successor."""
+        """Kill the node: the kernel closes its connections, which its peers notice. The network of its successor."""
         self._dead = True
         self.doors.clear()
         for channel in list(self.channels):
             channel.abort()
-        heir = EmulatedNetwork(self.name, self.loop, self.net, self.out, self.observe, self.tamper)
-        heir._other, heir._ports = self._other, self._ports
-        self._other._other = heir
-        return heir
+        successor = EmulatedNetwork(self.name, self.loop, self.net, self.out, self.observe, self.tamper)
+        successor._other, successor._ports = self._other, self._ports
+        self._other._other = successor
+        return successor
 
     async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> EmulatedChannel:
         """Connect to the other node, whatever it is called; see ports.Network."""
@@ -130,7 +130,7 @@ class EmulatedNetwork:
         self.out.send(end.flow, 0, lambda _: None if answer.done() else answer.set_result(accepted))
 
     async def listen(self, address: Address, accept: Callable[[EmulatedChannel], ChannelHandler]) -> EmulatedListener:
-        """Listen; see ports.Network."""
+        """Accept channels at `address`; see ports.Network."""
         self._check_alive()
         if _door(address) in self.doors:
             raise BrokenError(

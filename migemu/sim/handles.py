@@ -12,7 +12,7 @@ from migemu.units import SECOND
 
 
 class ReadyHandle(asyncio.Handle):
-    """A callback that is ready."""
+    """asyncio.Handle of a callback that runs in one of the loop's next turns."""
 
     __slots__ = ()
     _callback: Any

@@ -40,7 +40,7 @@ from migemu.wire.messages import TAGS, ChannelRole, Message
 
 
 class Fault(Enum):
-    """What happens."""
+    """What a hazard does when it strikes; the values are the words of its text form."""
 
     CUT = "cut"
     TRUNCATE = "truncate"
@@ -222,5 +222,5 @@ def parse_all(text: str) -> tuple[Hazard, ...]:
 
 
 def in_one_line(hazards: tuple[Hazard, ...]) -> str:
-    """What `parse_all` reads back."""
+    """Hazards as one line of text, which `parse_all` reads back."""
     return "; ".join(str(hazard) for hazard in hazards)

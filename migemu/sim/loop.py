@@ -135,7 +135,7 @@ class VirtualLoop(Generators, WithoutOutside):
         return self.call_at_ns(self.now_ns + round(delay * SECOND), callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        """asyncio's own."""
+        """A future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(
@@ -218,7 +218,7 @@ class VirtualLoop(Generators, WithoutOutside):
         self.stop()
 
     def run_forever(self) -> None:
-        """Run until `stop`."""
+        """Run until `stop` is called. SimulationError when nothing is left to happen."""
         self._check_idle()
         hooks = sys.get_asyncgen_hooks()
         self._running = True
@@ -341,11 +341,11 @@ class VirtualLoop(Generators, WithoutOutside):
         self._stopping = True
 
     def is_running(self) -> bool:
-        """Whether it runs now."""
+        """Whether the loop is running now."""
         return self._running
 
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether `close` was called."""
         return self._closed
 
     def close(self) -> None:
@@ -371,7 +371,7 @@ class VirtualLoop(Generators, WithoutOutside):
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def get_exception_handler(self) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None:
-        """The one that was set."""
+        """The exception handler that was set; None if there is none."""
         return self._handler
 
     def set_exception_handler(self, handler: Any) -> None:

@@ -84,7 +84,7 @@ class TimedMemory(ModelledMemory):
     # --- the service's thread ---
 
     def landed(self, start: int, end: int, contents: Contents, offset: int) -> None:
-        """See `ModelledMemory`; receiving takes time."""
+        """Take in contents as `ModelledMemory` does, and charge the processor for receiving them."""
         self._charge((end - start) * self._costs.receive_ns_per_kib >> 10)
         super().landed(start, end, contents, offset)
 
@@ -104,7 +104,7 @@ class TimedMemory(ModelledMemory):
         return super().install(run)
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
-        """An ioctl."""
+        """UFFDIO_WAKE, charged as one system call."""
         self._charge(self._costs.collapses.syscall_ns)
         super().uffdio_wake(first, count)
 

@@ -59,17 +59,17 @@ class Listening(Protocol):
     """What a destination is to a world."""
 
     async def listen(self, address: Address) -> Any:
-        """Open the door."""
+        """Accept connections at `address`."""
 
     async def serve(self) -> Outcome:
-        """Serve one migration."""
+        """Serve one migration to its end; any MigemuError."""
 
 
 class Sending(Protocol):
     """What a source is to a world."""
 
     async def run(self, address: Address) -> Any:
-        """Migrate."""
+        """Migrate to the destination at `address`; any MigemuError."""
 
     async def recover(self, address: Address, downtime_ns: int, ran: bool = False, all_sent: bool = False) -> Any:
         """Go on with a migration whose source is gone."""
@@ -81,13 +81,13 @@ class Nodes(Protocol):
     def destination(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None
     ) -> Listening:
-        """The destination's service."""
+        """Make the destination's service."""
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None, kept: SourceRecord,
+        tracer: Tracer | None, record: SourceRecord,
     ) -> Sending:  # fmt: skip
-        """The source's service, which writes down in `kept` what its successor needs."""
+        """The source's service, which notes in `record` what its successor needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class World:
         self._tracer = Tee(self.watch, self.injection)
         self._incarnations = {each.name: Incarnation(each.name, each, self._tracer) for each in networks}
         self._over: dict[str, asyncio.Future[None]] = {}
-        self._kept = SourceRecord()
+        self._record = SourceRecord()
         #: How each node that failed did, in that order.
         self.failed: dict[str, BaseException] = {}
         self.destination: Listening | None = None
@@ -189,12 +189,12 @@ class World:
     async def _send(self, node: Incarnation) -> None:
         migration = f"{Random(f'{self.scenario.scenario.seed} migration').getrandbits(128):032x}"
         source = self._nodes.source(
-            self.scenario, node.network, VirtualClock(self.loop), self._source_memory, migration, node, self._kept
+            self.scenario, node.network, VirtualClock(self.loop), self._source_memory, migration, node, self._record
         )
         self.services[node.name] = source
-        if self._kept.switching:
-            kept = self._kept
-            await source.recover(_DESTINATION, kept.downtime_ns, kept.ran, kept.all_sent)
+        if self._record.switching:
+            record = self._record
+            await source.recover(_DESTINATION, record.downtime_ns, record.ran, record.all_sent)
         else:
             await source.run(_DESTINATION)
 
@@ -231,10 +231,10 @@ class World:
         if self._over[node].done() or old.killed:
             return
         following = self._incarnations[node] = Incarnation(node, old.kill(), self._tracer)
-        if node == "destination" or not self._kept.switching:
+        if node == "destination" or not self._record.switching:
             self._fails(node, KilledError(f"the {node} was killed, and with it the guest"))
             self._over[node].set_result(None)
-        if node == "destination" or self._kept.switching:
+        if node == "destination" or self._record.switching:
             self.loop.call_at_ns(self.loop.now_ns + down_ns, self._begin, following, context=Context())
 
     async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
@@ -280,7 +280,7 @@ class World:
         return self._source_memory.digests(0, pages)
 
     def statistics(self) -> WorldStatistics:
-        """What the run took."""
+        """What the run took, as of now."""
         source, *destination = self._processors
         return WorldStatistics(self.loop.statistics(), source.busy_ns, sum(each.busy_ns for each in destination))
 

@@ -6,11 +6,11 @@ from migemu.trace.events import Event
 
 
 class MemoryRecorder:
-    """Keeps events in `events`."""
+    """ports.Tracer that keeps every event in the list `events`, in the order of its calls."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def emit(self, event: Event) -> None:
-        """Record one event."""
+        """Append an event to `events`."""
         self.events.append(event)

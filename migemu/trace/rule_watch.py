@@ -19,7 +19,7 @@ class RuleWatch:
         self._checks = Checks(geometry, pages)
 
     def emit(self, event: Event) -> None:
-        """Judge the next event."""
+        """Judge the next event by every rule."""
         if found := self._checks.see(event):
             self._note(found)
 

@@ -27,7 +27,7 @@ _STEP_NS: Final = 1_000
 
 
 class Script:
-    """The play so far, in `events`."""
+    """A short play on a real page table; what has happened so far is in `events`."""
 
     def __init__(self, policy: str = "") -> None:
         """`policy` is what the destination says of its collapse policy, if anything."""
@@ -53,7 +53,7 @@ class Script:
     # --- the wire ---
 
     def send(self, first: PageIndex, count: int = 1, *, urgent: bool = False) -> None:
-        """The source sends pages."""
+        """Trace that the source sends `count` base pages from `first` on."""
         self.tell("sent", first, count, Level.PTE, node="source", urgent=urgent)
 
     def store(self, first: PageIndex, count: int = 1, *, urgent: bool = False, zero: bool = False) -> None:
@@ -80,7 +80,7 @@ class Script:
         """UFFDIO_CONTINUE one by one; how many pages found something there (EEXIST), as a late one does."""
         _, existing = self._mapping.continue_run(PieceRun(first, count, Level.PTE))
         self.tell("continued", first, count, Level.PTE)
-        self._wake_told()
+        self._retry_woken()
         return existing
 
     def continue_errno(self, first: PageIndex) -> int:
@@ -91,10 +91,10 @@ class Script:
             return -(error.errno or 0)
 
     def wake(self, first: PageIndex, count: int = 1) -> None:
-        """UFFDIO_WAKE."""
+        """UFFDIO_WAKE of `count` base pages from `first` on; who is woken tries its access again."""
         self.tell("wake", first, count)
         self._mapping.wake(first, count)
-        self._wake_told()
+        self._retry_woken()
 
     def collapse(self, first: PageIndex, level: Level) -> None:
         """MADV_COLLAPSE of one span; on the record is what became of it."""
@@ -119,7 +119,7 @@ class Script:
     def _woken(self, vcpu: int, page: PageIndex) -> None:
         self._woken_now.append((vcpu, page))
 
-    def _wake_told(self) -> None:
+    def _retry_woken(self) -> None:
         """Whoever the last call woke runs, and tries again."""
         woken, self._woken_now = self._woken_now, []
         for vcpu, page in woken:

@@ -21,7 +21,7 @@ class TraceDigest:
         self._lines: list[str] = []
 
     def emit(self, event: Event) -> None:
-        """Take in the next event."""
+        """Add the line of the next event to the digest."""
         self.events += 1
         self._lines.append(event_line(event))
         if len(self._lines) >= _BATCH:

@@ -55,10 +55,12 @@ class Services:
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None, kept: SourceRecord,
+        tracer: Tracer | None, record: SourceRecord,
     ) -> Source:  # fmt: skip
-        """The source's service."""
-        return Source(scenario, network, clock, memory, migration, tracer, switching=kept.switch, learned=kept.learned)
+        """Make the source's service, which notes in `record` what a source that takes its place needs."""
+        return Source(
+            scenario, network, clock, memory, migration, tracer, switching=record.switch, learned=record.learned
+        )
 
 
 class Simulation:

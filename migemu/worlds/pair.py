@@ -53,7 +53,7 @@ class NodeProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended yet."""
         return self.process.returncode is None
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -74,7 +74,7 @@ class PairOutcome:
 
 
 class Pair:
-    """One run of both nodes."""
+    """One run of both nodes as child processes; `run` plays it to its end."""
 
     def __init__(
         self, scenario: Scenario, directory: Path, progress: Progress, trace: bool, inputs: Iterable[Path] = ()

@@ -40,7 +40,7 @@ class WritesKept(Rule):
         self.theirs.put(first, 1, 1)
 
     def received(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
-        """Bytes stored over it."""
+        """Object to bytes stored over a page that the guest has written to."""
         page = self.theirs.find(1, first, first + count)
         return (
             None if page < 0 else Objection(f"a piece was stored over page {page}, which the guest had written", page)
@@ -93,7 +93,7 @@ class PoisonUnreadable(Rule):
             self.pages[first : first + count] = self.pages[first : first + count].replace(b"\1", b"\0")
 
     def covered(self, event: Event, first: PageIndex, count: int) -> Objection | None:
-        """Something gives access."""
+        """Object to an entry over a poisoned page, and to an access to one."""
         if not self.pages or self.pages.count(0, first, first + count) == count:
             return None
         page = next(page for page in range(first, first + count) if self.pages[page])
@@ -125,17 +125,17 @@ class ProtectionKept(Rule):
         }
 
     def protected(self, _event: Event, first: PageIndex, count: int) -> None:
-        """On."""
+        """Note pages whose writes have to fault from now on."""
         self.pages = self.pages or bytearray(self.account.pages)
         self.pages[first : first + count] = b"\1" * count
 
     def unprotected(self, _event: Event, first: PageIndex, count: int) -> None:
-        """Off."""
+        """Note pages that may be written to again."""
         if self.pages:
             self.pages[first : first + count] = bytes(count)
 
     def collapsed(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
-        """One entry, writable."""
+        """Object to a collapse over write-protected pages: its entry is writable."""
         page = self.pages.find(1, first, first + count) if self.pages else -1
         return None if page < 0 else Objection(f"a collapse took the write-protection off page {page}", page)
 
@@ -180,7 +180,7 @@ class DroppedStaysDropped(Rule):
         }
 
     def gone(self, _event: Event, first: PageIndex, count: int) -> None:
-        """The guest's contents are over."""
+        """Note pages that the guest has dropped: what the source has of them is stale."""
         self.pages = self.pages or bytearray(self.account.pages)
         self._turn(first, count, _DROP)
 
@@ -190,12 +190,12 @@ class DroppedStaysDropped(Rule):
             self._turn(first, count, bytes(256) if event.detail == "zero" else _SERVE)
 
     def discarded(self, _event: Event, first: PageIndex, count: int) -> None:
-        """Thrown away in time."""
+        """Note that stale bytes were thrown away before they were mapped."""
         if self.pages:
             self._turn(first, count, _UNSERVE)
 
     def mapped(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
-        """Too late."""
+        """Object to an entry that gives access to stale bytes."""
         page = self.pages.find(_SERVED, first, first + count) if self.pages else -1
         return None if page < 0 else Objection(f"page {page} is mapped with bytes of before the guest dropped it", page)
 

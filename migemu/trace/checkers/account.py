@@ -29,7 +29,7 @@ _ZAP: Final = bytes([NOT, GONE, GONE, POISON]) + bytes(252)
 
 
 class Witness(NamedTuple):
-    """An event, and its line."""
+    """An event, and the number of its line in the trace file."""
 
     event: Event
     line: int

@@ -215,7 +215,7 @@ class _CheckSearch:
             self.around.append(Witness(event, line))
 
     def found(self) -> tuple[Witness, ...]:
-        """In order, `HISTORY_MAX` at most."""
+        """The events found so far, in the order of the trace, `HISTORY_MAX` at most."""
         few = list(self.around)[len(self.about) - HISTORY_FEW :] if len(self.about) < HISTORY_FEW else []
         return tuple(sorted((*self.landmarks, *self.about, *few), key=_line)[-HISTORY_MAX:])
 

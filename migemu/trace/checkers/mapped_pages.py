@@ -22,16 +22,16 @@ class MappedWithinReceived(Rule):
     needs = ((Happening.CONTINUED, Happening.READ, Happening.WRITTEN),)
 
     def looks(self) -> Mapping[Happening, Look]:
-        """What gives access, and accesses."""
+        """Events that map pages, and accesses of vCPUs."""
         return {Happening.CONTINUED: self.continued, Happening.READ: self.accessed, Happening.WRITTEN: self.accessed}
 
     def continued(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
-        """An entry per piece."""
+        """Object to a CONTINUE of pages that have not arrived."""
         hole = self.account.received.find(0, first, first + count)
         return None if hole < 0 else Objection(f"page {hole} is mapped, but its bytes have not arrived", hole)
 
     def accessed(self, event: Event, first: PageIndex, _count: int) -> Objection | None:
-        """A vCPU's access."""
+        """Object to an access to a page that has not arrived."""
         if self.account.received[first]:
             return None
         said = "reads" if event.event is Happening.READ else "writes to"
@@ -50,7 +50,7 @@ class NoHoleCollapsed(Rule):
     needs = ((Happening.COLLAPSED,),)
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Collapses."""
+        """Events of collapses that were made."""
         return {Happening.COLLAPSED: self.collapsed}
 
     def collapsed(self, event: Event, first: PageIndex, count: int) -> Objection | None:
@@ -83,7 +83,7 @@ class SmallerBeforeLarger(Rule):
         self.tried: set[int] = set()  # 2M whose collapse failed
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Collapses, made or failed."""
+        """Events of collapses, made or failed."""
         return {Happening.COLLAPSED: self.collapsed, Happening.FAILED: self.failed}
 
     def collapsed(self, event: Event, first: PageIndex, count: int) -> Objection | None:
@@ -135,7 +135,7 @@ class FlushedBeforeFreed(Rule):
         return {Happening.CLEARED: self.cleared, Happening.FLUSHED: self.flushed, Happening.FREED: self.freed}
 
     def cleared(self, _event: Event, first: PageIndex, count: int) -> None:
-        """To be flushed."""
+        """Note entries that were cleared, and that the TLB may still hold."""
         end = first + count
         if self.unflushed and self.unflushed[-1][1] == first:
             self.unflushed[-1] = (self.unflushed[-1][0], end)
@@ -196,7 +196,7 @@ class HugeAtTheEnd(Rule):
             self.excused.discard(first // count)
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
-        """Look at every hugetlb page."""
+        """When the destination is complete, object to hugetlb pages that one entry does not map."""
         account = self.account
         if event.node != "destination" or event.detail != "completed" or not account.promises("collapses"):
             return None
@@ -210,7 +210,7 @@ class HugeAtTheEnd(Rule):
         return None
 
     def unjudged(self, happened: Mapping[Happening, int]) -> str:
-        """A promise, and an end."""
+        """Why this is not judged: no policy promises collapses, or the trace does not reach the end."""
         if missing := super().unjudged(happened):
             return missing
         if not self.account.promises("collapses"):

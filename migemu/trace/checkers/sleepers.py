@@ -22,7 +22,7 @@ class MappedBeforeWoken(Rule):
     needs = ((Happening.WAKE, Happening.WOKEN),)
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Wakes, asked for and seen."""
+        """Events of wakes: UFFDIO_WAKE, and vCPUs that run again."""
         return {Happening.WAKE: self.wake, Happening.WOKEN: self.woken}
 
     def wake(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
@@ -70,7 +70,7 @@ class SleepersWoken(Rule):
             self.owed[event.vcpu] = Witness(event, self.account.line)
 
     def mapped(self, event: Event, first: PageIndex, count: int) -> None:
-        """Mapped, and nobody woken."""
+        """Note vCPUs whose page a collapse maps: it wakes none of them."""
         for vcpu, witness in self.account.asleep.items():
             page = witness.event.first
             if page is not None and first <= page < first + count and self.account.mapped[page] == NOT:
@@ -84,7 +84,7 @@ class SleepersWoken(Rule):
             self.release(first, count, already_mapped=False)
 
     def wake(self, _event: Event, first: PageIndex, count: int) -> None:
-        """Wakes everybody."""
+        """Note that every vCPU asleep on these pages is woken."""
         if self.owed:
             self.release(first, count, already_mapped=True)
 
@@ -99,7 +99,7 @@ class SleepersWoken(Rule):
                 del self.owed[vcpu]
 
     def runs(self, event: Event, _first: PageIndex, _count: int) -> None:
-        """Woken, whoever did it."""
+        """Note that a vCPU runs again, or got a signal: nobody owes it a wake."""
         if self.owed and event.vcpu is not None:
             self.owed.pop(event.vcpu, None)
 
@@ -126,11 +126,11 @@ class FaultsResolved(Rule):
     needs = ((Happening.FAULTED, Happening.WOKEN),)
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Falling asleep and waking up."""
+        """Events of vCPUs that fall asleep or run again."""
         return {Happening.FAULTED: self.faulted, Happening.WOKEN: self.woken}
 
     def faulted(self, event: Event, first: PageIndex, _count: int) -> Objection | None:
-        """Awake before it faults."""
+        """Object to a second fault of a vCPU that sleeps already."""
         if not self.account.asleep or event.vcpu not in self.account.asleep:
             return None
         before = self.account.asleep[event.vcpu].event.first

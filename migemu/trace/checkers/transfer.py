@@ -24,7 +24,7 @@ class CountsConserved(Rule):
         self.sent = self.received = 0
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Sums."""
+        """Events that change the sums of pages, and those at which they must agree."""
         return {
             Happening.MEMORY: self.memory,
             Happening.SENT: self.sends,
@@ -41,7 +41,7 @@ class CountsConserved(Rule):
         return None
 
     def sends(self, _event: Event, _first: PageIndex, count: int) -> None:
-        """Sum up."""
+        """Add to the base pages sent."""
         self.sent += count
 
     def receives(self, _event: Event, first: PageIndex, count: int) -> Objection | None:
@@ -58,7 +58,7 @@ class CountsConserved(Rule):
         return None
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
-        """The sums at the end."""
+        """When the destination is complete, object unless all pages were received, and as many sent."""
         if event.node != "destination" or event.detail != "completed":
             return None
         if self.received != self.account.pages:
@@ -110,7 +110,7 @@ class ReceivedWithinSent(Rule):
         return self.confirmed()
 
     def confirmed(self) -> Objection | None:
-        """The suspicion, once."""
+        """The objection to a page that was received and not sent, once; None if there is none, or it was made."""
         if self.suspect is None or self.told:
             return None
         self.told = True
@@ -132,7 +132,7 @@ class CompletionIsTold(Rule):
     """
 
     def looks(self) -> Mapping[Happening, Look]:
-        """The stages."""
+        """Events of stages."""
         return {Happening.STATE: self.enters}
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
