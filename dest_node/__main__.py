@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,13 @@ from random import Random
 import click
 from rich.console import Console
 
-from dest_node.checkpointing import opened
-from dest_node.ending import Ends, Files, missing
+from dest_node.checkpointing import CheckpointInUse, opened
+from dest_node.ending import Endings, Files, missing
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.incoming import Incoming
 from dest_node.resumption import may_go
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu import result as results
 from migemu.address import Address, TcpAddress, parse_address
 from migemu.checkpoint.writer import Keeper
@@ -151,7 +151,7 @@ def main(
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     with files or contextlib.nullcontext():
-        ends = run_node(
+        endings = run_node(
             voice,
             lambda: _serve(
                 voice, scenario, credentials, address, out, files, checkpoint, migrations, quiet,
@@ -161,23 +161,23 @@ def main(
     if files is None or supervised:
         pass  # each has been told of when it ended
     elif as_json:
-        click.echo(json.dumps(ends.result, indent=2))
+        click.echo(json.dumps(endings.result, indent=2))
     elif not quiet:
-        Console().print(summary(ends.result))
-    if ends.lost:
+        Console().print(summary(endings.result))
+    if endings.lost:
         way_back = (
             f". The guest stays in --checkpoint {checkpoint}; the same command writes dump and result"
             if checkpoint
             else ""
         )
-        exit_with(voice, BrokenError(missing(ends.lost) + way_back))
+        exit_with(voice, BrokenError(missing(endings.lost) + way_back))
 
 
 async def _serve(
     voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
     files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool,
     workload_files: WorkloadFiles, metrics_at: TcpAddress | None,
-) -> Ends:  # fmt: skip
+) -> Endings:  # fmt: skip
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -189,10 +189,11 @@ async def _serve(
             stack.callback(shaper.close)
         progress = stack.enter_context(Progress(voice.console, scenario.scenario.name, quiet or voice.supervised))
 
-        def notice(line: str) -> None:
-            voice.tell(notice=line)
-            if not voice.supervised:
-                progress.note(f"migemu-dest: {line}")
+        kept = None
+        observer = _Observer(voice, progress)
+        if checkpoint is not None:
+            kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, observer.tell))
+        endings = Endings(voice, scenario, observer.tell, out, files, lines)
 
         async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
             if files is not None and destination.incoming is not None and destination.incoming.advise is not None:
@@ -202,63 +203,109 @@ async def _serve(
             memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
             return GuestMemory.of(MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm))
 
-        ends = Ends(voice, scenario, notice, out, files, lines)
-
-        async def ended(incoming: Incoming, error: BaseException | None) -> None:
-            _show(destination, voice, progress)
-            if line := _last_word(incoming, error, checkpoint):
-                notice(line)
-            await ends.of(incoming, error)
-            if kept is not None and not ends.lost:  # else what was asked for is not safe
-                kept.is_over = may_go(incoming.whereabouts, incoming.countersigned)
-
-        kept = None
-        if checkpoint is not None:
-            kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, notice))
-        destination = Destination(
-            scenario, TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits), clock, provide,
-            TaskAccelerator(scenario, clock, workload_files), notice=_unheard if voice.paired else notice,
-            tracer=files.tracer if files else None,
-            keeping=kept.keeper if kept else None, left=kept.left if kept else None, migrations=migrations, ended=ended,
-            refused=lambda error: voice.tell(refused=one_line(error), exit=error.exit_code),
+        setup = DestinationSetup(
+            scenario=scenario, clock=clock, allocate=provide,
+            accelerator=TaskAccelerator(scenario, clock, workload_files), tracer=files.tracer if files else None,
+            checkpoint=kept.keeper if kept else None, restored=kept.restored if kept else None,
         )  # fmt: skip
+        network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
+        destination = Destination(network, setup, observer, migrations=migrations)
+        observer.follow(destination, endings, kept)
         status = partial(_statuses, destination, kept.keeper if kept else None)
-        await stack.enter_async_context(serving(metrics_at, coroutine(status), notice))
+        await stack.enter_async_context(serving(metrics_at, coroutine(status), observer.tell))
         await stack.enter_async_context(
-            answering("destination", out, status, lambda order: _obey(destination, order), notice)
+            answering("destination", out, status, lambda order: _obey(destination, order), observer.tell)
         )
         listener = await destination.listen(address)
         voice.tell(listening=str(listener.address))
         if not voice.supervised and not quiet:
             progress.note(f"migemu-dest: listening on {listener.address}")
-        watch = loop.create_task(_watch(destination, voice, progress, notice))
+        watch = loop.create_task(observer.watch())
         try:
             await destination.serve_all()
         finally:
             watch.cancel()
-        return ends
+        return endings
 
 
-def _last_word(incoming: Incoming, error: BaseException | None, checkpoint: Path | None) -> str:
-    """Where the guest is, if the line that tells of the end does not say it."""
+class _Observer:
+    """DestinationObserver of this process: shows what happens, writes results, lets the checkpoint go at the end."""
+
+    def __init__(self, voice: Voice, progress: Progress) -> None:
+        self._voice = voice
+        self._progress = progress
+        self._destination: Destination | None = None
+        self._endings: Endings | None = None
+        self._kept: CheckpointInUse | None = None
+
+    def follow(self, destination: Destination, endings: Endings, kept: CheckpointInUse | None) -> None:
+        """What is followed from now on: its migrations' results go to `endings`; `kept` is the checkpoint of one."""
+        self._destination, self._endings, self._kept = destination, endings, kept
+
+    def tell(self, line: str) -> None:
+        """Show a line, or tell it whoever supervises this process."""
+        self._voice.tell(notice=line)
+        if not self._voice.supervised:
+            self._progress.note(f"migemu-dest: {line}")
+
+    def notice(self, line: str) -> None:
+        """See DestinationObserver. Who was turned away is nothing to a pair: its own source's refusal is its error."""
+        if not self._voice.paired:
+            self.tell(line)
+
+    def refused(self, error: MigemuError) -> None:
+        """See DestinationObserver."""
+        self._voice.tell(refused=one_line(error), exit=error.exit_code)
+
+    async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
+        """See DestinationObserver."""
+        assert self._destination is not None
+        assert self._endings is not None
+        self._show(self._destination)
+        if (line := _last_word(incoming, error, self._kept)) is not None:
+            self.tell(line)
+        await self._endings.add(incoming, error)
+        done = may_go(incoming.whereabouts, incoming.countersigned)
+        if self._kept is not None and done and not self._endings.lost:  # else what was asked for is not safe
+            self._kept.may_go()
+
+    async def watch(self) -> None:
+        """Show how far it is, every now and then, and each pause, until cancelled."""
+        destination, pauses = self._destination, dict[str, Pauses]()
+        assert destination is not None
+        while True:
+            snapshots = self._show(destination)
+            pauses = {name: pauses.get(name) or Pauses() for name in snapshots}
+            for name, seen in snapshots.items():
+                advice = _advice(destination, seen, self._voice.paired)
+                if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, advice, seen.held):
+                    self.tell(line if destination.is_for_one else f"migration {name[:8]}: {line}")
+            await asyncio.sleep(_STATUS_S)
+
+    def _show(self, destination: Destination) -> dict[str, Snapshot]:
+        snapshots = {name: incoming.snapshot() for name, incoming in destination.serving.items()}
+        statuses = {name[:8]: Status.of(snapshot) for name, snapshot in snapshots.items()}
+        if not destination.is_for_one:
+            self._voice.tell(migrations={name: asdict(status) for name, status in statuses.items()})
+            self._progress.show_all(statuses, time.monotonic_ns())
+            return snapshots
+        for status in statuses.values():
+            if self._voice.supervised:
+                self._voice.tell_line(status.line())
+            else:
+                self._progress.show(status)
+        return snapshots
+
+
+def _last_word(incoming: Incoming, error: BaseException | None, kept: CheckpointInUse | None) -> str | None:
+    """Where the guest is, if the line that tells of the end does not say it; else None."""
     if error is None and not incoming.countersigned:
-        kept = f"; --checkpoint {checkpoint} is kept, and the same command answers it: remove it when that is done"
-        return f"verified; the source may not have heard it, and may come again (--recover){kept if checkpoint else ''}"
-    return "" if error is None or isinstance(error, MigemuError) else incoming.waiting
-
-
-async def _watch(
-    destination: Destination, voice: Voice, progress: Progress, notice: Callable[[str], None]
-) -> None:  # fmt: skip
-    pauses: dict[str, Pauses] = {}
-    while True:
-        snapshots = _show(destination, voice, progress)
-        pauses = {name: pauses.get(name) or Pauses() for name in snapshots}
-        for name, seen in snapshots.items():
-            advice = _advice(destination, seen, voice.paired)
-            if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, advice, seen.held):
-                notice(line if destination.is_for_one else f"migration {name[:8]}: {line}")
-        await asyncio.sleep(_STATUS_S)
+        line = "verified; the source may not have heard it, and may come again (--recover)"
+        if kept is None:
+            return line
+        stays = f"--checkpoint {kept.directory} is kept, and the same command answers it: remove it when that is done"
+        return f"{line}; {stays}"
+    return None if error is None or isinstance(error, MigemuError) else incoming.waiting
 
 
 def _advice(destination: Destination, seen: Snapshot, paired: bool) -> str:
@@ -268,20 +315,6 @@ def _advice(destination: Destination, seen: Snapshot, paired: bool) -> str:
         f"{format_time(destination.scenario.recovery.timeout)} (recovery.timeout)"
     )
     return waits if paired else f"{waits}; if it was killed, start it again: migemu-source --recover DIR, its --out"
-
-
-def _show(destination: Destination, voice: Voice, progress: Progress) -> dict[str, Snapshot]:
-    snapshots = {name: incoming.snapshot() for name, incoming in destination.serving.items()}
-    statuses = {name[:8]: Status.of(snapshot) for name, snapshot in snapshots.items()}
-    if not destination.is_for_one:
-        voice.tell(migrations={name: asdict(status) for name, status in statuses.items()})
-        progress.show_all(statuses, time.monotonic_ns())
-    for status in statuses.values() if destination.is_for_one else ():
-        if voice.supervised:
-            voice.tell_line(status.line())
-        else:
-            progress.show(status)
-    return snapshots
 
 
 async def _obey(destination: Destination, order: Order) -> str:
@@ -316,7 +349,3 @@ def _status(incoming: Incoming, keeper: Keeper | None, turned_away: int) -> Node
         turned_away=turned_away, whereabouts=incoming.whereabouts.value,
         checkpoint=keeper.protection() if keeper else None,
     )  # fmt: skip
-
-
-def _unheard(_line: str) -> None:
-    """Who was turned away is nothing to a pair: the refusal of its own source is its error."""

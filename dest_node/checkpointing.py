@@ -4,7 +4,7 @@ Rules
     1. A directory that holds a checkpoint is gone on with; another one is for the migration that comes.
     2. The guest that comes back is started with the settings that it had: they are part of what it does.
     3. It is over, and the files go, when the source has said so: that it has the guest, or has heard the verdict
-       (`left.may_go`). In every other end they stay for another destination.
+       (`resumption.may_go`). In every other end they stay for another destination.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from dest_node.incoming import Incoming
-from dest_node.resumption import Left
+from dest_node.resumption import RestoredMigration
 from migemu.checkpoint.format import Identity
 from migemu.checkpoint.memory import CheckpointedMemory
 from migemu.checkpoint.restore import RestoredCheckpoint
@@ -27,14 +27,24 @@ from migemu.scenario.scenario import Scenario
 from migemu.wire.messages import Advise
 
 
-class KeptMigration:
-    """One directory in use. `left` is what was found in it; `is_over` is for whoever sees the end: see `may_go`."""
+class CheckpointInUse:
+    """One directory in use. `restored` is what was found in it."""
 
-    def __init__(self, keeper: Keeper, scenario: Scenario, left: Left | None) -> None:
+    def __init__(self, directory: Path, keeper: Keeper, scenario: Scenario, restored: RestoredMigration | None) -> None:
+        self.directory = directory
         self.keeper = keeper
-        self.left = left
-        self.is_over = False
+        self.restored = restored
         self._scenario = scenario
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody will come back for it: its files go."""
+        return self._is_over
+
+    def may_go(self) -> None:
+        """The migration has ended so that nobody comes back for it (rule 3)."""
+        self._is_over = True
 
     async def provide(self, incoming: Incoming | None) -> GuestMemory:
         """The memory of `incoming`. InputError and BrokenError when it cannot be kept in the directory."""
@@ -48,25 +58,25 @@ class KeptMigration:
         return GuestMemory.of(await loop.run_in_executor(None, self.keeper.begin, identity, scenario.memory.hgm))
 
     def __repr__(self) -> str:
-        return f"<KeptMigration {self.keeper!r}>"
+        return f"<CheckpointInUse {self.keeper!r}>"
 
 
 @contextlib.asynccontextmanager
 async def opened(
     directory: Path, scenario: Scenario, clock: Clock, notice: Callable[[str], None]
-) -> AsyncIterator[KeptMigration]:
+) -> AsyncIterator[CheckpointInUse]:
     """Use `directory` meanwhile, with a checkpoint every now and then. InputError and BrokenError when it cannot be."""
     loop = asyncio.get_running_loop()
     keeper = Keeper(directory, scenario.checkpoint, clock, notice)
     keeper.claim()
     found = await loop.run_in_executor(None, keeper.resume, scenario.memory.hgm)
-    left = None
+    restored = None
     if found is not None:
         assert keeper.memory is not None
         _check_guest(directory, found.checkpoint.identity.guest, guest_of(scenario))
-        left = _left(found, keeper.memory)
-        notice(_told(directory, found, left))
-    kept = KeptMigration(keeper, scenario, left)
+        restored = _restored(found, keeper.memory)
+        notice(_going_on(directory, found, restored))
+    kept = CheckpointInUse(directory, keeper, scenario, restored)
     run = loop.create_task(keeper.run())
     try:
         yield kept
@@ -98,24 +108,25 @@ def _identity(migration: str, advise: Advise, guest: str) -> Identity:
     )  # fmt: skip
 
 
-def _left(kept: RestoredCheckpoint, memory: CheckpointedMemory) -> Left:
+def _restored(kept: RestoredCheckpoint, memory: CheckpointedMemory) -> RestoredMigration:
     identity = kept.checkpoint.identity
     advise = Advise(
         identity.geometry, identity.memory_bytes, identity.image_bytes, identity.device_state_bytes, identity.preempt,
         identity.scenario,
     )  # fmt: skip
-    return Left(
+    return RestoredMigration(
         identity.migration, advise, kept.ran, memory.restored_rows(), list(memory.restored_words()),
         kept.checkpoint.statistics.generation, kept.digest,
     )  # fmt: skip
 
 
-def _told(directory: Path, kept: RestoredCheckpoint, left: Left) -> str:
+def _going_on(directory: Path, kept: RestoredCheckpoint, restored: RestoredMigration) -> str:
     """What has come back, in a line."""
-    pages = sum(count for _, count in left.rows)
+    pages = sum(count for _, count in restored.rows)
     dropped = f"; {kept.pages_dropped} pages had changed, and come again" if kept.pages_dropped else ""
-    verified = "; all of it was verified, and the source is waited for in case it has not heard" if left.verdict else ""
+    verified = "; all of it was verified, and the source is waited for in case it has not heard"
+    note = dropped + (verified if restored.verdict is not None else "")
     return (
-        f"--checkpoint {directory}: goes on with migration {left.migration[:8]}: {pages} of {len(kept.received)} base "
-        f"pages, {len(left.words)} words that the guest has written{dropped}{verified}"
+        f"--checkpoint {directory}: goes on with migration {restored.migration[:8]}: {pages} of {len(kept.received)} "
+        f"base pages, {len(restored.words)} words that the guest has written{note}"
     )

@@ -96,8 +96,8 @@ class Files:
         self._interrupted = True
 
 
-class Ends:
-    """Of all the migrations of one destination."""
+class Endings:
+    """How all the migrations of one destination have ended: their results, and what could not be written."""
 
     def __init__(
         self, voice: Voice, scenario: Scenario, notice: Callable[[str], None], out: Path | None, files: Files | None,
@@ -106,7 +106,7 @@ class Ends:
         """`files` are those of the only migration. Of several, `notice` is told how each ended, and with `lines` its
         result is a line of JSON.
         """  # fmt: skip
-        #: That of the only migration.
+        #: The result of the only migration.
         self.result: dict[str, Any] = {}
         #: What could not be written, of all of them.
         self.lost: list[str] = []
@@ -117,8 +117,8 @@ class Ends:
         self._files = files
         self._lines = lines
 
-    async def of(self, incoming: Incoming, error: BaseException | None) -> None:
-        """`incoming` has ended, with `error` or verified."""
+    async def add(self, incoming: Incoming, error: BaseException | None) -> None:
+        """`incoming` has ended, with `error` or verified: write its files, and say so. What fails is in `lost`."""
         lost: list[str] = []
         digest = ""
         if self._files is not None:
@@ -188,7 +188,7 @@ class Ends:
             click.echo(json.dumps(result))
 
     def __repr__(self) -> str:
-        return f"<Ends in {self._out}>"
+        return f"<Endings in {self._out}>"
 
 
 def missing(lost: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from errno import errorcode
-from typing import Any
+from typing import Any, Protocol
 
 from dest_node.core.effects import NODE, Ask, Collapse, Continue, Effect, Finish, Keep, Refuse, Wake
 from dest_node.core.receiver import Receiver
@@ -20,11 +20,21 @@ from migemu.ports import Clock, Collapsed, MappingCalls, Tracer
 from migemu.trace.events import Event, Happening
 
 
-class Effects:
-    """The hands of one receiver.
+class ExecutorHost(Protocol):
+    """The migration whose receiver decides: what the executor cannot do by itself."""
 
-    `ask` requests a run from the source; `finish` is called once, at the end; `spawn` runs a task.
-    """
+    def ask_source(self, run: PieceRun, again: bool = False) -> None:
+        """Ask the source for a run of pieces, urgently; `again`: they have come, and were corrupt."""
+
+    def everything_mapped(self) -> None:
+        """All has arrived and is mapped as the policy wants it. Called once."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        """Run `work` as a task whose failure is the migration's."""
+
+
+class EffectExecutor:
+    """Carries out the effects of one receiver, and counts what collapses cost."""
 
     def __init__(
         self,
@@ -33,9 +43,7 @@ class Effects:
         costs: CostModel,
         clock: Clock,
         tracer: Tracer | None,
-        ask: Callable[[PieceRun], None],
-        finish: Callable[[], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        host: ExecutorHost,
     ) -> None:
         #: The most bytes of page tables seen, looked at before each collapse.
         self.table_bytes_max = 0
@@ -46,9 +54,7 @@ class Effects:
         self._costs = costs
         self._clock = clock
         self._tracer = tracer
-        self._ask_source = ask
-        self._finish_migration = finish
-        self._spawn = spawn
+        self._host = host
         self._waiting = False  # for the receiver's deadline
         self._hands: dict[type[Effect], Callable[..., int | Collapsed | None]] = {
             Continue: self._continue,
@@ -78,7 +84,7 @@ class Effects:
                 stack += reversed(consequences)
         if not self._waiting and self._receiver.deadline() is not None:
             self._waiting = True
-            self._spawn(self._wait())
+            self._host.spawn(self._wait())
 
     async def _wait(self) -> None:
         """Tell the receiver when its deadline has come, as long as it has one."""
@@ -101,7 +107,7 @@ class Effects:
         return existing
 
     def _keep(self, _keep: Keep) -> None:
-        """Its bytes have landed."""
+        """Nothing to do: its bytes have landed, and stay unmapped."""
 
     def _collapse(self, effect: Collapse) -> Collapsed:
         self.look_at_tables()
@@ -127,14 +133,14 @@ class Effects:
     def _ask(self, effect: Ask) -> None:
         if self._tracer is not None:
             self._emit(Happening.REQUESTED, effect.run.first, self._pages(effect.run), effect.run.level)
-        self._ask_source(effect.run)
+        self._host.ask_source(effect.run)
 
     def _refuse(self, refuse: Refuse) -> None:
         if self._tracer is not None:
             self._emit(Happening.REFUSED, refuse.span.first, level=refuse.span.level, detail=refuse.reason)
 
     def _finish(self, _finish: Finish) -> None:
-        self._finish_migration()
+        self._host.everything_mapped()
 
     def _trace_arrived(self, run: PieceRun, effects: Sequence[Effect], urgent: bool, detail: str | None) -> None:
         """What of `run` was new, which is what gets kept or mapped, and what had come before."""

@@ -5,7 +5,7 @@ arrive, faults are asked for) - end (everything is here; every byte is compared 
 From Ready on (Run may be on its way) a lost main connection is a pause: paused (vCPUs run on where their pages are
 here, faults wait) - recover (a source has come back; it is told what has arrived) - run.
 
-Bytes arrive straight in their place; the receiver is told and answers with effects, which `Effects` carries out.
+Bytes arrive straight in their place; the receiver is told and answers with effects, which the executor carries out.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from dest_node.assembly import Allocate, Parts, assemble
+from dest_node.assembly import Assembly, MemoryProvider, assemble
 from dest_node.channels import DestinationChannels
 from dest_node.core.advise import Announced
 from dest_node.core.effects import NODE
-from dest_node.core.receiver import Receiver
+from dest_node.incoming_status import IncomingStatus
 from dest_node.landing import Arrivals
 from dest_node.recovery import RECOVER, RUN, Recovery
-from dest_node.resumption import Keeping, Left, give_back
-from dest_node.standing import Standing
+from dest_node.resumption import RestoredMigration
+from dest_node.setup import DestinationSetup
 from dest_node.verdict import Verdict
 from dest_node.verification.integrity import check_seal
 from migemu.errors import (
@@ -36,19 +36,22 @@ from migemu.errors import (
     VerificationError,
     one_line,
 )  # fmt: skip
+from migemu.mm.pages import Level, PieceRun
 from migemu.node.due import Due
 from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
+from migemu.node.owned_tasks import OwnedTasks
 from migemu.node.patience import Patience
-from migemu.ports import Accelerator, Channel, Clock, Landing, MinorFault, Tracer
-from migemu.scenario.scenario import Scenario
+from migemu.ports import Channel, Landing, MinorFault
 from migemu.trace.events import Event, Happening
 from migemu.units import SECOND, format_time
 from migemu.wire.limits import Limits
 from migemu.wire.messages import (
+    MAIN_CHANNEL,
+    PREEMPT_CHANNEL,
     Advise,
     Agreed,
     Alive,
-    ChannelRole,
+    ChannelId,
     DeviceState,
     Digests,
     End,
@@ -67,7 +70,6 @@ from migemu.wire.messages import (
 )  # fmt: skip
 from migemu.wire.states import Legality, Role, State
 
-MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 #: A source that says in these states that it gives up has not said Run, or knows that it was not heard.
 _NOT_SAID: Final = (State.NONE, State.SETUP, State.ADVISE, State.LISTEN)
 #: What a source can owe.
@@ -77,40 +79,32 @@ ADVISE, DIGESTS, AGREED, PAGES = "Advise", "the next Digests", "Agreed", "what f
 class Incoming:
     """The destination's side of one migration; the door and its visitors are in service.py."""
 
-    def __init__(
-        self, scenario: Scenario, clock: Clock, allocate: Allocate, accelerator: Accelerator, limits: Limits,
-        migration: str, tracer: Tracer | None = None,
-        make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
-    ) -> None:  # fmt: skip
-        """`limits` are those of the first channel's decoder; the memory's size is filled in when it is known.
+    def __init__(self, setup: DestinationSetup, provider: MemoryProvider, limits: Limits, migration: str) -> None:
+        """`migration` is its name. `provider` gives it its memory.
 
-        Begin with `connect`; where another destination has
-        `left` something, with `come_back`.
+        `limits` are those of the first channel's decoder; the memory's size is filled in when it is known. Begin with
+        `connect`; where there is a `setup.restored`, with `restore`.
         """
-        self.legality, self.migration = Legality.resumed(left.ran) if left else Legality(), migration
+        restored, clock = setup.restored, setup.clock
+        self.legality = Legality() if restored is None else Legality.resumed(restored.ran)
+        self.migration = migration
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Who brought it, or its source the last time that it came.
         self.peer = "?"
-        self._scenario, self._clock, self._allocate = scenario, clock, allocate
-        self._make_receiver, self._accelerator = make_receiver, accelerator
-        self.limits, self._tracer, self._keeping = limits, tracer, keeping
-        self._due = Due("the source", scenario.net.answer_timeout)
-        self._lines = DestinationChannels(
-            clock, scenario.net.idle_timeout, self._due, self._silent, self._late, self._look_at_faults
-        )
-        patience = Patience(scenario.recovery)
-        self._standing = Standing(clock, self._lines, patience, limits, keeping, left)
-        self._recovery = Recovery(
-            migration, clock, self.legality, self._lines, self._standing, patience, self._due,
-            enter=self._enter, say=self._say, spawn=self._spawn, lost=self._lost, done=self._done,
-        )  # fmt: skip
-        self._announced: Announced | None = None
-        self._parts: Parts | None = None
+        self.limits = limits
+        self._setup, self._provider = setup, provider
+        self._scenario, self._clock, self._tracer = setup.scenario, clock, setup.tracer
+        self._checkpoint = setup.checkpoint
+        self._due = Due("the source", setup.scenario.net.answer_timeout)
+        self._channels = DestinationChannels(self, clock, setup.scenario.net.idle_timeout, self._due)
+        patience = Patience(setup.scenario.recovery)
+        self._status = IncomingStatus(clock, self._channels, patience, limits, setup.checkpoint, restored)
+        self._recovery = Recovery(self, clock, self.legality, self._channels, self._status, patience)
         self._arrivals: Arrivals | None = None
-        self._verdict = Verdict(limits, keeping, left)
+        self._verdict = Verdict(limits, setup.checkpoint, restored)
         self._source_left = asyncio.Event()
-        self._come = (0, 0)  # bytes of pieces, and base pages, when faults were looked at
-        self._tasks: dict[asyncio.Task[None], None] = {}  # a set would have no order
+        self._progress_seen = (0, 0)  # bytes of pieces, and base pages, when faults were looked at
+        self._tasks = OwnedTasks(self)
         self._received: dict[type[Message], Callable[..., None]] = {
             Hello: self._ignore, Alive: self._ignore, Advise: self._advised, Listen: self._listen,
             DeviceState: self._device_state, Run: self._run, End: self._end, Digests: self._digests,
@@ -121,11 +115,12 @@ class Incoming:
 
     def connect(self, main: Channel) -> None:
         """A main channel has come: the first one, or one that takes the place of another, which may look alive yet."""
-        if self._announced is not None:
+        announced = self._status.announced is not None
+        if announced:
             self._recovery.replace()
-        self._lines.put(MAIN, main)
+        self._channels.put(MAIN_CHANNEL, main)
         self.peer = main.peer
-        self._due.expect(ADVISE if self._announced is None else RECOVER, self._clock.now_ns())
+        self._due.expect(RECOVER if announced else ADVISE, self._clock.now_ns())
         self._source_left.clear()
 
     @property
@@ -134,12 +129,12 @@ class Incoming:
 
         It was never told Ready, so it cannot have said Run; or it says itself that it has it.
         """
-        return self._standing.whereabouts is Whereabouts.SOURCE
+        return self._status.whereabouts is Whereabouts.SOURCE
 
     @property
     def is_paused(self) -> bool:
         """Whether its source is gone, and waited for."""
-        return self._standing.stage in (Stage.PAUSED, Stage.RECOVER)
+        return self._status.stage in (Stage.PAUSED, Stage.RECOVER)
 
     @property
     def may_recover(self) -> bool:
@@ -148,23 +143,25 @@ class Incoming:
 
     @property
     def _recoverable(self) -> bool:
-        return self._scenario.recovery.timeout > 0 and self._parts is not None
+        return self._scenario.recovery.timeout > 0 and self._status.assembly is not None
 
     def attach(self, preempt: Channel) -> None:
         """A preempt channel has come. PeerError when none was announced, or there is one and no other is due."""
-        if self._announced is None or self._parts is None or not self._announced.advise.preempt:
+        announced = self._status.announced
+        if announced is None or self._status.assembly is None or not announced.advise.preempt:
             raise PeerError("a preempt channel that was not announced")
-        if self._lines.get(PREEMPT) is not None:
+        if self._channels.get(PREEMPT_CHANNEL) is not None:
             if not self._recoverable:
                 raise PeerError("a second preempt channel")
             self.legality.preempt_lost()
-        self._lines.put(PREEMPT, preempt)
+        self._channels.put(PREEMPT_CHANNEL, preempt)
 
     def announced(self, channel: Channel, message: Message) -> None:
         """A message begins: may the source say it now?"""
         if type(message) is Failed:
-            self._standing.source_has_it = self.legality.states[Role.SOURCE] in _NOT_SAID
-        self.legality.said(Role.SOURCE, message, PREEMPT if channel is self._lines.preempt else MAIN)
+            self._status.source_gives_up(before_run=self.legality.states[Role.SOURCE] in _NOT_SAID)
+        channel_id = self._channels.identify(channel) or MAIN_CHANNEL
+        self.legality.said(Role.SOURCE, message, channel_id.role)
         if (type(message) is Page or type(message) is Zero) and message.digests:
             check_seal(message)
 
@@ -189,87 +186,88 @@ class Incoming:
 
     def lost(self, channel: Channel, error: MigemuError | None) -> None:
         """A connection is over."""
-        role = self._lines.role(channel)
-        if role is MAIN:
+        channel_id = self._channels.identify(channel)
+        if channel_id == MAIN_CHANNEL:
             self._source_left.set()
-        if role is None or self.finished.done():
+        if channel_id is None or self.finished.done():
             return
-        if role is PREEMPT and self._standing.complete is not None:
-            self._lines.forget(role)  # the source closes, and its last word is on its way
+        if channel_id == PREEMPT_CHANNEL and self._status.verdict is not None:
+            self._channels.forget(channel_id)  # the source closes, and its last word is on its way
             return
-        self._lost(role, error or BrokenError(
-            f"the source closed the {role.value} connection before the migration was complete "
-            f"(stage {self._standing.stage.value}, {self._standing.progress})"
+        self.channel_lost(channel_id, error or BrokenError(
+            f"the source closed the {channel_id} connection before the migration was complete "
+            f"(stage {self._status.stage.value}, {self._status.progress})"
         ))  # fmt: skip
 
-    def _lost(self, role: ChannelRole, error: MigemuError) -> None:
-        self._emit(Happening.LOST, detail=f"{role.value}: {error}")
-        self._lines.forget(role)
-        if role is PREEMPT and self._recoverable:
+    def channel_lost(self, channel_id: ChannelId, error: MigemuError) -> None:
+        """A connection is over, or of no use any more, because of `error`."""
+        self._emit(Happening.LOST, detail=f"{channel_id}: {error}")
+        self._channels.forget(channel_id)
+        if channel_id == PREEMPT_CHANNEL and self._recoverable:
             self.legality.preempt_lost()  # the source makes another one
         elif self._recoverable and self.legality.lost():
             self._recovery.pause(error)
-        elif self._standing.complete is not None:
-            self._done()
+        elif self._status.verdict is not None:
+            self.complete()
         else:
             self.fail(error)
 
-    def _done(self) -> None:
-        """Complete, verified, and there is nothing more to wait for."""
+    def complete(self) -> None:
+        """The migration has ended verified: there is nothing more to wait for."""
         if not self.finished.done():
             self.finished.set_result(None)
 
     def fail(self, error: BaseException) -> None:
-        """The migration is over; the first error counts."""
+        """The migration is over, because of `error`; the first one counts."""
         if not self.finished.done():
             self.finished.set_exception(error)
 
-    def _silent(self, role: ChannelRole) -> None:
-        """Nothing has come on a channel for too long."""
+    def silent(self, channel_id: ChannelId) -> None:
+        """See ChannelOwner: the connection is lost."""
         if self.finished.done():
             return
         error = BrokenError(
             f"the source has been silent for {format_time(self._scenario.net.idle_timeout)} (net.idle_timeout) in "
-            f"stage {self._standing.stage.value}, {self._standing.progress}; is it stopped, or the network cut?"
+            f"stage {self._status.stage.value}, {self._status.progress}; is it stopped, or the network cut?"
         )
         if self._recoverable:
-            self._lines.cut(role)
-            self._lost(role, error)
+            self._channels.cut(channel_id)
+            self.channel_lost(channel_id, error)
         else:
             self.fail(error)
 
-    def _late(self, error: OverdueError) -> None:
-        """The source is there, and does not do what it has to."""
+    def late(self, channel_id: ChannelId, error: OverdueError) -> None:
+        """See ChannelOwner: the connection is lost."""
         if self._recoverable and not self.finished.done():
-            self._lines.cut(MAIN)
-            self._lost(MAIN, error)
+            self._channels.cut(channel_id)
+            self.channel_lost(channel_id, error)
         else:
             self.fail(error)
 
-    def _look_at_faults(self, now: int) -> None:
-        """Faults wait for pages: as long as some come, it is not known that theirs do not."""
-        parts = self._parts
-        waits = parts is not None and parts.receiver.pages_waited_for > 0
-        come = (self._standing.landings, parts.receiver.received.set_pages if parts is not None else 0)
+    def before_due_check(self, now: int) -> None:
+        """See ChannelOwner. Faults wait for pages: as long as some come, it is not known that theirs do not."""
+        assembly = self._status.assembly
+        waits = assembly is not None and assembly.receiver.pages_waited_for > 0
+        come = (self._status.landings, assembly.receiver.received.set_pages if assembly is not None else 0)
         if not waits or self.legality.states[Role.DESTINATION] is not State.RUNNING:
             self._due.settled(PAGES)
-        elif come != self._come or not self._due.is_due(PAGES):
+        elif come != self._progress_seen or not self._due.is_due(PAGES):
             self._due.expect(PAGES, now)
-        self._come = come
+        self._progress_seen = come
 
     # --- what an operator orders ---
 
     @property
     def is_held(self) -> bool:
         """Whether an operator has paused it, and no source may come."""
-        return self._standing.held
+        return self._status.held
 
     def pause(self) -> str:
         """Break the connections on purpose, and let no source in until `resume`; what stands still. InputError."""
         self._check_underway()
-        if not self._standing.times.run:
+        if not self._status.times.run:
             raise InputError(
-                f"the guest is at the source (stage {self._standing.stage.value}); migemu cancel ends the attempt"
+                f"the guest is at the source (stage {self._status.stage.value}); migemu cancel ends the attempt"
             )
         if not self._recoverable:
             raise InputError("with recovery.timeout=0 a lost connection is the end of the migration")
@@ -277,7 +275,7 @@ class Incoming:
             raise InputError("it is paused already; migemu resume ends that")
         self._recovery.hold(BrokenError("an operator has paused it"))
         return (
-            f"paused: vCPUs run on where their pages are here ({self._standing.progress}), the others wait. Until "
+            f"paused: vCPUs run on where their pages are here ({self._status.progress}), the others wait. Until "
             "migemu resume no source is let in, and no time runs out here; the source tries for its own "
             "recovery.timeout, unless it is paused too"
         )
@@ -286,7 +284,7 @@ class Incoming:
         """End an operator's pause: the source may come again. InputError."""
         self._check_underway()
         if not self.is_held:
-            raise InputError(f"it is not paused by an operator (stage {self._standing.stage.value})")
+            raise InputError(f"it is not paused by an operator (stage {self._status.stage.value})")
         self._recovery.release()
         timeout = format_time(self._scenario.recovery.timeout)
         return f"resumed: the source is waited for, for {timeout} (recovery.timeout)"
@@ -295,8 +293,8 @@ class Incoming:
         """End the migration. InputError when that costs something, and who asks is not `sure`."""
         self._check_underway()
         cost = "the guest has not run here, and cannot any more: it is at the source; what has arrived is dropped"
-        if self._standing.times.run:
-            cost = self._standing.at_stake
+        if self._status.times.run:
+            cost = self._status.at_stake
             if not sure:
                 raise InputError(f"{cost}. To do it all the same say --yes; migemu pause costs nothing")
         self.fail(StoppedError("cancelled by its operator"))
@@ -306,83 +304,79 @@ class Incoming:
         """InputError when it is over, or there is nothing left to be done."""
         if self.finished.done():
             raise InputError("it has ended already")
-        if self._standing.complete is not None:
+        if self._status.verdict is not None:
             raise InputError("it is complete, and verified; nothing is left to be done")
 
     # --- stages ---
 
-    async def come_back(self, left: Left) -> None:
-        """Go on where a destination that is gone has left off, and wait for the source. What `assemble` raises."""
-        self._announced = self._standing.announced = Announced(left.advise, self._scenario.limits)
-        self._standing.began(advise=self._clock.now_ns())
-        self._emit(Happening.MEMORY, count=self._announced.pages, detail=self._announced.geometry.name)
-        parts = await self._assemble(self._announced)
-        give_back(left, parts)
+    async def restore(self, restored: RestoredMigration) -> None:
+        """Go on where a destination that is gone has ended, and wait for the source. Raises as `assemble` does."""
+        assembly = await self._assemble(self._announce(restored.advise))
+        assembly.vcpus.restore(restored.words, restored.generation)
+        for first, count in restored.rows:
+            assembly.executor.arrived(PieceRun(first, count, Level.PTE), urgent=False, zero=False)
         self._recovery.pause(BrokenError("this destination was started again, from its checkpoint"))
-        if left.ran:
-            parts.memory.faults.register(self)
-            self._standing.began(run=self._clock.now_ns())
-            parts.vcpus.start()
+        if restored.ran:
+            assembly.memory.faults.register(self)
+            self._status.began(run=self._clock.now_ns())
+            assembly.vcpus.start()
 
     def _advised(self, advise: Advise) -> None:
-        self._announced = self._standing.announced = Announced(advise, self._scenario.limits)
-        self._standing.began(advise=self._clock.now_ns())
+        announced = self._announce(advise)
         self._due.settled(ADVISE)
-        self._emit(Happening.MEMORY, count=self._announced.pages, detail=self._announced.geometry.name)
-        self._enter(Stage.ADVISE)
-        self._spawn(self._prepare(self._announced))
+        self.enter(Stage.ADVISE)
+        self.spawn(self._prepare(announced))
+
+    def _announce(self, advise: Advise) -> Announced:
+        announced = Announced(advise, self._scenario.limits)
+        self._status.announce(announced)
+        self._emit(Happening.MEMORY, count=announced.pages, detail=announced.geometry.name)
+        return announced
 
     async def _prepare(self, announced: Announced) -> None:
         await self._assemble(announced)
-        self._say(Ready(self.migration))
+        self.say(Ready(self.migration))
         self._due.expect(RUN, self._clock.now_ns())
 
-    async def _assemble(self, announced: Announced) -> Parts:
-        parts = self._parts = self._standing.parts = await assemble(
-            self._scenario, announced, self._clock, self._tracer, allocate=self._allocate,
-            accelerator=self._accelerator, make_receiver=self._make_receiver, finish=self._finish, spawn=self._spawn,
-            ask=lambda run: self._say(Request(*run)),
-        )  # fmt: skip
+    async def _assemble(self, announced: Announced) -> Assembly:
+        assembly = await assemble(self._setup, announced, self._provider, self)
         self.limits.geometry, self.limits.memory_pages = announced.geometry, announced.pages
-        arrivals = self._arrivals = Arrivals(parts, self._standing, self._clock, self._tracer, self._say)
+        arrivals = self._arrivals = Arrivals(assembly, self._status, self._clock, self._tracer, self)
         self._received[Page], self._received[Zero] = arrivals.page, arrivals.zero
-        self._standing.began(ready=self._clock.now_ns())
-        return parts
+        self._status.assembled(assembly)
+        return assembly
 
     def _listen(self, _listen: Listen) -> None:
-        assert self._announced is not None
-        self._announced.begin()
+        self._advise_taken.begin()
         self._ready().memory.faults.register(self)
         self._recovery.listens()
-        self._enter(Stage.LISTEN)
+        self.enter(Stage.LISTEN)
 
     def _device_state(self, part: DeviceState, payload: bytes = b"") -> None:
-        assert self._announced is not None
-        self._announced.device_state(part.offset, payload)
+        self._advise_taken.device_state(part.offset, payload)
         self._due.progressed(RUN, self._clock.now_ns())
 
     def _run(self, _run: Run) -> None:
-        assert self._announced is not None
-        self._announced.may_run()
+        self._advise_taken.may_run()
         self._due.settled(RUN)
-        self._standing.began(run=self._clock.now_ns())
-        self._enter(Stage.RUN)
-        if self._keeping is not None:
-            self._keeping.runs()
-        self._say(Running())
+        self._status.began(run=self._clock.now_ns())
+        self.enter(Stage.RUN)
+        if self._checkpoint is not None:
+            self._checkpoint.runs()
+        self.say(Running())
         self._ready().vcpus.start()
 
     def _end(self, end: End) -> None:
-        parts = self._ready()
-        if end.pages != parts.receiver.received.total:
-            raise PeerError(f"the source ends after {end.pages} base pages of {parts.receiver.received.total}")
+        assembly = self._ready()
+        if end.pages != assembly.receiver.received.total:
+            raise PeerError(f"the source ends after {end.pages} base pages of {assembly.receiver.received.total}")
         self._emit(Happening.ENDED, count=end.pages)
-        self._standing.ended(end)
-        self._verdict.digests_come()
+        self._status.ended(end)
+        self._verdict.digests_begin()
         self._expect_digests()
-        self._enter(Stage.END)
-        if self._standing.complete is not None:
-            self._say(self._standing.complete)
+        self.enter(Stage.END)
+        if self._status.verdict is not None:
+            self.say(self._status.verdict)
         else:
             self._recovery.ended()
 
@@ -392,16 +386,17 @@ class Incoming:
             self._expect_digests()
         else:
             self._due.settled(DIGESTS)
-            if self._standing.complete is not None:
+            if self._status.verdict is not None:
                 self._due.expect(AGREED, self._clock.now_ns())
 
     def _expect_digests(self) -> None:
         self._due.expect(DIGESTS, self._clock.now_ns(), self.limits.geometry.largest_bytes)
 
     def _failed(self, failed: Failed) -> None:
-        self._standing.source_has_it &= failed.over
+        if not failed.over:
+            self._status.source_tries_again()
         if failed.over or not self._recoverable:
-            raise GaveUpError(with_whereabouts(f"the source gave up: {failed.reason}", self._standing.waiting))
+            raise GaveUpError(with_whereabouts(f"the source gave up: {failed.reason}", self._status.waiting))
         self.legality.lost()
         self._recovery.pause(PeerError(f"the source refused: {failed.reason}"))
 
@@ -410,8 +405,8 @@ class Incoming:
     def _agreed(self, agreed: Agreed) -> None:
         """The source's last word: the verdict was heard, and its own figures are the same."""
         self._verdict.countersigned(agreed)
-        self._standing.agreed = agreed
-        self._done()
+        self._status.signed(agreed)
+        self.complete()
 
     # --- faults, and what the receiver wants of this side ---
 
@@ -421,26 +416,31 @@ class Incoming:
 
     def fault_read(self, fault: MinorFault) -> None:
         """See ports.FaultHandler."""
-        parts = self._ready()
+        assembly = self._ready()
         try:
-            parts.effects.carry(parts.receiver.faulted(fault.page, self._clock.now_ns()))
+            assembly.executor.carry(assembly.receiver.faulted(fault.page, self._clock.now_ns()))
         except (MigemuError, OSError) as error:
             self.fail(error)
 
-    def _finish(self) -> None:
-        self._standing.began(finish=self._clock.now_ns())
-        self._ready().effects.look_at_tables()
-        self._spawn(self._verify(self._ready()))
+    def ask_source(self, run: PieceRun, again: bool = False) -> None:
+        """See ExecutorHost: ask the source for a run of pieces."""
+        self.say(Request(*run, again))
 
-    async def _verify(self, parts: Parts) -> None:
+    def everything_mapped(self) -> None:
+        """See ExecutorHost: all that is left is to compare."""
+        self._status.began(finish=self._clock.now_ns())
+        self._ready().executor.look_at_tables()
+        self.spawn(self._verify(self._ready()))
+
+    async def _verify(self, assembly: Assembly) -> None:
         """Compare every byte, tell the source."""
-        await self._standing.settled()
-        complete = await self._verdict.reach(parts)
+        await self._status.settled()
+        complete = await self._verdict.reach(assembly)
         if self.legality.states[Role.SOURCE] is State.END:
-            self._say(complete)  # else the source is gone; it will be told when it has come back
+            self.say(complete)  # else the source is gone; it will be told when it has come back
             self._due.expect(AGREED, self._clock.now_ns())
-        self._enter(Stage.COMPLETED)
-        self._standing.complete = complete
+        self.enter(Stage.COMPLETED)
+        self._status.judged(complete)
         if not complete.verified:
             self.fail(VerificationError(complete.reason))
 
@@ -448,101 +448,99 @@ class Incoming:
 
     async def stop(self) -> None:
         """Stop whatever still runs; from here on a closed connection is no surprise. Safe to call twice."""
-        self._standing.is_over = True
+        self._status.finished()
         if not self.finished.done():
             self.finished.cancel()
-        self._lines.stop_watching()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._parts is not None:
-            await self._parts.vcpus.stop()
+        self._channels.stop_watching()
+        self._tasks.cancel()
+        if self._status.assembly is not None:
+            await self._status.assembly.vcpus.stop()
 
     def tell_end(self, error: BaseException) -> None:
         """Tell the source why this side ends, if it can still be told; and whether it may come again to another one."""
         ordered = isinstance(error, asyncio.CancelledError | StoppedError)
-        returns = ordered and self._keeping is not None and not self._keeping.lost
-        self._lines.tell(one_line(error) or "the destination was interrupted", over=not returns)
+        returns = ordered and self._checkpoint is not None and not self._checkpoint.lost
+        self._channels.send_failed(one_line(error) or "the destination was interrupted", over=not returns)
 
     async def close(self) -> None:
         """Close the channels, sending what is queued first.
 
         After the verdict it is the source that closes: a close of ours could overtake the verdict on another channel.
         """
-        if self._standing.complete is not None and self._lines.get(MAIN) is not None:
+        if self._status.verdict is not None and self._channels.get(MAIN_CHANNEL) is not None:
             try:
                 async with asyncio.timeout(self._scenario.net.idle_timeout / SECOND):
                     await self._source_left.wait()
             except TimeoutError:
                 pass  # it was told; whether it heard is its own to report
-        await self._lines.close()
+        await self._channels.close()
 
     @property
     def advise(self) -> Advise | None:
         """What the source has announced."""
-        return self._announced.advise if self._announced else None
+        return self._status.announced.advise if self._status.announced is not None else None
 
     @property
     def whereabouts(self) -> Whereabouts:
         """Where the guest is, as far as is known here."""
-        return self._standing.whereabouts
+        return self._status.whereabouts
 
     @property
     def countersigned(self) -> bool:
         """Whether the source has heard the verdict, as far as is known here."""
-        return self._standing.agreed is not None
+        return self._status.is_countersigned
 
     @property
     def waiting(self) -> str:
         """The same in a sentence, for an end that is none of the migration's."""
-        return self._standing.waiting
+        return self._status.waiting
 
     def snapshot(self) -> Snapshot:
         """The migration as it stands."""
-        return self._standing.snapshot()
+        return self._status.snapshot()
 
     def outcome(self) -> Outcome:
         """Everything known now."""
-        return self._standing.outcome()
+        return self._status.outcome()
 
     def image(self) -> Iterator[bytes]:
         """The memory as it arrived, as long as the source's image was, in parts. Only after a verdict."""
-        return self._ready().verification.image(self._announced.advise.image_bytes if self._announced else 0)
+        return self._ready().verification.image(self._advise_taken.advise.image_bytes)
 
     # --- small things ---
 
-    def _ready(self) -> Parts:
-        if self._parts is None:
+    @property
+    def _advise_taken(self) -> Announced:
+        announced = self._status.announced
+        assert announced is not None, "the states of the protocol let nothing pass before Advise"
+        return announced
+
+    def _ready(self) -> Assembly:
+        if self._status.assembly is None:
             raise PeerError("the source went on before the destination was ready")
-        return self._parts
+        return self._status.assembly
 
-    def _say(self, message: Message, payload: bytes | None = None) -> None:
+    def say(self, message: Message, payload: bytes | None = None) -> None:
+        """Say something to the source, if it is connected."""
         self.legality.said(Role.DESTINATION, message)
-        self._lines.say(message, payload)
+        self._channels.send(message, payload)
 
-    def _enter(self, stage: Stage) -> None:
-        """Whatever is lost after the verdict, it stays completed."""
-        if self._standing.complete is None:
-            self._standing.stage = stage
+    def enter(self, stage: Stage) -> None:
+        """A stage begins; after the verdict it stays completed, whatever is lost."""
+        if self._status.enter(stage):
             self._emit(Happening.STATE, detail=stage.value)
 
     def _emit(self, event: Happening, *values: Any, **fields: Any) -> None:
         if self._tracer is not None:
             self._tracer.emit(Event(self._clock.now_ns(), NODE, event, *values, **fields))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a task whose failure is the migration's."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` as a task whose failure is the migration's."""
+        return self._tasks.spawn(work)
 
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception as error:
-                self.fail(error)  # MemoryError among them
-
-        task = asyncio.get_running_loop().create_task(guarded())
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
-        task.add_done_callback(lambda _: work.close())  # it may never have begun
-        return task
+    def task_failed(self, error: Exception) -> None:
+        """See TaskOwner."""
+        self.fail(error)
 
     def __repr__(self) -> str:
-        return f"<Incoming {self.migration[:8]} {self._standing.stage.value}, {self._standing.progress}>"
+        return f"<Incoming {self.migration[:8]} {self._status.stage.value}, {self._status.progress}>"

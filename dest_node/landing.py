@@ -7,78 +7,78 @@ A piece that was refused, or broke off, leaves its bytes behind; where one comes
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from dest_node.assembly import Parts
+from dest_node.assembly import Assembly
 from dest_node.core.effects import NODE
-from dest_node.standing import Standing
+from dest_node.executor import ExecutorHost
+from dest_node.incoming_status import IncomingStatus
 from migemu.mm.pages import PageIndex, PieceRun
 from migemu.ports import Clock, Landing, Tracer
 from migemu.trace.events import Event, Happening
 from migemu.units import KIB
-from migemu.wire.messages import Message, Page, Request, Zero
+from migemu.wire.messages import Page, Zero
 
 _SCRAP_BYTES: Final = 64 * KIB
 
 
 class Arrivals:
-    """Those of one migration. `say` says something to the source."""
+    """Takes in the pieces of one migration; what comes corrupt is asked for again, of `host`."""
 
     def __init__(
-        self, parts: Parts, standing: Standing, clock: Clock, tracer: Tracer | None, say: Callable[[Message], Any]
+        self, assembly: Assembly, status: IncomingStatus, clock: Clock, tracer: Tracer | None, host: ExecutorHost
     ) -> None:  # fmt: skip
-        self._parts, self._standing = parts, standing
+        self._assembly, self._status = assembly, status
         self._clock, self._tracer = clock, tracer
-        self._say = say
-        self._geometry = parts.memory.bytes.geometry
+        self._host = host
+        self._geometry = assembly.memory.bytes.geometry
         self._page_bytes = self._geometry.page_bytes
         self._scrap = memoryview(bytearray(_SCRAP_BYTES))
 
     def landing(self, page: Page, offset: int) -> memoryview | Landing:
         """Where payload byte `offset` of `page` belongs: in its place, or in scrap if its base page came before."""
-        self._standing.landings += 1
+        self._status.landed()
         page_bytes = self._page_bytes
         at = page.first + offset // page_bytes
         within = offset % page_bytes
-        until = self._parts.receiver.fresh_until(at, page.first + page.count * self._geometry.pages(page.level))
+        until = self._assembly.receiver.fresh_until(at, page.first + page.count * self._geometry.pages(page.level))
         if until > at:
-            return self._parts.memory.bytes.landing(at, until - at)[within:]
+            return self._assembly.memory.bytes.landing(at, until - at)[within:]
         return self._scrap[: page_bytes - within]
 
     def page(self, page: Page) -> None:
         """A run of pieces whose bytes have landed. PeerError when they come corrupt too often."""
         run = PieceRun(page.first, page.count, page.level)
-        self._standing.payload_bytes += page.count * self._geometry.size(page.level)
+        self._status.received_payload(page.count * self._geometry.size(page.level))
         if not page.digests:
             self._arrived(run, page.urgent, zero=False)
             return
-        good, bad = self._parts.integrity.judge(run, page.digests)
+        good, bad = self._assembly.integrity.judge(run, page.digests)
         for each in good:
             self._arrived(each, page.urgent, zero=False)
         for each in bad:
             if self._tracer is not None:
                 now = self._clock.now_ns()
                 self._tracer.emit(Event(now, NODE, Happening.DROPPED, each.first, each.count, detail="corrupt"))
-            self._say(Request(*each, True))
+            self._host.ask_source(each, again=True)
 
     def zero(self, zero: Zero) -> None:
         """A run of pieces without bytes: as the memory is from the start, unless something else landed there."""
-        if self._standing.disturbed:
+        if self._status.disturbed:
             self._clear(zero.first, zero.first + zero.count * self._geometry.pages(zero.level))
         self._arrived(PieceRun(zero.first, zero.count, zero.level), zero.urgent, zero=True)
 
     def _clear(self, page: PageIndex, end: PageIndex) -> None:
         """What of the base pages `[page, end)` has not been received."""
         while page < end:
-            until = self._parts.receiver.fresh_until(page, end)
+            until = self._assembly.receiver.fresh_until(page, end)
             if until > page:
-                self._parts.memory.bytes.clear(page, until - page)
+                self._assembly.memory.bytes.clear(page, until - page)
             page = max(until, page + 1)
 
     def _arrived(self, run: PieceRun, urgent: bool, zero: bool) -> None:
-        self._parts.effects.arrived(run, urgent, zero)
-        self._standing.arrived(self._clock.now_ns())
+        self._assembly.executor.arrived(run, urgent, zero)
+        self._status.arrived(self._clock.now_ns())
 
     def __repr__(self) -> str:
-        return f"<Arrivals: {self._standing.progress}>"
+        return f"<Arrivals: {self._status.progress}>"

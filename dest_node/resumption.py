@@ -1,4 +1,4 @@
-"""What a destination that is gone has left for another one, and how that goes on with it.
+"""What a destination keeps for another one, which goes on with the migration when this one is gone.
 
 Rules
     1. The guest that comes back is the one that was lost: every word that it wrote (and that was acknowledged) is
@@ -9,25 +9,24 @@ Rules
     4. A verdict stands: if no source comes any more, it has heard it.
 
 Simplified: registers are not modelled, so vCPUs begin their workload anew; what they write bears another mark in each
-life, so that a write that is lost cannot be mistaken for one of another life.
+generation, so that a write that is lost cannot be mistaken for one of another generation.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from dest_node.assembly import Parts
-from migemu.mm.pages import Level, PageIndex, PieceRun
+from migemu.mm.pages import PageIndex
 from migemu.node.outcome import Whereabouts
 from migemu.ports import Word
 from migemu.wire.messages import Advise, Complete
 
 
-class Left(NamedTuple):
-    """`rows` of base pages (first, count) are kept; `words` are all that the guest has written.
+class RestoredMigration(NamedTuple):
+    """A migration as it is found in a checkpoint: `rows` of base pages (first, count) had arrived.
 
-    `ran`: the guest had begun to run. `life` is another number each time. `digest` is that of the whole memory if all
-    of it was found to be the source's.
+    `words` are all that the guest has written. `ran`: the guest had begun to run. `generation` is another number each
+    time that it is restored. `digest` is that of the whole memory if all of it was found to be the source's, else "".
     """
 
     migration: str
@@ -35,7 +34,7 @@ class Left(NamedTuple):
     ran: bool
     rows: list[tuple[PageIndex, int]]
     words: list[Word]
-    life: int
+    generation: int
     digest: str = ""
 
     @property
@@ -52,8 +51,8 @@ def may_go(where: Whereabouts, countersigned: bool) -> bool:
     return where is Whereabouts.SOURCE or (where is Whereabouts.VERIFIED and countersigned)
 
 
-class Keeping(Protocol):
-    """Keeps what another destination can go on with."""
+class CheckpointSink(Protocol):
+    """Where a destination keeps what another one can go on with, if it is killed."""
 
     def runs(self) -> None:
         """The guest is about to run: durable on return, before the source is told."""
@@ -62,12 +61,5 @@ class Keeping(Protocol):
         """All is here, and the source's: durable on return, before the source is told."""
 
     @property
-    def lost(self) -> str:
-        """Why another destination could not go on from here; empty if it could."""
-
-
-def give_back(left: Left, parts: Parts) -> None:
-    """Pages and words of `left`, to parts that are new."""
-    parts.vcpus.restore(left.words, left.life)
-    for first, count in left.rows:
-        parts.effects.arrived(PieceRun(first, count, Level.PTE), urgent=False, zero=False)
+    def lost(self) -> str | None:
+        """Why another destination could not go on from here; None if it could."""

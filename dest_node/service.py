@@ -16,21 +16,17 @@ Whatever a migration or a connection takes of a destination is counted in one pl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
-from dest_node.assembly import Allocate
-from dest_node.core.receiver import Receiver
 from dest_node.incoming import Incoming
-from dest_node.resumption import Keeping, Left
+from dest_node.setup import DestinationSetup
 from dest_node.strangers import Strangers
 from dest_node.unheard import Unheard
 from migemu.address import Address
 from migemu.errors import BrokenError, InputError, MigemuError, PeerError, StoppedError, one_line
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome, Whereabouts
-from migemu.ports import Accelerator, Channel, Clock, GuestMemory, Landing, Listener, Network, Tracer
-from migemu.scenario.scenario import Scenario
+from migemu.ports import Channel, GuestMemory, Landing, Listener, Network
 from migemu.units import SECOND, format_size, format_time
 from migemu.wire.limits import Limits
 from migemu.wire.messages import ChannelRole, Failed, Hello, Message, Page
@@ -41,12 +37,31 @@ ENDED_MAX: Final = 256
 #: Addresses that one destination listens on (assumed: enough, whatever an operator does).
 DOORS_MAX: Final = 8
 
-#: Told of a migration that has ended, and of what: None if all is verified.
-Ended = Callable[[Incoming, BaseException | None], Awaitable[None]]
+
+class DestinationObserver(Protocol):
+    """Who follows what becomes of a destination's migrations: displays, results, whoever started it."""
+
+    def notice(self, line: str) -> None:
+        """A line for whoever reads along: who was turned away, what has changed."""
+
+    def refused(self, error: MigemuError) -> None:
+        """A source was turned away whose migration had begun here; `error` says why. The next one may come."""
+
+    async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
+        """A migration has ended, because of `error`, or verified. What this raises is the migration's error."""
 
 
-async def _nobody(incoming: Incoming, error: BaseException | None) -> None:
-    """Nobody wants to know."""
+class NoObserver:
+    """DestinationObserver that does nothing."""
+
+    def notice(self, line: str) -> None:
+        """Nobody reads along."""
+
+    def refused(self, error: MigemuError) -> None:
+        """Nobody asks."""
+
+    async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
+        """Nobody asks."""
 
 
 class _Visitor:
@@ -99,71 +114,69 @@ class _Visitor:
 class _Place:
     """What one migration takes: a place among those that are served, bytes of memory, a task that sees it through."""
 
-    def __init__(self, incoming: Incoming) -> None:
-        self.incoming = incoming
+    def __init__(self, destination: Destination, migration: str, limits: Limits) -> None:
+        """`limits` are those of its first connection."""
+        self.incoming = Incoming(destination.setup, self, limits, migration)
         self.memory_bytes = 0
-        self.memory: GuestMemory | None = None
         self.task: asyncio.Task[None] | None = None
+        self._destination = destination
+        self._memory: GuestMemory | None = None
+
+    async def provide(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+        """See MemoryProvider. InputError when there is not so much left for it."""
+        taken, most = self._destination.memory_bytes, self._destination.scenario.limits.memory_max
+        if taken + memory_bytes > most:
+            raise InputError(
+                f"the source announces {format_size(memory_bytes)}; limits.memory_max of this destination is "
+                f"{format_size(most)}, of which other migrations have {format_size(taken)}"
+            )
+        self.memory_bytes = memory_bytes
+        self._memory = await self._destination.setup.allocate(geometry, memory_bytes)
+        return self._memory
 
     def release(self) -> None:
         """The memory goes back."""
         self.memory_bytes = 0
-        if self.memory is not None:
-            self.memory.bytes.release()
-            self.memory = None
+        if self._memory is not None:
+            self._memory.bytes.release()
+            self._memory = None
 
 
 class Destination:
     """Listens, and serves migrations; of a single one it answers with the outcome."""
 
     def __init__(
-        self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate,
-        accelerator: Accelerator, *, notice: Callable[[str], None], tracer: Tracer | None = None,
-        make_receiver: Callable[..., Receiver] = Receiver, keeping: Keeping | None = None, left: Left | None = None,
-        migrations: int = 1, ended: Ended = _nobody,
-        refused: Callable[[MigemuError], None] = lambda _: None,
+        self, network: Network, setup: DestinationSetup, observer: DestinationObserver, *, migrations: int = 1
     ) -> None:  # fmt: skip
-        """`allocate(geometry, bytes)` provides a guest's memory; `notice` is told, in a line, who was turned away.
-
-        `make_receiver` makes what decides; another one is for those who try it. `keeping` keeps what another
-        destination can go on with; `left` is what one has left that this one goes on with; both are of one migration.
-        It is done when `migrations` have ended; 0: never. `ended` is told of each; what it raises is that migration's
-        error. `accelerator` creates the vCPUs of each guest.
-        `refused` is told why a source was turned away whose migration had begun here.
-        """
-        self.scenario = scenario
+        """It is done when `migrations` have ended; 0: never."""
+        self.setup = setup
+        self.scenario = setup.scenario
         #: The migrations that are served, by name. One that has ended stays only where it was to be the only one.
         self.serving: dict[str, Incoming] = {}
         self._network = network
-        self._clock = clock
-        self._allocate = allocate
-        self._accelerator = accelerator
-        self._tracer = tracer
-        self._make_receiver = make_receiver
-        self._keeping = keeping
-        self._left = left
+        self._clock = setup.clock
         self._migrations = migrations
-        self._notice = notice
-        self._ended, self._refused = ended, refused
+        self._observer = observer
         self._doors: list[Listener] = []
-        self._strangers = Strangers(clock, notice)
+        self._strangers = Strangers(setup.clock, observer)
         self._visitors: list[_Visitor] = []
         self._begun = 0
         self._unheard: dict[str, Unheard] = {}  # of those, the verdicts that were not countersigned
-        self._idle_since_ns = clock.now_ns()
+        self._idle_since_ns = setup.clock.now_ns()
         self._waits_for_others = True
-        self._ends: dict[str, str] = {}  # how those that are not served any more ended
+        self._endings: dict[str, str] = {}  # how those that are not served any more ended
         self._places: dict[_Place, None] = {}  # of all that have begun and not ended; a set would have no order
         self._worst: BaseException | None = None
         self._news = asyncio.Event()  # one has begun, or ended
 
     async def listen(self, address: Address) -> Listener:
-        """Open the door. BrokenError when the address cannot be used; what comes of coming back (`Incoming`)."""
+        """Open the door. BrokenError when the address cannot be used; what `Incoming.restore` raises."""
         returned: _Place | None = None
+        restored = self.setup.restored
         try:
-            if self._left is not None:  # first, or its source would be told that nobody knows of it
-                returned = self._make(self._left.migration, Limits(self.scenario.limits.frame_bytes_max))
-                await returned.incoming.come_back(self._left)
+            if restored is not None:  # first, or its source would be told that nobody knows of it
+                returned = self._make(restored.migration, Limits(self.scenario.limits.frame_bytes_max))
+                await returned.incoming.restore(restored)
             self._doors.append(await self._network.listen(address, self._accept))
         except BaseException:
             if returned is not None:
@@ -182,7 +195,7 @@ class Destination:
             await listener.close()
             raise InputError("the destination lets nobody in any more")
         self._doors.append(listener)
-        self._notice(f"listens on {listener.address} too")
+        self._observer.notice(f"listens on {listener.address} too")
         held = [name[:8] for name, incoming in self.serving.items() if incoming.is_held]
         still = f"; paused until migemu resume: {', '.join(held)}" if held else ""
         return f"listens on {listener.address} too, until the destination ends{still}"
@@ -327,16 +340,16 @@ class Destination:
                 f"this destination is busy with another migration ({self.incoming.migration[:8]}, {stands}); it serves "
                 "one"
             )
-        over = ""
-        if hello.migration in self._ends:
-            over = f"migration {name} has ended here: {self._ends[hello.migration]}"
+        over: str | None = None
+        if hello.migration in self._endings:
+            over = f"migration {name} has ended here: {self._endings[hello.migration]}"
         elif hello.again:
             over = (
                 f"this destination knows nothing of migration {name}: it was started anew, without what the one that "
                 "did has left. If that kept a checkpoint, start it with that; if its result.json says verified, all is "
                 "well; if its guest had run, and nothing was kept, the guest is lost"
             )
-        if over:
+        if over is not None:
             channel.send(Failed(over, True))
             raise PeerError(over)
         if hello.channel is ChannelRole.PREEMPT:
@@ -351,14 +364,7 @@ class Destination:
 
     def _make(self, migration: str, limits: Limits) -> _Place:
         """One more to serve; `limits` are those of its first connection."""
-
-        async def allocate(geometry: Geometry, memory_bytes: int) -> GuestMemory:
-            return await self._provide(place, geometry, memory_bytes)
-
-        place = _Place(Incoming(
-            self.scenario, self._clock, allocate, self._accelerator, limits, migration,
-            self._tracer, self._make_receiver, self._keeping, self._left,
-        ))  # fmt: skip
+        place = _Place(self, migration, limits)
         self._places[place] = None
         self.serving[migration] = place.incoming
         return place
@@ -367,18 +373,6 @@ class Destination:
         self._begun += 1
         place.task = asyncio.get_running_loop().create_task(self._see_through(place))
         self._news.set()
-
-    async def _provide(self, place: _Place, geometry: Geometry, memory_bytes: int) -> GuestMemory:
-        """Memory for one migration. InputError when there is not so much left for it."""
-        taken, most = self.memory_bytes, self.scenario.limits.memory_max
-        if taken + memory_bytes > most:
-            raise InputError(
-                f"the source announces {format_size(memory_bytes)}; limits.memory_max of this destination is "
-                f"{format_size(most)}, of which other migrations have {format_size(taken)}"
-            )
-        place.memory_bytes = memory_bytes
-        place.memory = await self._allocate(geometry, memory_bytes)
-        return place.memory
 
     # --- how it ends ---
 
@@ -391,7 +385,7 @@ class Destination:
             del self.serving[incoming.migration]  # at once: the next one may be at the door
             self._strangers.turned_away(incoming.peer, error)
             if isinstance(error, MigemuError):
-                self._refused(error)
+                self._observer.refused(error)
         elif len(self._places) == 1 and not self._comes_another:
             await self._close_doors()
         try:
@@ -404,7 +398,7 @@ class Destination:
         is_served = self.serving.get(incoming.migration) is incoming
         if is_served:
             try:
-                await self._ended(incoming, error)
+                await self._observer.ended(incoming, error)
             except Exception as caught:
                 error = error or caught
             if error is not None:
@@ -429,7 +423,7 @@ class Destination:
         A checkpoint that was to begin is that of one migration; its directory is not for another one. Nor is it one
         where an operator has ended it.
         """
-        is_kept = self._keeping is not None and place.memory_bytes > 0
+        is_kept = self.setup.checkpoint is not None and place.memory_bytes > 0
         failed = isinstance(error, MigemuError) and not isinstance(error, StoppedError)
         return self._waits_for_others and failed and place.incoming.never_left and not is_kept
 
@@ -455,20 +449,21 @@ class Destination:
             return
         if is_served:
             if incoming.whereabouts is Whereabouts.VERIFIED and not incoming.countersigned:
-                self._unheard[migration] = Unheard(
-                    incoming, self.scenario, self._clock, lambda: self._signed(migration)
-                )  # fmt: skip
+                self._unheard[migration] = Unheard(self, incoming, self.scenario, self._clock)
             del self.serving[migration]
-            self._ends[migration] = one_line(error) or type(error).__name__ if error is not None else "it was verified"
-            if len(self._ends) > ENDED_MAX:
-                oldest = next(iter(self._ends))
-                del self._ends[oldest]
+            self._endings[migration] = (
+                one_line(error) or type(error).__name__ if error is not None else "it was verified"
+            )
+            if len(self._endings) > ENDED_MAX:
+                oldest = next(iter(self._endings))
+                del self._endings[oldest]
                 self._unheard.pop(oldest, None)
         place.release()
 
-    def _signed(self, migration: str) -> None:
+    def countersigned(self, migration: str) -> None:
+        """See VerdictOwner."""
         del self._unheard[migration]
-        self._notice(f"migration {migration[:8]}: its source has heard the verdict now")
+        self._observer.notice(f"migration {migration[:8]}: its source has heard the verdict now")
 
     def turned_away(self, channel: Channel, error: MigemuError) -> None:
         """Somebody connected who is no source of ours."""

@@ -7,17 +7,19 @@ say, it hears the verdict and compares that with its own digest, as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from dest_node.channels import DestinationChannels
 from dest_node.incoming import Incoming
-from migemu.errors import MigemuError, PeerError
+from migemu.errors import MigemuError, OverdueError, PeerError
 from migemu.node.due import Due
 from migemu.ports import Channel, Clock, Landing
 from migemu.scenario.scenario import Scenario
 from migemu.wire.messages import (
+    MAIN_CHANNEL,
+    PREEMPT_CHANNEL,
     Agreed,
-    ChannelRole,
+    ChannelId,
     Complete,
     End,
     Message,
@@ -29,45 +31,49 @@ from migemu.wire.messages import (
 )  # fmt: skip
 from migemu.wire.states import Legality, Role
 
-MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+
+class VerdictOwner(Protocol):
+    """Who keeps the verdicts that were not countersigned."""
+
+    def countersigned(self, migration: str) -> None:
+        """The source of the migration of this name has heard the verdict now."""
 
 
 class Unheard:
-    """That of one migration. `signed` is told once the source has signed."""
+    """The verdict on one migration that has ended verified here; as a handler of channels it answers its source."""
 
-    def __init__(self, ended: Incoming, scenario: Scenario, clock: Clock, signed: Callable[[], None]) -> None:
+    def __init__(self, owner: VerdictOwner, ended: Incoming, scenario: Scenario, clock: Clock) -> None:
         self.limits = ended.limits
+        self._owner = owner
+        self._migration = ended.migration
         self._verdict = Complete(True, ended.outcome().digest, "")
         self._clock = clock
-        self._signed = signed
         self._legality = Legality.resumed(running=True)
         self._due = Due("the source", scenario.net.answer_timeout)
-        self._lines = DestinationChannels(
-            clock, scenario.net.idle_timeout, self._due,
-            silent=self._cut, late=lambda _: self._cut(MAIN), look=lambda _: None,
-        )  # fmt: skip
+        self._channels = DestinationChannels(self, clock, scenario.net.idle_timeout, self._due)
 
     def connect(self, channel: Channel) -> None:
         """Its source has come again, over its main channel."""
         self._legality = Legality.resumed(running=True)
-        self._lines.put(MAIN, channel)
+        self._channels.put(MAIN_CHANNEL, channel)
         self._due.expect("Recover", self._clock.now_ns())
 
     def attach(self, preempt: Channel) -> None:
-        """Nothing urgent is missing; it may have its channel."""
+        """Nothing urgent is missing; the source may have its preempt channel all the same."""
         self._legality.preempt_lost()
-        self._lines.put(PREEMPT, preempt)
+        self._channels.put(PREEMPT_CHANNEL, preempt)
 
     def announced(self, channel: Channel, message: Message) -> None:
         """See ports.ChannelHandler, here as below."""
-        self._legality.said(Role.SOURCE, message, PREEMPT if channel is self._lines.preempt else MAIN)
+        channel_id = self._channels.identify(channel) or MAIN_CHANNEL
+        self._legality.said(Role.SOURCE, message, channel_id.role)
 
     def landing(self, page: Page, offset: int) -> memoryview | Landing:
-        """Nowhere."""
+        """PeerError: no page is missing."""
         raise PeerError("all of this memory has come, and was verified")
 
     def received(self, message: Message, payload: bytes) -> None:
-        """What of a recovery has to be answered."""
+        """Answer what belongs to a recovery. PeerError when the source signs for another digest."""
         now, pages = self._clock.now_ns(), self.limits.memory_pages
         if isinstance(message, Recover):
             self._say(ReceivedBitmap(0, pages, True))
@@ -83,21 +89,29 @@ class Unheard:
             if (message.pages, message.digest) != (pages, self._verdict.digest):
                 raise PeerError(f"the source signs for digest {message.digest}; it is {self._verdict.digest} here")
             self._due.settled()
-            self._lines.stop_watching()
-            self._signed()
+            self._channels.stop_watching()
+            self._owner.countersigned(self._migration)
 
     def lost(self, channel: Channel, _error: MigemuError | None) -> None:
-        """It is gone; it may come again."""
-        role = self._lines.role(channel)
-        if role is not None:
-            self._lines.forget(role)
+        """A connection of its source is over; it may come again."""
+        channel_id = self._channels.identify(channel)
+        if channel_id is not None:
+            self._channels.forget(channel_id)
 
-    def _cut(self, role: ChannelRole) -> None:
-        self._lines.cut(role)
+    def silent(self, channel_id: ChannelId) -> None:
+        """See ChannelOwner: the source may come again."""
+        self._channels.cut(channel_id)
+
+    def late(self, channel_id: ChannelId, error: OverdueError) -> None:
+        """See ChannelOwner: the source may come again."""
+        self._channels.cut(channel_id)
+
+    def before_due_check(self, now: int) -> None:
+        """See ChannelOwner: what is due is always up to date here."""
 
     def _say(self, message: Message) -> None:
         self._legality.said(Role.DESTINATION, message)
-        self._lines.say(message)
+        self._channels.send(message)
 
     def __repr__(self) -> str:
         return f"<Unheard {self._verdict.digest}>"

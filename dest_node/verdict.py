@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dest_node.assembly import Parts
-from dest_node.resumption import Keeping, Left
+from dest_node.assembly import Assembly
+from dest_node.resumption import CheckpointSink, RestoredMigration
 from migemu.errors import PeerError
 from migemu.mm.pages import PageIndex
 from migemu.wire.limits import Limits
@@ -20,23 +20,28 @@ from migemu.wire.seal import seal_of
 
 
 class Verdict:
-    """Pronounced by `reach`."""
+    """Whether one migration's memory is the source's: takes the source's digests, and compares (`reach`)."""
 
-    def __init__(self, limits: Limits, keeping: Keeping | None = None, left: Left | None = None) -> None:
-        """`limits` know the memory as soon as somebody does; `keeping` is told of the verdict before the source is."""
+    def __init__(
+        self, limits: Limits, checkpoint: CheckpointSink | None = None, restored: RestoredMigration | None = None
+    ) -> None:  # fmt: skip
+        """`limits` know the memory as soon as somebody does; `checkpoint` has the verdict before the source hears it.
+
+        A verdict that was `restored` stands.
+        """
         self._limits = limits
         self._came: dict[PageIndex, bytes] = {}
         self._due = self._compared = 0
         self._news = asyncio.Event()
-        self._keeping = keeping
-        self._pronounced = (left.verdict if left else None) or Complete(False, "", "")
+        self._checkpoint = checkpoint
+        self._pronounced = (restored.verdict if restored else None) or Complete(False, "", "")
 
-    def digests_come(self) -> None:
-        """From the start."""
+    def digests_begin(self) -> None:
+        """The source says its digests next, from those of the first hugetlb page on; it may have done so before."""
         self._due = 0
 
     def take(self, digests: Digests, payload: bytes) -> None:
-        """Those of one hugetlb page. PeerError when others were due."""
+        """The digests of one hugetlb page, 8 bytes a base page. PeerError when others were due, or they are corrupt."""
         first = digests.first
         if first != self._due:
             raise PeerError(f"digests of page {first} came where those of page {self._due} were due")
@@ -52,20 +57,20 @@ class Verdict:
         """Whether there are more to come."""
         return self._due < self._limits.memory_pages
 
-    async def reach(self, parts: Parts) -> Complete:
+    async def reach(self, assembly: Assembly) -> Complete:
         """Compare every byte, when everything has arrived. What a vCPU has raised is raised here."""
-        await parts.vcpus.stop()
-        await parts.vcpus.join()
-        for first in range(0, parts.receiver.received.total, self._limits.geometry.largest_pages):
+        await assembly.vcpus.stop()
+        await assembly.vcpus.join()
+        for first in range(0, assembly.receiver.received.total, self._limits.geometry.largest_pages):
             while first not in self._came:
                 self._news.clear()
                 await self._news.wait()
             self._compared = first + 1  # what comes again of it is not needed
-            await parts.verification.compare(first, self._came.pop(first))
-        problem = parts.verification.problem
-        self._pronounced = Complete(problem is None, parts.verification.digest, problem or "")
-        if self._keeping is not None and problem is None:
-            await self._keeping.verified(self._pronounced.digest)
+            await assembly.verification.compare(first, self._came.pop(first))
+        problem = assembly.verification.problem
+        self._pronounced = Complete(problem is None, assembly.verification.digest, problem or "")
+        if self._checkpoint is not None and problem is None:
+            await self._checkpoint.verified(self._pronounced.digest)
         return self._pronounced
 
     def countersigned(self, agreed: Agreed) -> None:

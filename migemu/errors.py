@@ -20,6 +20,8 @@ A message is one line: what is wrong, then, after a semicolon or a full stop, wh
 
 from __future__ import annotations
 
+from typing import Self
+
 EXIT_INTERRUPTED = 130
 LINE_MAX = 1000
 
@@ -28,6 +30,12 @@ class MigemuError(Exception):
     """Base of all errors that are reported in one line."""
 
     exit_code = 1
+
+    def with_text(self, text: str) -> Self:
+        """Another error of the same kind, with the same attributes, whose one line is `text`."""
+        other = type(self).__new__(type(self), text)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 class InputError(MigemuError):

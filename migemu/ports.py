@@ -142,8 +142,8 @@ class SourceMemory(Protocol):
     def digests_of(self, payload: Sized) -> bytes:
         """The same of bytes that `read` gave."""
 
-    def changed(self) -> str:
-        """How it has changed since the beginning, though it must not, in a line; "" if it has not."""
+    def changed(self) -> str | None:
+        """How it has changed since the beginning, though it must not, in a line; None if it has not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import secrets
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -57,7 +56,7 @@ from migemu.transport.tcp import TcpNetwork
 from migemu.units import format_size, format_time
 from source_node.record import Migration, Record, load
 from source_node.service import Source
-from source_node.source_outcome import GO_ON, TAKE_BACK, SourceOutcome
+from source_node.source_outcome import Advice, SourceOutcome
 
 _LOOK_S = 0.1
 
@@ -151,13 +150,13 @@ def main(
             f"digest {outcome.digest}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    lost = [each for each in (tracer.lost if tracer else "", record.lost if record else "") if each]
+    lost = [each for each in (tracer.lost if tracer else None, record.problem if record else None) if each]
     if lost:
         exit_with(voice, BrokenError(f"verified, but not all of it could be kept: {'; '.join(lost)}"))
 
 
 def _take_back(voice: Voice, directory: Path | None) -> None:
-    """The switch was not made after all. InputError when the guest is known to have run at the destination."""
+    """The guest is the source's, whether it had left or not. InputError when it is known to have run elsewhere."""
     if directory is None:
         raise InputError("--take-back needs --recover DIR: the --out of the source whose guest it is")
     migration = load(directory)
@@ -165,10 +164,10 @@ def _take_back(voice: Voice, directory: Path | None) -> None:
     record.claim()
     migration.check_take_back()
     record.save(switched=False, taken_back=True)
+    whose = "is the source's again" if migration.switched else "is the source's, which it never left"
     voice.console.print(
-        f"migemu-source: the guest of migration {migration.migration[:8]} is the source's again, and its image is "
-        "unchanged. Do not start its destination again with the --checkpoint of that migration: it waits for a guest "
-        "that does not come",
+        f"migemu-source: the guest of migration {migration.migration[:8]} {whose}, and its image is unchanged. Do not "
+        "start its destination again with the --checkpoint of that migration: it waits for a guest that does not come",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -186,6 +185,35 @@ def _memory(scenario: Scenario) -> ImageMemory:
     return pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
 
 
+class _Journal:
+    """SourceJournal in DIR/migration.json, or nowhere where there is no DIR."""
+
+    def __init__(self, record: Record | None, notice: Callable[[str], None]) -> None:
+        self._record = record
+        self._notice = notice
+
+    def keep(self, **changes: Any) -> None:
+        """Make `changes` (fields of `Migration`) durable. InputError and BrokenError when that cannot be done."""
+        if self._record is not None:
+            self._record.save(**changes)
+
+    def note(self, **changes: Any) -> None:
+        """As `keep`, but what cannot be written is only reported: no migration is stopped for it."""
+        try:
+            self.keep(**changes)
+        except MigemuError as error:
+            self._notice(f"{error}; the migration goes on, and the file is behind")
+
+    def switch(self) -> None:
+        """See SourceJournal."""
+        self.keep(switched=True)
+
+    def learned(self, *, ran: bool = False, downtime_ns: int = 0, all_sent: bool = False) -> None:
+        """See SourceJournal."""
+        changes = {"ran": ran, "downtime_ns": downtime_ns, "all_sent": all_sent}
+        self.note(**{name: value for name, value in changes.items() if value})
+
+
 async def _migrate(
     voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: Address,
     out: Path | None, tracer: FileRecorder | None, migration: Migration, record: Record | None,
@@ -201,32 +229,22 @@ async def _migrate(
             stack.callback(shaper.close)
         network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
 
-        def keep(**changes: Any) -> None:
-            if record is not None:
-                record.save(**changes)
-
-        def note(**changes: Any) -> None:
-            """For later; no migration is stopped for it."""
-            try:
-                keep(**changes)
-            except MigemuError as error:
-                voice.notice(f"{error}; the migration goes on, and the file is behind")
-
-        keep()
+        journal = _Journal(record, voice.notice)
+        journal.keep()
         source = Source(
             scenario, network, clock, memory, migration.migration, tracer,
-            switching=lambda: keep(switched=True), learned=note,
+            journal=journal, advice=Advice.of(out, voice.paired),
         )  # fmt: skip
 
         def status() -> list[NodeStatus]:
-            standing = source.standing()
+            seen = source.status()
             return [NodeStatus(
-                "source", os.getpid(), migration.migration, standing.stage, memory.memory_bytes, standing.recoveries,
-                standing.last_error, sent_bytes=standing.pages_sent * memory.geometry.page_bytes,
-                whereabouts=standing.whereabouts.value,
+                "source", os.getpid(), migration.migration, seen.stage, memory.memory_bytes, seen.recoveries,
+                seen.last_error, sent_bytes=seen.pages_sent * memory.geometry.page_bytes,
+                whereabouts=seen.whereabouts.value,
             )]  # fmt: skip
 
-        obey = partial(_obey, source, network, migration.migration, note)
+        obey = partial(_obey, source, network, migration.migration, journal)
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
             metrics = serving(metrics_at, coroutine(status), voice.notice)
@@ -235,30 +253,27 @@ async def _migrate(
                     outcome = await source.recover(address, migration.downtime_ns, migration.ran, migration.all_sent)
                 else:
                     outcome = await source.run(address)
-        except MigemuError as error:
-            error.args = (_in(out, voice.paired, str(error)),)
-            raise
         except asyncio.CancelledError:
             if source.whereabouts is Whereabouts.SOURCE or voice.paired:
                 pass
             elif source.whereabouts is Whereabouts.DESTINATION:
-                going_on = _in(out, False, GO_ON)
-                voice.notice(f"the guest had left; as long as the destination has it, {going_on}")
+                go_on = Advice.of(out, paired=False).go_on
+                voice.notice(f"the guest had left; as long as the destination has it, {go_on}")
             else:
-                voice.notice(_in(out, False, source.told))
+                voice.notice(source.guest_is)
             raise
         finally:
             watch.cancel()
             if source.whereabouts is Whereabouts.SOURCE:
-                note(switched=False)
+                journal.note(switched=False)
             elif source.whereabouts is not Whereabouts.IN_DOUBT:
-                note(ran=True)
-        note(completed=True)
+                journal.note(ran=True)
+        journal.note(completed=True)
         return outcome
 
 
 async def _obey(
-    source: Source, network: TcpNetwork, migration: str, note: Callable[..., None], order: Order
+    source: Source, network: TcpNetwork, migration: str, journal: _Journal, order: Order
 ) -> str:  # fmt: skip
     """What its operator orders."""
     if not migration.startswith(order.migration):
@@ -273,9 +288,9 @@ async def _obey(
         raise InputError("a source does not listen: give --connect, where its destination listens now")
     address = parse_address(order.address)
     await network.allows(address)
-    told = source.recover_at(address)
-    note(address=str(address))
-    return told
+    answer = source.recover_at(address)
+    journal.note(address=str(address))
+    return answer
 
 
 async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
@@ -288,15 +303,7 @@ async def _watch(source: Source, voice: Voice, scenario: Scenario) -> None:
     advice = tried if voice.paired else tried + again
     pauses = Pauses()
     while True:
-        standing = source.standing()
-        if line := pauses.see(standing.stage, standing.recoveries, standing.last_error, advice, standing.held):
+        seen = source.status()
+        if line := pauses.see(seen.stage, seen.recoveries, seen.last_error, advice, seen.held):
             voice.notice(line)
         await asyncio.sleep(_LOOK_S)
-
-
-def _in(out: Path | None, paired: bool, line: str) -> str:
-    """`line` with what to type here when this source has failed, and the guest has left."""
-    for way, without in {GO_ON: "without --out it kept nothing to go on with", TAKE_BACK: "start it here"}.items():
-        here = "run it again" if paired else without if out is None else way.replace("DIR", shlex.quote(str(out)))
-        line = line.replace(way, here)
-    return line

@@ -7,8 +7,7 @@ a request, at once (`urgent`), unless `pull.sender` leaves it to the loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from migemu.errors import BrokenError, MigemuError, UnreadableError
 from migemu.mm.pages import PieceRun
@@ -17,7 +16,7 @@ from migemu.scenario.scenario import Scenario
 from migemu.trace.events import Event, Happening
 from migemu.units import MS, SECOND
 from migemu.wire.codec import Sized
-from migemu.wire.messages import ChannelRole, Page, Zero
+from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, Page, Zero
 from migemu.wire.seal import sealed
 from source_node.conversation import Conversation
 from source_node.core.sender import Sender
@@ -30,14 +29,20 @@ _RUN_COSTS_BYTES: Final = 40_000
 _HOT_NS: Final = 10 * MS
 
 
+class PushOwner(Protocol):
+    """The migration that is pushed."""
+
+    def fail(self, error: Exception) -> None:
+        """What nobody here can mend has happened where nobody waits for an answer: the migration is over."""
+
+
 class Pusher:
-    """The hands of one sender, who speaks in `talk`."""
+    """Carries out what one sender decides; says it in `talk`."""
 
     def __init__(
-        self, scenario: Scenario, sender: Sender, memory: SourceMemory, clock: Clock, tracer: Tracer | None,
-        talk: Conversation, failed: Callable[[MigemuError], None],
+        self, owner: PushOwner, scenario: Scenario, sender: Sender, memory: SourceMemory, clock: Clock,
+        tracer: Tracer | None, talk: Conversation,
     ) -> None:  # fmt: skip
-        """`failed` is told of what nobody here can mend, where nobody waits for an answer."""
         self.pushing = False
         self._scenario = scenario
         self._sender = sender
@@ -45,8 +50,8 @@ class Pusher:
         self._clock = clock
         self._tracer = tracer
         self._talk = talk
-        self._say, self._channel = talk.say, talk.lines.get
-        self._failed = failed
+        self._say, self._channel = talk.say, talk.channels.get
+        self._owner = owner
         self._answers_itself = scenario.pull.sender == "push"
         self._digests = scenario.integrity.digests
         self._requested_ns = -_HOT_NS
@@ -63,18 +68,19 @@ class Pusher:
         The push loop does it where there is one channel, or `pull.sender` says so. What the preempt channel has no room
         for goes when it has.
         """
-        channel, role = self._channel(ChannelRole.PREEMPT), ChannelRole.PREEMPT
-        if channel is None or self._sender.urgent_role is ChannelRole.MAIN:
-            channel, role = self._channel(ChannelRole.MAIN), ChannelRole.MAIN
+        channel, channel_id = self._channel(PREEMPT_CHANNEL), PREEMPT_CHANNEL
+        if channel is None or self._sender.urgent_channel == MAIN_CHANNEL:
+            channel, channel_id = self._channel(MAIN_CHANNEL), MAIN_CHANNEL
         if channel is None:
             return
-        if (role is ChannelRole.MAIN or self._answers_itself) and self.pushing:
-            main = self._channel(ChannelRole.MAIN)
+        is_main = channel_id == MAIN_CHANNEL
+        if (is_main or self._answers_itself) and self.pushing:
+            main = self._channel(MAIN_CHANNEL)
             if main is None or not main.writable:
                 return
-        while self._later is None and (run := self._sender.next_urgent(role)) is not None:
-            self._send(run, role, urgent=True)
-            if role is ChannelRole.PREEMPT and not channel.writable:
+        while self._later is None and (run := self._sender.next_urgent(channel_id)) is not None:
+            self._send(run, channel_id, urgent=True)
+            if not is_main and not channel.writable:
                 self._later = asyncio.get_running_loop().create_task(self._when_there_is_room(channel))
 
     async def _when_there_is_room(self, preempt: Channel) -> None:
@@ -86,7 +92,7 @@ class Pusher:
         try:
             self.urgent()
         except UnreadableError as error:
-            self._failed(error)
+            self._owner.fail(error)
         except MigemuError:
             pass  # as above
 
@@ -102,14 +108,14 @@ class Pusher:
                     await clock.sleep_until(next_ns)
                 if self._answers_itself:
                     self.urgent()
-                answer = sender.next_urgent(ChannelRole.MAIN)
-                run = answer or sender.next_run(ChannelRole.MAIN)
+                answer = sender.next_urgent(MAIN_CHANNEL)
+                run = answer or sender.next_run(MAIN_CHANNEL)
                 if run is None and self._later is not None:
                     await self._later
                     continue
                 if run is None:
                     break
-                sent_bytes = self._send(run, ChannelRole.MAIN, urgent=answer is not None)
+                sent_bytes = self._send(run, MAIN_CHANNEL, urgent=answer is not None)
                 if push.rate:
                     next_ns = max(next_ns, clock.now_ns() - SECOND // 100) + sent_bytes * 8 * SECOND // push.rate
                 turn_bytes += sent_bytes + _RUN_COSTS_BYTES
@@ -126,7 +132,7 @@ class Pusher:
                 self._later = None
         self.urgent()  # what was left to the loop
 
-    def _send(self, run: PieceRun, role: ChannelRole, *, urgent: bool) -> int:
+    def _send(self, run: PieceRun, channel_id: ChannelId, *, urgent: bool) -> int:
         """Send the pieces of a run, zero pieces without their bytes; the payload bytes sent."""
         sent_bytes = 0
         for part, payload in self._memory.read(run):
@@ -139,9 +145,9 @@ class Pusher:
                 ))  # fmt: skip
             digests = self._seal(part, urgent, payload) if self._digests else b""
             if payload is None:
-                self._say(Zero(*part, urgent, digests), role, None)
+                self._say(Zero(*part, urgent, digests), channel_id, None)
             else:
-                self._say(Page(*part, urgent, digests), role, payload)
+                self._say(Page(*part, urgent, digests), channel_id, payload)
                 sent_bytes += len(payload)
         return sent_bytes
 

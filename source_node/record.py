@@ -80,13 +80,11 @@ class Migration:
         return scenario
 
     def check_take_back(self) -> None:
-        """InputError: the guest never left, or is known to have run at the destination."""
+        """InputError: the guest is known to have run at the destination. One that never left may be taken back too."""
         if self.completed or self.ran or self.downtime_ns:
             raise InputError(
                 "the guest cannot be taken back: it has run at the destination, and what it did there is only there"
             )
-        if not self.switched:
-            raise InputError("there is nothing to take back: the guest runs here; start a new migration")
 
     def _from_anywhere(self) -> dict[str, Any]:
         """The settings, with a path to the image that holds in any directory."""
@@ -102,8 +100,8 @@ class Record:
         self._directory = directory
         self._migration = migration
         self._lock: int | None = None
-        #: Why the file is behind; empty if the last change is in it.
-        self.lost = ""
+        #: Why the file is behind; None if the last change is in it.
+        self.problem: str | None = None
 
     def claim(self) -> None:
         """Take the directory for as long as this process lives: two sources of one migration would take turns at it.
@@ -129,9 +127,9 @@ class Record:
         try:
             write_text(self._directory / NAME, text, mode=PRIVATE)
         except MigemuError as error:
-            self.lost = str(error)
+            self.problem = str(error)
             raise
-        self.lost = ""
+        self.problem = None
 
 
 def load(directory: Path) -> Migration:

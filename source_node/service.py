@@ -25,7 +25,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any
+from typing import Any, Final, Protocol
 
 from migemu.address import Address
 from migemu.errors import (
@@ -43,6 +43,7 @@ from migemu.errors import (
 )  # fmt: skip
 from migemu.mm.pages import PageBitmap
 from migemu.node.outcome import Whereabouts
+from migemu.node.owned_tasks import OwnedTasks
 from migemu.node.patience import Backoff, Patience
 from migemu.policy.push_order import push_orders
 from migemu.ports import Channel, Clock, Network, SourceMemory, Tracer
@@ -54,9 +55,11 @@ from migemu.wire.digest import MemoryDigest
 from migemu.wire.header import DIGESTED_PAGES_MAX, TEXT_BYTES_MAX
 from migemu.wire.limits import Limits
 from migemu.wire.messages import (
+    MAIN_CHANNEL,
+    PREEMPT_CHANNEL,
     Advise,
     Agreed,
-    ChannelRole,
+    ChannelId,
     Complete,
     DeviceState,
     Digests,
@@ -68,23 +71,21 @@ from migemu.wire.messages import (
     Request,
     Resume,
     Resumed,
-    Run,
     Running,
 )  # fmt: skip
 from migemu.wire.seal import seal_of
-from migemu.wire.states import Legality
 from source_node.conversation import Conversation
 from source_node.core.sender import Sender
 from source_node.preempt import PreemptChannel
 from source_node.pusher import NODE, Pusher
-from source_node.source_outcome import SourceOutcome, SourceStanding, explained, told, told_changed
+from source_node.source_outcome import Advice, SourceOutcome, SourceStatus, explained, guest_is, image_changed
 
 _CHUNK_BYTES = 1 * MIB
 #: As `migemu.transport.tcp` waits where nobody answers.
 _RETRY_NS = 100 * MS
 _DIGEST_PAGES = 512
-MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
 PAUSED = "an operator has paused it"
+_ADVICE: Final = Advice()
 
 
 def _for_the_record(scenario: Scenario) -> str:
@@ -93,27 +94,44 @@ def _for_the_record(scenario: Scenario) -> str:
     return text if len(text.encode(errors="replace")) <= TEXT_BYTES_MAX else "{}"
 
 
+class SourceJournal(Protocol):
+    """Where a source writes down what its successor has to know if it is killed. What it raises ends the migration."""
+
+    def switch(self) -> None:
+        """The guest stops here next, and may run at the destination from then on: durable on return."""
+
+    def learned(self, *, ran: bool = False, downtime_ns: int = 0, all_sent: bool = False) -> None:
+        """Something is known now: Run was heard, how long the downtime was, everything was sent. Defaults: not yet."""
+
+
+class NoJournal:
+    """SourceJournal of a source that has no successor."""
+
+    def switch(self) -> None:
+        """Nothing is written."""
+
+    def learned(self, *, ran: bool = False, downtime_ns: int = 0, all_sent: bool = False) -> None:
+        """Nothing is written."""
+
+
+_NO_JOURNAL: Final = NoJournal()
+
+
 class Source:
     """One outgoing migration: `run` it, or `recover` one that was begun by a source that is gone."""
 
     def __init__(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
-        tracer: Tracer | None = None, *, switching: Callable[[], None] = lambda: None,
-        learned: Callable[..., None] = lambda **_: None,
+        tracer: Tracer | None = None, *, journal: SourceJournal = _NO_JOURNAL, advice: Advice = _ADVICE,
     ) -> None:  # fmt: skip
-        """`migration` names the migration: 32 hexadecimal digits, unlike any other.
-
-        `switching` is called before the guest stops here: from then on it may run at the destination. `learned` is
-        called with what a successor should know, as soon as it is known: `ran=True` (Run was heard), `downtime_ns`,
-        `all_sent=True`. What they raise ends the migration.
-        """
+        """`migration` is its name: 32 hexadecimal digits, unlike any other. `advice` is what errors end with."""
         self.stage = "setup"
         self._scenario = scenario
         self._clock = clock
         self._memory = memory
         self._migration = migration
         self._tracer = tracer
-        self._switching, self._learned = switching, learned
+        self._journal, self._advice = journal, advice
         self._geometry = memory.geometry
         self._pages = memory.memory_bytes // self._geometry.page_bytes
         seed = scenario.scenario.seed
@@ -127,16 +145,14 @@ class Source:
         )  # fmt: skip
         limits = Limits(scenario.limits.frame_bytes_max, geometry=self._geometry, memory_pages=self._pages)
         self._talk = Conversation(self, network, clock, scenario.net, limits)
-        self._pusher = Pusher(scenario, self._sender, memory, clock, tracer, self._talk, self._fail)
+        self._pusher = Pusher(self, scenario, self._sender, memory, clock, tracer, self._talk)
         self._patience = Patience(scenario.recovery)
         self._backoff = Backoff(scenario.recovery, Random(f"{seed} backoff"))
         self._work: asyncio.Task[Complete] | None = None
-        self._beside: dict[asyncio.Task[None], None] = {}  # a set would have no order
-        self._preempt = PreemptChannel(
-            scenario, clock, self._talk, self._sender, self._pusher, migration, self._heard_of, self._spawn
-        )
-        self._error: MigemuError | None = None
-        self._changed = ""  # how the memory has, though it must not
+        self._tasks = OwnedTasks(self)  # beside the session: they end with it
+        self._preempt = PreemptChannel(self, scenario, clock, self._talk, self._sender, self._pusher, migration)
+        self._error: Exception | None = None
+        self._changed: str | None = None  # how the memory has, though it must not
         self._loss: MigemuError = BrokenError("the source was started again")
         self._interrupted, self._seals = False, scenario.integrity.digests
         self._sent_known = True
@@ -158,16 +174,16 @@ class Source:
         )  # fmt: skip
 
     @property
-    def told(self) -> str:
-        """The same in a sentence, for an end that is none of the migration's."""
-        return told(self.whereabouts, self._pages - self._known_pages, self._pages)
+    def guest_is(self) -> str:
+        """The same in a sentence, with what to do, for an end that is not the migration's own."""
+        return guest_is(self.whereabouts, self._missing, self._pages, self._advice)
 
-    def standing(self) -> SourceStanding:
-        """How it stands now."""
+    def status(self) -> SourceStatus:
+        """How far it is now."""
         patience = self._patience
         loss = one_line(self._loss) if patience.count or patience.paused else ""
         sent = self._sender.sent.set_pages
-        return SourceStanding(self.stage, sent, patience.count, loss, self.whereabouts, patience.held)
+        return SourceStatus(self.stage, sent, patience.count, loss, self.whereabouts, patience.held)
 
     async def run(self, address: Address) -> SourceOutcome:
         """Migrate to the destination at `address`. Any MigemuError; VerificationError when memory differs."""
@@ -177,16 +193,15 @@ class Source:
     async def recover(
         self, address: Address, downtime_ns: int, ran: bool = False, all_sent: bool = False
     ) -> SourceOutcome:
-        """Go on with a migration whose source is gone after the switch; what it had `learned`.
+        """Go on with a migration whose source is gone after the switch: with what that had `learned` (SourceJournal).
 
-        `downtime_ns`: 0 if it was not known then.
+        `downtime_ns`: 0 if it was not known then. Raises as `run` does.
         """
         self._address = address
         ran = ran or downtime_ns > 0
-        self._talk.legality = Legality.resumed(running=ran)
+        self._talk.resumed(ran)
         self._downtime_ns, self._all_sent, self._is_known_to_run = downtime_ns, all_sent, ran
-        self._talk.run_said = self._talk.doubtful = True
-        self._talk.run_heard, self._sent_known = ran, False
+        self._sent_known = False
         self._emit(Happening.MEMORY, count=self._pages, detail=self._geometry.name)
         self._patience.lost(self._clock.now_ns())
         return await self._see_through(self._recover)
@@ -205,25 +220,29 @@ class Source:
                     current = asyncio.current_task()
                     if not self._interrupted or self._error or (current is not None and current.cancelling()):
                         raise
-                await self._end_beside()
+                await self._tasks.end()
                 session = self._recover if self._talk.run_said else self._knock_again
         except (MigemuError, asyncio.CancelledError) as error:
             self._give_up(self._error or error)
-            raise explained(self._error or error, self.whereabouts, self._missing, self._pages) from None
+            raise self._explained(self._error or error, self._missing) from None
         finally:
-            self._talk.over = True
-            await self._end_beside()
-            await self._talk.lines.close()
-        self._verdict = complete if not self._changed else complete._replace(verified=False)
-        if self._changed:
-            raise VerificationError(told_changed(self._changed, complete.reason))
+            self._talk.end()
+            await self._tasks.end()
+            await self._talk.channels.close()
+        self._verdict = complete if self._changed is None else complete._replace(verified=False)
+        if self._changed is not None:
+            raise image_changed(self._changed, complete.reason)
         if not complete.verified:
             differs = VerificationError(f"the destination does not hold the source's memory: {complete.reason}")
-            raise explained(differs, self.whereabouts, 0, self._pages)
+            raise self._explained(differs, 0)
         return SourceOutcome(
-            True, complete.digest, self._downtime_ns, self._talk.lines.sent_bytes, self._sender.statistics(),
+            True, complete.digest, self._downtime_ns, self._talk.channels.sent_bytes, self._sender.statistics(),
             self._patience.count,
         )  # fmt: skip
+
+    def _explained(self, error: BaseException, missing: int) -> BaseException:
+        """The error, with where the guest is; `missing` base pages are not known to have arrived."""
+        return explained(error, self.whereabouts, missing, self._pages, self._advice)
 
     @property
     def _destination(self) -> Address:
@@ -300,8 +319,8 @@ class Source:
 
     def _begin_again(self, because: MigemuError) -> None:
         """Break off whatever goes on, and look for the destination again."""
-        if self._talk.lines.get(MAIN) is not None:
-            self.lost(MAIN, because)
+        if self._talk.channels.get(MAIN_CHANNEL) is not None:
+            self.lost(MAIN_CHANNEL, because)
             return
         self._loss = because
         self._interrupted = True
@@ -331,8 +350,8 @@ class Source:
         return await self._propose()
 
     async def _greet(self) -> None:
-        await self._talk.lines.connect(MAIN, self._destination)
-        self._talk.say(Hello(MAIN, self._migration))
+        await self._talk.channels.connect(MAIN_CHANNEL, self._destination)
+        self._talk.say(Hello(MAIN_CHANNEL.role, self._migration))
 
     async def _propose(self) -> Complete:
         scenario, talk = self._scenario, self._talk
@@ -345,15 +364,15 @@ class Source:
         if ready != Ready(self._migration):
             raise PeerError(f"the destination has heard another name than {self._migration[:8]}; is the network sound?")
         if scenario.pull.preempt:
-            await talk.lines.connect(PREEMPT, self._destination)
-            talk.say(Hello(PREEMPT, self._migration), PREEMPT)
+            await talk.channels.connect(PREEMPT_CHANNEL, self._destination)
+            talk.say(Hello(PREEMPT_CHANNEL.role, self._migration), PREEMPT_CHANNEL)
         return await self._switch()
 
     async def _switch(self) -> Complete:
         """Stop the guest here, start it there."""
         talk, main = self._talk, self._talk.main()
         if not talk.run_said:
-            self._switching()
+            self._journal.switch()
         self._stage("listen")
         talk.say(Listen())
         if self._stopped_ns is None:
@@ -363,8 +382,7 @@ class Source:
             chunk = blob[: min(_CHUNK_BYTES, self._scenario.device.state - offset)]
             talk.say(DeviceState(offset), payload=chunk)
             await talk.drain(main)
-        talk.run_said = talk.doubtful = True
-        talk.say(Run())
+        talk.say_run()
         return await self._transfer(Running)
 
     async def _recover(self) -> Complete:
@@ -373,7 +391,7 @@ class Source:
         self._stage("paused")
         main = await self._reconnect()
         self._stage("recover")
-        talk.say(Hello(MAIN, self._migration, True))
+        talk.say(Hello(MAIN_CHANNEL.role, self._migration, True))
         bitmap = await talk.ask_what_is_there(self._sender.sent if self._sent_known else None)
         self._sent_known = True
         if bitmap is None:
@@ -381,7 +399,7 @@ class Source:
             self._patience.resumed(self._clock.now_ns())
             return await self._switch()
         self._sender.recover(bitmap.received)
-        self._heard_of(bitmap)
+        self.heard_of(bitmap)
         if not self._is_known_to_run:
             self._knows_that_it_runs()
         talk.say(Resume())
@@ -393,12 +411,12 @@ class Source:
         clock = self._clock
         while True:
             await self._may_connect.wait()
-            if reason := self._patience.over(clock.now_ns()):
+            if (reason := self._patience.over(clock.now_ns())) is not None:
                 blamed = PeerError if isinstance(self._loss, PeerError) else BrokenError
                 raise blamed(because(one_line(self._loss), reason))
             await clock.sleep_until(min(clock.now_ns() + self._backoff.next_ns(), self._patience.deadline_ns))
             try:
-                return await self._talk.lines.connect(MAIN, self._destination, once=True)
+                return await self._talk.channels.connect(MAIN_CHANNEL, self._destination, once=True)
             except VersionError:
                 raise
             except (BrokenError, PeerError, InputError) as error:  # where an operator has sent us, for one
@@ -413,14 +431,14 @@ class Source:
         talk, main = self._talk, self._talk.main()
         self._stage("run")
         if self._scenario.pull.preempt and self._scenario.recovery.timeout:
-            self._spawn(self._preempt.tend(self._destination))
+            self.spawn(self._preempt.tend(self._destination))
         push = asyncio.get_running_loop().create_task(self._pusher.push(main))
         try:
             await talk.until(answer)
             now = self._clock.now_ns()
             if not self._downtime_ns and self._stopped_ns is not None:
                 self._downtime_ns = now - self._stopped_ns
-                self._knows_that_it_runs(downtime_ns=self._downtime_ns)
+                self._knows_that_it_runs()
             if answer is Resumed:
                 self._patience.resumed(now)
             await push
@@ -429,8 +447,8 @@ class Source:
         self._stage("end")
         if not self._all_sent:
             self._all_sent = True
-            self._learned(all_sent=True)
-        talk.say(End(self._pages, talk.lines.sent_bytes, self._downtime_ns))
+            self._journal.learned(all_sent=True)
+        talk.say(End(self._pages, talk.channels.sent_bytes, self._downtime_ns))
         whole = MemoryDigest()
         for first in range(0, self._pages, self._geometry.largest_pages):
             digests = await self._digests(first)
@@ -445,15 +463,15 @@ class Source:
             theirs = complete.digest[:40]
             await talk.refuse(f"the destination has verified digest {theirs}; the source's own is {whole.hexdigest()}")
         self._changed = self._memory.changed()
-        if self._changed:
+        if self._changed is not None:
             talk.disown(self._changed)
-        elif complete.verified and talk.lines.get(MAIN) is main:
+        elif complete.verified and talk.channels.get(MAIN_CHANNEL) is main:
             talk.say(Agreed(self._pages, whole.hexdigest(), self._sender.statistics().pages_lost))
         return complete
 
-    def _knows_that_it_runs(self, **more: int) -> None:
+    def _knows_that_it_runs(self) -> None:
         self._is_known_to_run = True
-        self._learned(ran=True, **more)
+        self._journal.learned(ran=True, downtime_ns=self._downtime_ns)
 
     async def _digests(self, first: int) -> bytes:
         """The digests of one hugetlb page, in slices, so that the loop is never held for long."""
@@ -467,7 +485,7 @@ class Source:
     # --- what the destination says, and what becomes of the connections ---
 
     def requested(self, request: Request) -> None:
-        """A fault there asks for pieces."""
+        """See Speaker: a fault at the destination asks for pieces."""
         if self._tracer is not None:
             pages = request.count * self._geometry.pages(request.level)
             now = self._clock.now_ns()
@@ -477,30 +495,30 @@ class Source:
             self._pusher.requested()
         except MigemuError as error:
             if not self._interrupted:
-                self._fail(error)
+                self.fail(error)
 
     def gave_up(self, error: GaveUpError) -> None:
-        """The destination has given up."""
-        self._fail(error)
+        """See Speaker: the destination has given up."""
+        self.fail(error)
 
-    def lost(self, role: ChannelRole, error: MigemuError | None) -> None:
-        """The connection of `role` is over."""
-        self._emit(Happening.LOST, detail=f"{role.value}: {error or 'closed by the peer'}")
+    def lost(self, channel_id: ChannelId, error: MigemuError | None) -> None:
+        """See Speaker: the connection of this name is over."""
+        self._emit(Happening.LOST, detail=f"{channel_id}: {error or 'closed by the peer'}")
         recoverable = self._talk.run_said and self._scenario.recovery.timeout > 0
-        if role is PREEMPT and recoverable:
+        if channel_id == PREEMPT_CHANNEL and recoverable:
             self._preempt.lost()
             return
-        closed = f"the destination closed the {role.value} connection before the migration was complete"
+        closed = f"the destination closed the {channel_id} connection before the migration was complete"
         broken = error or BrokenError(f"{closed} (stage {self.stage})")
         if self._was_nobody(broken):
-            self._talk.legality = Legality()
+            self._talk.begin_anew()
             self._interrupted = True
             self._stop_work()
             return
         if not recoverable or isinstance(broken, VersionError):
-            self._fail(broken)
+            self.fail(broken)
             return
-        self._talk.legality.lost()
+        self._talk.paused()
         self._patience.lost(self._clock.now_ns(), broken)
         self._loss = broken
         self._interrupted = True
@@ -512,11 +530,11 @@ class Source:
         It is tried again, as where nobody answers, for `net.connect_timeout`.
         """
         deadline_ns = self._began_ns + self._scenario.net.connect_timeout
-        nobody = not self._talk.run_said and not self._talk.lines.heard and isinstance(error, BrokenError)
+        nobody = not self._talk.run_said and not self._talk.channels.heard and isinstance(error, BrokenError)
         return nobody and self._clock.now_ns() + _RETRY_NS < deadline_ns
 
-    def _fail(self, error: MigemuError) -> None:
-        """The migration is over; the first error counts."""
+    def fail(self, error: Exception) -> None:
+        """The migration is over, because of `error`; the first one counts."""
         if isinstance(error, UnreadableError):  # the connections are sound, and carry the reason
             self._error = self._error or error
             if self._work is not None:
@@ -526,7 +544,7 @@ class Source:
             self._error = error
             if not isinstance(error, GaveUpError):
                 self._give_up(error)
-        self._talk.over = True
+        self._talk.end()
         self._stop_work()
 
     def _give_up(self, error: BaseException) -> None:
@@ -537,12 +555,11 @@ class Source:
     def _stop_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
-        for task in list(self._beside):
-            task.cancel()
+        self._tasks.cancel()
         self._talk.forget()
 
-    def _heard_of(self, bitmap: BitmapReader) -> None:
-        """What has arrived is known."""
+    def heard_of(self, bitmap: BitmapReader) -> None:
+        """See PreemptOwner: what has arrived at the destination is known."""
         self._known_pages = max(self._known_pages, bitmap.received.set_pages)
         if self._patience.arrived(bitmap.received.set_pages):
             self._backoff.reset()
@@ -558,26 +575,14 @@ class Source:
         if self._tracer is not None:
             self._tracer.emit(Event(self._clock.now_ns(), NODE, happening, **fields))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Work beside the session; it ends with it, and where it fails the migration does."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a task beside the session: it ends with that, and where it fails the migration does."""
+        self._tasks.spawn(work)
 
-        async def guarded() -> None:
-            try:
-                await work
-            except MigemuError as error:
-                if not self._interrupted and not self._talk.over:
-                    self._fail(error)
-
-        task = asyncio.get_running_loop().create_task(guarded())
-        self._beside[task] = None
-        task.add_done_callback(self._beside.pop)
-        task.add_done_callback(lambda _: work.close())  # it may never have begun
-
-    async def _end_beside(self) -> None:
-        tasks = list(self._beside)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def task_failed(self, error: Exception) -> None:
+        """See TaskOwner. What fails because the session has ended is no failure; a bug always is."""
+        if not isinstance(error, MigemuError) or not (self._interrupted or self._talk.over):
+            self.fail(error)
 
     def __repr__(self) -> str:
         return f"<Source {self.stage}, {self._sender!r}>"

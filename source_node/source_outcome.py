@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-from migemu.errors import GaveUpError, MigemuError, UnreadableError
+from migemu.errors import GaveUpError, MigemuError, UnreadableError, VerificationError
 from migemu.node.outcome import DOUBT, Whereabouts, with_whereabouts
 from source_node.core.sender import SenderStatistics
 
-#: How a source that was started again goes on; DIR is for whoever knows it.
-GO_ON: Final = "go on with migemu-source --recover DIR"
-#: How it has the guest again that never ran at the destination.
-TAKE_BACK: Final = "take it back with migemu-source --recover DIR --take-back"
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What the operator is to do when this source has ended, as commands that can be typed where it ran."""
+
+    #: How another source goes on with the migration.
+    go_on: str = "go on with migemu-source --recover DIR"
+    #: How it has the guest again that never ran at the destination.
+    take_back: str = "take it back with migemu-source --recover DIR --take-back"
+
+    @classmethod
+    def of(cls, directory: Path | None, paired: bool) -> Advice:
+        """`directory`: its --out, if it had one. `paired`: `migemu run` has started it, and both nodes end together."""
+        if paired:
+            return cls("run it again", "run it again")
+        if directory is None:
+            return cls("without --out it kept nothing to go on with", "start it here")
+        recover = f"migemu-source --recover {shlex.quote(str(directory))}"
+        return cls(f"go on with {recover}", f"take it back with {recover} --take-back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +45,10 @@ class SourceOutcome:
     whereabouts: str = Whereabouts.VERIFIED.value
 
 
-class SourceStanding(NamedTuple):
-    """How a source stands while it runs. `last_error` is why it is paused, or was last, or is empty.
+class SourceStatus(NamedTuple):
+    """How far a source is while it runs, for displays and `migemu status`.
 
-    `held`: its operator has paused it.
+    `last_error` is why it is paused, or was last; empty if it never was. `held`: its operator has paused it.
     """
 
     stage: str
@@ -42,60 +59,63 @@ class SourceStanding(NamedTuple):
     held: bool = False
 
 
-def explained(error: BaseException, where: Whereabouts, missing: int, pages: int) -> BaseException:
-    """The error, if it is one that is told, with where the guest is.
+def explained(
+    error: BaseException, where: Whereabouts, missing: int, pages: int, advice: Advice
+) -> BaseException:  # fmt: skip
+    """An error of the same kind that says besides where the guest is; what is no MigemuError stays as it is.
 
     `missing` of `pages` base pages are not known to have arrived.
     """
-    if isinstance(error, MigemuError):
-        error.args = (with_whereabouts(str(error), _sentence(error, where, missing, pages)),)
-    return error
+    if not isinstance(error, MigemuError):
+        return error
+    return error.with_text(with_whereabouts(str(error), _sentence(error, where, missing, pages, advice)))
 
 
-def _sentence(error: MigemuError, where: Whereabouts, missing: int, pages: int) -> str:
+def _sentence(error: MigemuError, where: Whereabouts, missing: int, pages: int, advice: Advice) -> str:
     if where is Whereabouts.DESTINATION and isinstance(error, GaveUpError):
         return "The guest was at the destination; the source's image is unchanged"
     if isinstance(error, UnreadableError) and where is Whereabouts.IN_DOUBT:
-        return f"{DOUBT}the guest has left; put the image right, as it was, then {GO_ON}"
+        return f"{DOUBT}the guest has left; put the image right, as it was, then {advice.go_on}"
     if isinstance(error, UnreadableError) and where in (Whereabouts.DESTINATION, Whereabouts.UNHEARD):
         return (
             f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; "
-            f"put the image right, as it was, then {GO_ON}"
+            f"put the image right, as it was, then {advice.go_on}"
         )
-    return told(where, missing, pages)
+    return guest_is(where, missing, pages, advice)
 
 
-def told(where: Whereabouts, missing: int = 0, pages: int = 0) -> str:
-    """Where the guest is, in a sentence, and what to do."""
+def guest_is(where: Whereabouts, missing: int, pages: int, advice: Advice) -> str:
+    """Where the guest is, in a sentence, and what to do; `missing` of `pages` base pages may not have arrived."""
     if where is Whereabouts.SOURCE:
         return "The guest runs on at the source, whose image is unchanged"
     if where is Whereabouts.IN_DOUBT:
         return (
             f"{DOUBT}the guest has left, and it was not heard whether it runs at the destination; it is whole here, "
-            f"and so is the image: {GO_ON}. If the destination says that the guest has not run there, and cannot any "
-            f"more: {TAKE_BACK}"
+            f"and so is the image: {advice.go_on}. If the destination says that the guest has not run there, and "
+            f"cannot any more: {advice.take_back}"
         )
     if where is Whereabouts.UNHEARD:
         return (
             f"{DOUBT}everything was sent, and the verdict was not heard ({missing} of {pages} base pages are not known "
-            f"to have arrived): {GO_ON}, which hears it, or sends what is missing; the destination's result.json says "
-            '"verified" if it is'
+            f"to have arrived): {advice.go_on}, which hears it, or sends what is missing; the destination's "
+            'result.json says "verified" if it is'
         )
     if where is Whereabouts.DAMAGED:
         return "The guest is at the destination, damaged; the source's image is unchanged"
     return (
         f"The guest is at the destination, where {missing} of {pages} base pages are not known to have arrived; the "
-        f"source's image is unchanged: {GO_ON}"
+        f"source's image is unchanged: {advice.go_on}"
     )
 
 
-def told_changed(changed: str, reason: str) -> str:
-    """What to say at the end where the image `changed`; `reason` is what the destination found, if it found anything.
+def image_changed(changed: str, reason: str) -> VerificationError:
+    """The error where the image has changed while it was sent: `changed` says how, `reason` what was found there.
 
-    Not the destination's fault, nor the network's: what was read is no memory that ever was.
+    `reason` is empty where the destination found nothing. Not its fault, nor the network's: what was read is no memory
+    that ever was.
     """
     found = f" ({reason})" if reason else ""
-    return (
+    return VerificationError(
         f"{changed}. The source's image is wrong, not the destination{found}: what was sent is of before and after. "
         "The guest is at the destination, damaged; stop whoever writes to the image, or set memory.image_copy=on"
     )

@@ -1,4 +1,4 @@
-"""What the receiver wants done, one frozen type each. Pure; `Effects` carries them out, in order."""
+"""What the receiver wants done, one frozen type each. Pure; `EffectExecutor` carries them out, in order."""
 
 from __future__ import annotations
 

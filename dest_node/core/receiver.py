@@ -300,20 +300,20 @@ class Receiver:
         effects: list[Effect] = []
         accepted = []
         for span in spans:
-            if reason := self._objection(span):
+            if (reason := self._objection(span)) is not None:
                 self._refused += 1
                 effects.append(Refuse(span, reason))
             else:
                 accepted.append(span)
         return [*effects, *self._collapse(accepted)]
 
-    def _objection(self, span: Span) -> str:
-        """Why `span` must not be collapsed; empty if it may be."""
+    def _objection(self, span: Span) -> str | None:
+        """Why `span` must not be collapsed; None if it may be."""
         if not self.received_pages.full(span):
             return "not received"
         if self.mapped_pages.empty(span):
             return "nothing mapped"
-        return "a leaf already" if self.is_leaf(span) else ""
+        return "a leaf already" if self.is_leaf(span) else None
 
     def _collapse(self, spans: Sequence[Span]) -> Sequence[Effect]:
         """One call for `spans`, if there are any, or for the first of them (rule 6)."""

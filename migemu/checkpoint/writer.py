@@ -94,9 +94,9 @@ class Keeper:
             await asyncio.get_running_loop().run_in_executor(None, self.memory.checkpoint.verified, digest)
 
     @property
-    def lost(self) -> str:
+    def lost(self) -> str | None:
         """Why another destination could not go on from here; empty if it could."""
-        return self.memory.checkpoint.lost if self.memory is not None else "nothing is kept yet"
+        return self.memory.checkpoint.lost or None if self.memory is not None else "nothing is kept yet"
 
     async def run(self) -> None:
         """Make checkpoints until the protection is lost. After cancelling it, `stop` waits for the last thread."""

@@ -143,7 +143,7 @@ def _run(
         voice.notice(f"{cell.name} is impossible: {cell.problem}")
     if len(plan.impossible) == len(plan.cells):
         raise InputError(f"{plan.name}: none of its {len(plan.cells)} cells is possible")
-    if reason := risk(directory):
+    if (reason := risk(directory)) is not None:
         voice.notice(f"--out {directory}: {reason}: what is written there may be replaced by somebody else")
     path = directory / SWEEP_FILE
     results = Results.resume(path, world) if resume and path.exists() else Results.create(path, plan, world)

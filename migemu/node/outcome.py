@@ -96,6 +96,10 @@ class Times(NamedTuple):
     finish: int = 0
 
 
+#: Of a migration of which no stage has been reached.
+_NO_TIMES: Final = Times()
+
+
 class ReceiverStatistics(NamedTuple):
     """Counts so far. pieces_4k + 512 * pieces_2m + pages_zero == pages_received on x86_64; all fresh, none twice."""
 
@@ -157,7 +161,11 @@ class Certificate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The migration as it stands: what progress displays and results are made of. `held`: an operator has paused it."""
+    """How far the migration is at `now_ns`, for progress displays and results. `held`: an operator has paused it.
+
+    What defaults to nothing is known once the memory is there: entries by level, bytes of page tables, the overview.
+    `last_error` is empty as long as there was none.
+    """
 
     now_ns: int
     stage: Stage
@@ -165,12 +173,12 @@ class Snapshot:
     memory_bytes: int
     payload_bytes: int
     wire_bytes: int
-    receiver: ReceiverStatistics | None
-    leaves: dict[Level, int]
-    table_bytes: int
-    table_bytes_max: int
-    times: Times
-    cells: str
+    receiver: ReceiverStatistics | None = None
+    leaves: dict[Level, int] = field(default_factory=dict)
+    table_bytes: int = 0
+    table_bytes_max: int = 0
+    times: Times = _NO_TIMES
+    cells: str = ""
     recoveries: int = 0
     last_error: str = ""
     pages_waited_for: int = 0
@@ -187,11 +195,11 @@ class Outcome:
     downtime_ns: int
     source_scenario: str
     image_bytes: int
-    blocktime: BlocktimeStatistics | None
-    histogram: dict[int, int]
-    reads: int
-    writes: int
-    unchecked: int
+    blocktime: BlocktimeStatistics | None = None
+    histogram: dict[int, int] = field(default_factory=dict)
+    reads: int = 0
+    writes: int = 0
+    unchecked: int = 0
     collapse_ns: int = 0
     collapse_stall_ns_max: int = 0
     stalls: StallStatistics | None = None

@@ -117,15 +117,15 @@ class Patience:
         assert self._since_ns is not None
         return self._since_ns + self._settings.timeout
 
-    def over(self, now: int) -> str:
-        """Why it is not worth waiting any longer; empty if it is."""
+    def over(self, now: int) -> str | None:
+        """Why it is not worth waiting any longer; None if it is."""
         if self.held:
-            return ""
+            return None
         if self._row > self._settings.errors_max:
             return f"{self._row} connections ended in errors without progress (recovery.errors_max)"
         if self._since_ns is not None and now >= self.deadline_ns:
             return f"no progress for {format_time(self._settings.timeout)} (recovery.timeout)"
-        return ""
+        return None
 
     def __repr__(self) -> str:
         return f"<Patience after {self.count} recoveries, {self._row} errors in a row>"

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from dest_node.core.effects import NODE
 from dest_node.core.receiver import Receiver
-from dest_node.executor import Effects
+from dest_node.executor import EffectExecutor
 from migemu.mm.pages import Level, PageIndex, PieceRun, Span
 from migemu.ordering.broken import BrokenRuleError
 from migemu.ordering.kernel_memory import UNMAPPED, KernelMemory
@@ -37,7 +37,7 @@ from migemu.policy.collapse_policy import promises
 from migemu.ports import Collapsed, Installed
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event, Happening
-from migemu.wire.messages import ChannelRole, End, Page, Request, Zero
+from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, End, Page, Request, Zero
 from migemu.wire.states import Legality, Role
 
 #: Of memories up to this many base pages, all is compared before every effect.
@@ -71,13 +71,12 @@ class Cores:
             plan.geometry, plan.pages, policy, urgent_piece=plan.pull_piece, collapse_ns=plan.costs.collapse_ns
         )  # fmt: skip
         self.memory = KernelMemory(plan.geometry, plan.pages)
-        # The clock, the mapping calls and the tracer that the hands are given are all here.
-        self.effects = Effects(
-            self.receiver, self, plan.costs, self, self, self._ask, self._finish, self._spawn,
-        )  # fmt: skip
+        # The clock, the mapping calls, the tracer and the host that the executor is given are all here.
+        self.executor = EffectExecutor(self.receiver, self, plan.costs, self, self, self)
         self._between: Iterator[Touch | None] = iter(())
         self._timer: Coroutine[Any, Any, None] | None = None
-        self._landed = dict.fromkeys(ChannelRole, 0)  # base pages of the first message of each channel
+        #: Base pages of the first message of each channel that have landed.
+        self._landed = {MAIN_CHANNEL: 0, PREEMPT_CHANNEL: 0}
         self._legality = Legality()
         begin(self._legality, plan)
         self.return_path: deque[Request] = deque()
@@ -165,26 +164,26 @@ class Cores:
 
     # --- the destination ---
 
-    def deliver(self, role: ChannelRole, pages: int, touches: Iterable[Touch | None] = ()) -> None:
+    def deliver(self, channel_id: ChannelId, pages: int, touches: Iterable[Touch | None] = ()) -> None:
         """Deliver the next `pages` base pages of a channel, or as many messages without pages.
 
         Before each effect one of `touches` happens: an access, or None for reading the userfaultfd.
         """
         self._between = iter(touches)
-        while pages > 0 and self.source.channels[role]:
-            pages -= self._land(role, pages)
+        while pages > 0 and self.source.channels[channel_id]:
+            pages -= self._land(channel_id, pages)
         self._between = iter(())
         self._go_on()
 
-    def _land(self, role: ChannelRole, pages: int) -> int:
+    def _land(self, channel_id: ChannelId, pages: int) -> int:
         """Store up to `pages` base pages of the first message of a channel; with its last page the receiver gets it."""
-        message = self.source.channels[role][0]
-        if not self._landed[role]:
-            self._legality.said(Role.SOURCE, message, role)
+        message = self.source.channels[channel_id][0]
+        if not self._landed[channel_id]:
+            self._legality.said(Role.SOURCE, message, channel_id.role)
         size = message.count * self.geometry.pages(message.level) if isinstance(message, Page) else 0
-        here = min(pages, size - self._landed[role])
+        here = min(pages, size - self._landed[channel_id])
         if isinstance(message, Page):
-            begin = message.first + self._landed[role]
+            begin = message.first + self._landed[channel_id]
             for page in range(begin, begin + here):
                 if self.receiver.fresh_until(page, page + 1) > page:
                     if page in self.guest_wrote:
@@ -192,22 +191,23 @@ class Cores:
                             "writes_kept", f"a late piece lands on page {page}, which was written", first=page
                         )
                     self.bytes[page] = self.source.bytes[page]
-            self._landed[role] += here
-            if self._landed[role] < size:
+            self._landed[channel_id] += here
+            if self._landed[channel_id] < size:
                 return here
-        self.source.channels[role].popleft()
-        self._landed[role] = 0
+        self.source.channels[channel_id].popleft()
+        self._landed[channel_id] = 0
         if isinstance(message, Page | Zero):
             run = PieceRun(message.first, message.count, message.level)
-            self.effects.arrived(run, message.urgent, isinstance(message, Zero))
+            self.executor.arrived(run, message.urgent, isinstance(message, Zero))
         elif isinstance(message, End):
             self.record(NODE, Happening.ENDED, count=message.pages)
             self.record(NODE, Happening.STATE, detail="end")
-            self.effects.carry(self.receiver.ended(self.now))
+            self.executor.carry(self.receiver.ended(self.now))
         return max(here, 1)
 
-    def _ask(self, run: PieceRun) -> None:
-        request = Request(*run)
+    def ask_source(self, run: PieceRun, again: bool = False) -> None:
+        """See ExecutorHost: what is asked for, which has to be in need, goes to the source over the return path."""
+        request = Request(*run, again)
         pages = self.receiver.received.count(run.first, run.count * self.geometry.pages(run.level))
         if request in self.asked or pages == run.count * self.geometry.pages(run.level):
             raise BrokenRuleError(
@@ -218,12 +218,14 @@ class Cores:
         self._legality.said(Role.DESTINATION, request)
         self.return_path.append(request)
 
-    def _finish(self) -> None:
+    def everything_mapped(self) -> None:
+        """See ExecutorHost."""
         self.finishes += 1
         self.record(NODE, Happening.STATE, detail="completed")
 
-    def _spawn(self, timer: Coroutine[Any, Any, None]) -> None:
-        self._timer = timer
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """See ExecutorHost: time passes by `pass_deadline`."""
+        self._timer = work
         self._resume()
 
     def _resume(self) -> None:
@@ -302,7 +304,7 @@ class Cores:
         """Read all events of the userfaultfd; vCPUs that were woken meanwhile have none any more."""
         while (fault := self.memory.read()) is not None:
             self.unread.discard(fault[0])
-            self.effects.carry(self.receiver.faulted(fault[1], self.now))
+            self.executor.carry(self.receiver.faulted(fault[1], self.now))
             self._go_on()
 
     def check_page_table(self) -> None:

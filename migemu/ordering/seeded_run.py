@@ -40,7 +40,7 @@ from migemu.store.recordings import NamedFiles
 from migemu.trace.checkers import Checks, Violation, with_history
 from migemu.trace.checkers import check as check_trace
 from migemu.trace.events import Event, Happening, event_line
-from migemu.wire.messages import ChannelRole
+from migemu.wire.messages import ChannelId
 from source_node.core.sender import SenderStatistics
 
 #: A scenario: itself, the text or path of its TOML, or settings on top of `SMALL`.
@@ -184,7 +184,7 @@ class _Schedule:
             steps.append(cores.request)
         if not source.sender.finished:
             steps.append(cores.urgent)
-        steps += [partial(self._deliver, role) for role in (MAIN, PREEMPT) if source.channels[role]] * 2
+        steps += [partial(self._deliver, each) for each in (MAIN, PREEMPT) if source.channels[each]] * 2
         if cores.unread:
             steps.append(cores.read)
         if cores.receiver.deadline() is not None:
@@ -193,10 +193,10 @@ class _Schedule:
             steps += [partial(self._touch, vcpu) for vcpu in range(len(self._vcpus)) if self._accesses_remaining[vcpu]]
         return steps
 
-    def _deliver(self, role: ChannelRole) -> None:
+    def _deliver(self, channel_id: ChannelId) -> None:
         most = 2 * min(self._cores.plan.run_pages_max, self._cores.geometry.pages(Level.PMD))
         between = [None if self._draw() < 0.3 else self._access(self._pick()) for _ in range(2)] if self._vcpus else []
-        self._cores.deliver(role, 1 + int(self._draw() * most), islice(between, int(self._draw() * 3)))
+        self._cores.deliver(channel_id, 1 + int(self._draw() * most), islice(between, int(self._draw() * 3)))
 
     def _pick(self) -> int:
         return int(self._draw() * len(self._vcpus))

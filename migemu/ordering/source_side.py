@@ -19,8 +19,10 @@ from migemu.ordering.policies import DEAR, PolicyChoice
 from migemu.policy.push_order import push_orders
 from migemu.trace.events import Happening
 from migemu.wire.messages import (
+    MAIN_CHANNEL,
+    PREEMPT_CHANNEL,
     Advise,
-    ChannelRole,
+    ChannelId,
     End,
     Hello,
     Listen,
@@ -35,8 +37,8 @@ from migemu.wire.messages import (
 from migemu.wire.states import Legality, Role
 from source_node.core.sender import Sender
 
-MAIN: Final = ChannelRole.MAIN
-PREEMPT: Final = ChannelRole.PREEMPT
+MAIN: Final = MAIN_CHANNEL
+PREEMPT: Final = PREEMPT_CHANNEL
 _MIGRATION: Final = "0" * 32
 
 
@@ -86,7 +88,7 @@ class SourceSide:
             plan.geometry, plan.pages, order, piece=plan.push_piece, run_pages_max=plan.run_pages_max,
             preempt=plan.preempt, resend=plan.resend,
         )  # fmt: skip
-        self.channels: dict[ChannelRole, deque[Message]] = {MAIN: deque(), PREEMPT: deque()}
+        self.channels: dict[ChannelId, deque[Message]] = {MAIN: deque(), PREEMPT: deque()}
         #: A page's bytes as one number, 0 where it is zero.
         self.bytes = [0 if page in plan.zeros else page + 1 for page in range(plan.pages)]
         self.end_sent = False
@@ -115,9 +117,9 @@ class SourceSide:
 
     def urgent(self) -> None:
         """Send all urgent answers that the sender has ready."""
-        role = PREEMPT if self.plan.preempt else MAIN
-        while (run := self.sender.next_urgent(role)) is not None:
-            self._send(role, run, urgent=True)
+        channel_id = PREEMPT if self.plan.preempt else MAIN
+        while (run := self.sender.next_urgent(channel_id)) is not None:
+            self._send(channel_id, run, urgent=True)
 
     def request(self, request: Request) -> None:
         """Hand a page request to the sender."""
@@ -130,7 +132,7 @@ class SourceSide:
             self.copies += 1
             self._send(PREEMPT, PieceRun(page, 1, Level.PTE), urgent=True)
 
-    def _send(self, role: ChannelRole, run: PieceRun, urgent: bool) -> None:
+    def _send(self, channel_id: ChannelId, run: PieceRun, urgent: bool) -> None:
         per_piece = self.plan.geometry.pages(run.level)
         parts: list[Page | Zero] = []
         for first in range(run.first, run.first + run.count * per_piece, per_piece):
@@ -142,11 +144,11 @@ class SourceSide:
         for part in parts:
             detail = "zero" if isinstance(part, Zero) else None
             self._record(Happening.SENT, part.first, part.count * per_piece, run.level, urgent=urgent, detail=detail)
-            self._say(role, part)
+            self._say(channel_id, part)
 
-    def _say(self, role: ChannelRole, message: Message) -> None:
-        self._legality.said(Role.SOURCE, message, role)
-        self.channels[role].append(message)
+    def _say(self, channel_id: ChannelId, message: Message) -> None:
+        self._legality.said(Role.SOURCE, message, channel_id.role)
+        self.channels[channel_id].append(message)
 
     def _record(self, happening: Happening, *values: Any, **fields: Any) -> None:
         self._events.record("source", happening, *values, **fields)
@@ -157,12 +159,12 @@ class SourceSide:
 
 def begin(legality: Legality, plan: Plan) -> None:
     """Judge all messages that come before the running guest, so that `legality` is in that state."""
-    legality.said(Role.SOURCE, Hello(MAIN, _MIGRATION))
+    legality.said(Role.SOURCE, Hello(MAIN.role, _MIGRATION))
     size = plan.pages * plan.geometry.page_bytes
     legality.said(Role.SOURCE, Advise(plan.geometry.name, size, 0, 0, plan.preempt, ""))
     legality.said(Role.DESTINATION, Ready(_MIGRATION))
     if plan.preempt:
-        legality.said(Role.SOURCE, Hello(PREEMPT, _MIGRATION), PREEMPT)
+        legality.said(Role.SOURCE, Hello(PREEMPT.role, _MIGRATION), PREEMPT.role)
     legality.said(Role.SOURCE, Listen())
     legality.said(Role.SOURCE, Run())
     legality.said(Role.DESTINATION, Running())

@@ -107,9 +107,9 @@ class ModelledSource:
         assert isinstance(payload, Contents)
         return self.digests(payload.first, payload.pages)
 
-    def changed(self) -> str:
-        """A function of the address stays what it is."""
-        return ""
+    def changed(self) -> None:
+        """A function of the address stays what it is: never."""
+        return
 
     def __repr__(self) -> str:
         return f"<ModelledSource {format_size(self.memory_bytes)}>"

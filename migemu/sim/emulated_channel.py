@@ -19,7 +19,6 @@ becomes of it: it hands over (`deliver`) what came, or less, or something else, 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError, one_line
 from migemu.link.scheduler import QueuedFrame
+from migemu.node.channel_waiters import ChannelWaiters
 from migemu.ports import ChannelHandler, ChannelStatistics
 from migemu.sim.handles import TimerHandle
 from migemu.units import KIB, SECOND
@@ -102,10 +102,9 @@ class EmulatedChannel:
         self._linger: TimerHandle | None = None
         self._unread: deque[tuple[Read, QueuedFrame]] = deque()
         self._read_bytes = 0  # which the sender has not been told of
-        self._drainers: list[asyncio.Future[None]] = []
+        self._waiters = ChannelWaiters()
         self._sent_bytes = self._received_bytes = 0
         self._last_received_ns = network.loop.now_ns
-        self._gone: asyncio.Future[None] = network.loop.create_future()
 
     # --- the connection stands ---
 
@@ -252,9 +251,7 @@ class EmulatedChannel:
         self._network.channels.pop(self, None)
         if self._linger is not None:
             self._linger.cancel()
-        self._wake_drainers()
-        if not self._gone.done():
-            self._gone.set_result(None)
+        self._waiters.ended()
 
     def _report(self, error: MigemuError | None) -> None:
         if not self._lost:
@@ -299,26 +296,18 @@ class EmulatedChannel:
     async def drain(self) -> None:
         """Wait until there is room for more; BrokenError when the connection is lost."""
         while not self.writable and not self._closing:
-            waiter = self._loop.create_future()
-            self._drainers.append(waiter)
-            await waiter
+            await self._waiters.room()
         if self._closing:
             raise BrokenError(f"the connection to {self.peer} was lost")
 
     def _has_room(self) -> None:
         self._full = False
-        self._wake_drainers()
-
-    def _wake_drainers(self) -> None:
-        drainers, self._drainers = self._drainers, []
-        for waiter in drainers:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
     async def close(self) -> None:
         """Send what is queued, then close."""
         self._shut()
-        await self._gone
+        await self._waiters.end()
 
     def _shut(self) -> None:
         """Say after everything that is queued that nothing more will come, and let the peer close.
@@ -330,7 +319,7 @@ class EmulatedChannel:
             self._closing = True
             self._say_end(mid_frame=False)
             self._linger = self._loop.call_at_ns(self._loop.now_ns + _LINGER_NS, self._lingered, -1)
-        self._wake_drainers()
+        self._waiters.wake()
 
     def _say_end(self, mid_frame: bool) -> None:
         far = self.far

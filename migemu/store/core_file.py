@@ -108,7 +108,7 @@ class CoreBytes:
             number += 1
         return memoryview(data)
 
-    def changed(self) -> str:
+    def changed(self) -> str | None:
         """That of the file."""
         return self._file.changed()
 

@@ -40,7 +40,7 @@ def set_aside(
 
     InputError by rule 2, BrokenError when they cannot be moved.
     """
-    if reason := risk(directory):
+    if (reason := risk(directory)) is not None:
         notice(f"--out {directory}: {reason}: what is written there may be replaced by somebody else")
     there = [each for name in names for each in (name, name + PARTIAL) if os.path.lexists(directory / each)]
     for name in there:

@@ -91,10 +91,10 @@ class ImageMemory:
         """The same of what `read` has given: of the bytes that are sent, whatever has become of the image since."""
         return page_digests(memoryview(cast("Buffer", payload)), self._page_bytes)
 
-    def changed(self) -> str:
-        """How the image has changed since it was opened, in a line that names it; "" if it has not."""
+    def changed(self) -> str | None:
+        """How the image has changed since it was opened, in a line that names it; None if it has not."""
         changed = self._image.changed()
-        return f"{self.name} changed while it was read: {changed}" if changed else ""
+        return f"{self.name} changed while it was read: {changed}" if changed is not None else None
 
     def _bytes(self, first: PageIndex, pages: int) -> memoryview:
         """Their bytes, padding included. UnreadableError."""
@@ -134,14 +134,14 @@ def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", 
     return ImageMemory(geometry, image, image.size, str(path))
 
 
-def image_advice(path: str | Path) -> str:
-    """A line for whoever takes the raw bytes of a file that holds a memory in another form; mostly "". InputError."""
+def image_advice(path: str | Path) -> str | None:
+    """A line for whoever takes the raw bytes of a file that holds a memory in another form; else None. InputError."""
     try:
         with named.opened(path, devices=True) as file:
             what = advice(FileBytes(file, str(path)))
     except (OSError, UnreadableError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return f"{path} {what}" if what else ""
+    return f"{path} {what}" if what is not None else None
 
 
 def pattern(geometry: Geometry, memory_bytes: int, seed: int, zero_share: float) -> ImageMemory:

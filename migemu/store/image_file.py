@@ -61,8 +61,8 @@ class Bytes(Protocol):
     def read(self, at: int, count: int) -> memoryview | bytes:
         """`count` bytes from byte `at` on, all of which there were. UnreadableError when they cannot be had."""
 
-    def changed(self) -> str:
-        """How what was read has changed since, in a clause; "" if it has not."""
+    def changed(self) -> str | None:
+        """How what was read has changed since, in a clause; None if it has not."""
 
 
 class Held:
@@ -75,9 +75,9 @@ class Held:
         """They are there."""
         return self._view[at : at + count]
 
-    def changed(self) -> str:
-        """Nobody else has them."""
-        return ""
+    def changed(self) -> None:
+        """They are this process's own: never."""
+        return
 
 
 class FileBytes:
@@ -109,7 +109,7 @@ class FileBytes:
             ) from None
         return data
 
-    def changed(self) -> str:
+    def changed(self) -> str | None:
         """Rule 2."""
         then = self._then
         try:
@@ -117,7 +117,7 @@ class FileBytes:
         except OSError as error:
             return f"it cannot be looked at any more: {error.strerror}"
         if not stat.S_ISREG(now.st_mode):
-            return ""
+            return None
         if now.st_size != then.st_size:
             return f"it had {then.st_size} bytes, and has {now.st_size}"
         if now.st_mtime_ns != then.st_mtime_ns:
@@ -125,13 +125,13 @@ class FileBytes:
         unchanged = ("st_nlink", "st_mode", "st_uid", "st_gid")
         if now.st_ctime_ns != then.st_ctime_ns and all(getattr(now, name) == getattr(then, name) for name in unchanged):
             return "its time of change (ctime) is another one, as if its time of writing had been set back"
-        return ""
+        return None
 
     def private(self) -> FileBytes:
         """A copy that nobody else can write to. InputError when it changes meanwhile, BrokenError without memory."""
         with self._reflink() or self._in_memory() as file:
             copy = FileBytes(file, self.name)
-        if changed := self.changed():
+        if (changed := self.changed()) is not None:
             raise InputError(f"{self.name} changed while it was copied: {changed}; stop whoever writes to it")
         return copy
 
@@ -172,8 +172,8 @@ class FileBytes:
         return f"<FileBytes of {self.name}, {format_size(self.size)}>"
 
 
-def advice(data: FileBytes) -> str:
-    """For whoever gives such a file as an image: what it is, and how to make a memory of it; mostly ""."""
+def advice(data: FileBytes) -> str | None:
+    """For whoever gives such a file as an image: what it is, and how to make a memory of it; None of most."""
     head = data.read(0, min(data.size, 128))
     if head[:4] == b"\x7fELF" and len(head) > 18:
         kind = int.from_bytes(head[16:18], "big" if head[5] == 2 else "little")
@@ -182,4 +182,4 @@ def advice(data: FileBytes) -> str:
     for at, magic, what, how in _FORMATS:
         if head[at : at + len(magic)] == magic:
             return f"is {what}: its bytes are taken as they are, not what it holds; to have that, first: {how}"
-    return ""
+    return None

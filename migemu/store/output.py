@@ -283,17 +283,17 @@ def others_can_write(directory: os.stat_result) -> bool:
     return bool(directory.st_mode & stat.S_IWGRP) and not _is_private(directory.st_gid)
 
 
-def risk(directory: Path) -> str:
-    """Why what lies in `directory` may be replaced by others, in words; empty if it may not."""
+def risk(directory: Path) -> str | None:
+    """Why what lies in `directory` may be replaced by others, in words; None if it may not."""
     try:
         found = directory.stat()
     except OSError:
-        return ""  # it is not there yet, or whoever opens it says why
+        return None  # it is not there yet, or whoever opens it says why
     if found.st_uid not in (0, os.geteuid()):
         return "belongs to another user"
     if others_can_write(found) and not found.st_mode & stat.S_ISVTX:
         return f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
-    return ""
+    return None
 
 
 def _is_private(group: int) -> bool:

@@ -37,8 +37,8 @@ class FileRecorder:
         self, path: Path, kind: str, notice: Callable[[str], None] = lambda _: None, inputs: Iterable[Path] = ()
     ) -> None:  # fmt: skip
         """Begin the file at `path`; `notice` is told once if it is lost on the way. What `Output` raises."""
-        #: Why there will be no trace; empty as long as all is well.
-        self.lost = ""
+        #: Why there will be no trace; None as long as all is well.
+        self.lost: str | None = None
         self._path = path
         self._notice = notice
         self._pending: list[Event] = []

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError, one_line
+from migemu.node.channel_waiters import ChannelWaiters
 from migemu.ports import ChannelHandler, ChannelStatistics
 from migemu.transport.admission import GAVE_WAY, Door
 from migemu.transport.outgoing import NodeTurns, Outgoing
@@ -65,15 +66,14 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._messages = 0
         self._port: Port | None = None
         self._transport: asyncio.Transport | None = None
-        self._outgoing = Outgoing(self._net, self._busy_poll, self._wake_drainers)
+        self._waiters = ChannelWaiters()
+        self._outgoing = Outgoing(self._net, self._busy_poll, self._waiters.wake)
         self._turn_bytes = 0
         self._linger: asyncio.TimerHandle | None = None
         self._closing = False
         self._lost = False
-        self._drainers: list[asyncio.Future[None]] = []
         self._sent_bytes = 0
         self._last_received_ns = self._clock.now_ns()
-        self._gone = loop.create_future()
 
     # --- what the loop tells us ---
 
@@ -259,9 +259,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         if self._port is not None:
             self._port.close()
         self._transport = None
-        self._wake_drainers()
-        if not self._gone.done():
-            self._gone.set_result(None)
+        self._waiters.ended()
         self._report(error)
 
     def _report(self, error: MigemuError | None) -> None:
@@ -334,24 +332,17 @@ class TcpChannel(asyncio.BufferedProtocol):
         while not self.writable:
             if self._closing:
                 raise BrokenError(f"the connection to {self.peer} was lost")
-            waiter = asyncio.get_running_loop().create_future()
-            self._drainers.append(waiter)
+            room = self._waiters.room()
             if self._port is not None and not self._port.writable:
-                self._port.when_writable(self._wake_drainers)
-            await waiter
+                self._port.when_writable(self._waiters.wake)
+            await room
         if self._closing:
             raise BrokenError(f"the connection to {self.peer} was lost")
-
-    def _wake_drainers(self) -> None:
-        drainers, self._drainers = self._drainers, []
-        for waiter in drainers:
-            if not waiter.done():
-                waiter.set_result(None)
 
     async def close(self) -> None:
         """Send what is queued, then close."""
         self._shut()
-        await self._gone
+        await self._waiters.end()
 
     def _shut(self) -> None:
         """Send what is queued, say that nothing more will come, and let the peer close.
@@ -363,7 +354,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         if not self._closing and self._transport is not None:
             self._closing = True
             self._say_end(-1, self._clock.now_ns())
-        self._wake_drainers()
+        self._waiters.wake()
 
     def _say_end(self, queued_bytes: int, since_ns: int) -> None:
         """End our direction of the stream once everything is sent; `queued_bytes` has not changed since `since_ns`."""
@@ -390,7 +381,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._outgoing.drop()
         if self._transport is not None:
             self._transport.abort()
-        self._wake_drainers()
+        self._waiters.wake()
 
     def statistics(self) -> ChannelStatistics:
         """A snapshot."""

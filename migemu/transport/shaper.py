@@ -169,13 +169,13 @@ class Shaper:
                 call()
 
     @property
-    def unheld(self) -> str:
-        """Why this was not the link that it was set to; "" if it was.
+    def unheld(self) -> str | None:
+        """Why this was not the link that it was set to; None if it was.
 
         Where a delay is emulated, every segment counts; where only a rate is, the queue covers what is late.
         """
         if not self._link.delay or self._late_segments * 20 <= self._segments:
-            return ""
+            return None
         share = 100 * self._late_segments // self._segments
         return (
             f"{share} % of the segments were handed on more than {format_time(self._late_ns)} late; this machine was "

@@ -9,7 +9,7 @@ The window is net.idle_timeout: a link that carries nothing for that long counts
 and starts is treated no worse here. The rate, 2 kbit/s, is a modem's of 1985; a page of 4 KiB takes 16 s at it.
 
 A node that was itself stopped looks late; it begins a new window instead of blaming the peer, as
-`migemu.node.keepalive` does.
+`migemu.node.channels` does.
 """
 
 from __future__ import annotations

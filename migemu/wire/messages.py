@@ -35,6 +35,7 @@ others in one map (see codec), and a peer that does not know them passes over th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -49,6 +50,25 @@ class ChannelRole(Enum):
 
     MAIN = "main"
     PREEMPT = "preempt"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelId:
+    """Which connection of a migration: its role, and its number among those of that role. Today each role has one.
+
+    In texts and traces the first of a role goes by the role's name alone.
+    """
+
+    role: ChannelRole
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.role.value} {self.index}" if self.index else self.role.value
+
+
+#: The connection that carries everything, and the one for urgent pieces.
+MAIN_CHANNEL: Final = ChannelId(ChannelRole.MAIN)
+PREEMPT_CHANNEL: Final = ChannelId(ChannelRole.PREEMPT)
 
 
 class Hello(NamedTuple):

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from dest_node.core.receiver import Receiver
 from dest_node.guest.tasks import TaskAccelerator
-from dest_node.resumption import Keeping
-from dest_node.service import Destination
+from dest_node.resumption import CheckpointSink
+from dest_node.service import Destination, NoObserver
+from dest_node.setup import DestinationSetup
 from migemu.analysis.mapping_figures import MappingTracer, pattern_of
 from migemu.errors import BrokenError, MigemuError, VerificationError, one_line
 from migemu.ports import Clock, Network, SourceMemory, Tracer
@@ -45,22 +46,22 @@ class Services:
 
     def destination(
         self, scenario: Scenario, network: Network, clock: Clock, allocate: Allocate, tracer: Tracer | None,
-        keeping: Keeping | None = None,
+        keeping: CheckpointSink | None = None,
     ) -> Destination:  # fmt: skip
-        """The destination's service; `keeping` as there."""
-        return Destination(
-            scenario, network, clock, allocate, TaskAccelerator(scenario, clock, NamedFiles()),
-            notice=lambda _: None, tracer=tracer, make_receiver=self._make_receiver, keeping=keeping,
+        """The destination's service; `keeping` is its checkpoint, if it has one."""
+        vcpus = TaskAccelerator(scenario, clock, NamedFiles())
+        setup = DestinationSetup(
+            scenario=scenario, clock=clock, allocate=allocate, accelerator=vcpus,
+            tracer=tracer, make_receiver=self._make_receiver, checkpoint=keeping,
         )  # fmt: skip
+        return Destination(network, setup, NoObserver())
 
     def source(
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
         tracer: Tracer | None, record: SourceRecord,
     ) -> Source:  # fmt: skip
         """Make the source's service, which notes in `record` what a source that takes its place needs."""
-        return Source(
-            scenario, network, clock, memory, migration, tracer, switching=record.switch, learned=record.learned
-        )
+        return Source(scenario, network, clock, memory, migration, tracer, journal=record)
 
 
 class Simulation:

@@ -5,13 +5,13 @@ than it must be, so an urgent page never waits behind a decision. Rules:
 
 1. A base page is sent once. `sent` says which have been. (With `resend` and a preempt channel, a request for a page
    that is already under way is answered with one more copy there, which may overtake the first.)
-2. Urgent comes before background. Urgent pieces go to the PREEMPT role where there is one, else to MAIN.
+2. Urgent comes before background. Urgent pieces go to the preempt channel where there is one, else to the main one.
 3. A piece of 2M goes out as 2M only if none of it has been sent; else its unsent base pages go as 4K pieces: bytes are
    never repeated just to keep a piece whole.
 4. A run never crosses a PMD border at 4K pieces, and never exceeds `run_pages_max` (one 2M piece may).
 5. What was sent may be lost with its connection. The destination's bitmap says what has arrived; nothing of it is sent
-   again, all else is (`recover`). When the preempt channel is lost alone, urgent pieces go to MAIN, and what is handed
-   out meanwhile is on its way in any case (`preempt_lost`, `regained`, `preempt_back`).
+   again, all else is (`recover`). When the preempt channel is lost alone, urgent pieces go to the main one, and what is
+   handed out meanwhile is on its way in any case (`preempt_lost`, `preempt_recovered`, `preempt_back`).
 6. A piece that came corrupt is sent again, to whoever asks for it so.
 """
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from migemu.mm.pages import Geometry, Level, PageBitmap, PageIndex, PieceRun, Span
 from migemu.policy.push_order import PushOrder
-from migemu.wire.messages import ChannelRole, Request
+from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, Request
 
 
 class SenderStatistics(NamedTuple):
@@ -50,7 +50,7 @@ class Sender:
         self._piece = piece
         self._run_pages_max = run_pages_max
         self._preempt = preempt
-        self.urgent_role = ChannelRole.PREEMPT if preempt else ChannelRole.MAIN
+        self.urgent_channel = PREEMPT_CHANNEL if preempt else MAIN_CHANNEL
         self._resend = resend
         self._urgent: deque[PieceRun] = deque()
         self._resent: set[PageIndex] = set()
@@ -78,7 +78,7 @@ class Sender:
             first = until
         if len(self._urgent) == before:
             self._requests_already_sent += 1
-            if self._resend and self.urgent_role is ChannelRole.PREEMPT:  # on one channel a copy cannot overtake
+            if self._resend and self.urgent_channel == PREEMPT_CHANNEL:  # on one channel a copy cannot overtake
                 self._want_again(request.first, pages)
         else:
             self._order.requested(request.first)  # as in QEMU, a request for what is under way moves no scan
@@ -117,15 +117,15 @@ class Sender:
         self._resent.clear()
         self._again.clear()
         self._since = None
-        self.urgent_role = ChannelRole.MAIN
+        self.urgent_channel = MAIN_CHANNEL
         return self._lost(received)
 
     def preempt_lost(self) -> None:
         """The preempt channel was lost alone, and with it some of what was sent on it."""
-        self.urgent_role = ChannelRole.MAIN
+        self.urgent_channel = MAIN_CHANNEL
         self._since = PageBitmap(self.geometry, self.sent.total)
 
-    def regained(self, received: PageBitmap) -> int:
+    def preempt_recovered(self, received: PageBitmap) -> int:
         """`received` had arrived some time after `preempt_lost`. How many pages will be sent again."""
         assert self._since is not None
         since, self._since = self._since, None
@@ -144,7 +144,7 @@ class Sender:
     def preempt_back(self) -> None:
         """There is a preempt channel again, if there was to be one at all."""
         if self._preempt:
-            self.urgent_role = ChannelRole.PREEMPT
+            self.urgent_channel = PREEMPT_CHANNEL
 
     def _lost(self, received: PageBitmap) -> int:
         lost = max(0, self.sent.set_pages - received.set_pages)
@@ -152,9 +152,9 @@ class Sender:
         self._pages_lost += lost
         return lost
 
-    def next_urgent(self, role: ChannelRole) -> PieceRun | None:
-        """The next urgent run for the channel of `role`, or None."""
-        if role is not self.urgent_role or not self._urgent:
+    def next_urgent(self, channel_id: ChannelId) -> PieceRun | None:
+        """The next urgent run for this channel, or None."""
+        if channel_id != self.urgent_channel or not self._urgent:
             return None
         run = self._urgent.popleft()
         if self._again:
@@ -169,10 +169,10 @@ class Sender:
         since.add(run.first, run.count * self.geometry.pages(run.level))
         return run
 
-    def next_run(self, role: ChannelRole) -> PieceRun | None:
-        """The next run for the channel of `role`: urgent first, then background (MAIN only). None: nothing to send."""
-        urgent = self.next_urgent(role)
-        if urgent is not None or role is not ChannelRole.MAIN:
+    def next_run(self, channel_id: ChannelId) -> PieceRun | None:
+        """The next run for this channel: urgent first, then background (main only). None: nothing to send."""
+        urgent = self.next_urgent(channel_id)
+        if urgent is not None or channel_id != MAIN_CHANNEL:
             return urgent
         found = self._order.next_run(self.sent, self._run_pages_max)
         if found is None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu.address import LOOPBACK, TcpAddress
 from migemu.mm.pages import Geometry, Level, PageIndex, Span
 from migemu.ports import Collapsed, FaultHandler, Stalled
@@ -30,6 +31,7 @@ from migemu.transport.tcp import TcpNetwork
 from source_node.service import Source
 from tests.addresses import ANY_PORT
 from tests.bench.nodes import Measurement, Seat
+from tests.observers import Noticing
 
 
 class TimedSource(Source):
@@ -95,10 +97,11 @@ async def _incoming(seat: Seat) -> dict[str, Any]:
         memories.append(TimedMemory(geometry, memory_bytes, seat.pool.memory))
         return memories[-1]
 
-    destination = Destination(
-        scenario, _network(scenario, clock), clock, memory_of, TaskAccelerator(scenario, clock, NamedFiles()),
-        notice=print,
+    vcpus = TaskAccelerator(scenario, clock, NamedFiles())
+    setup = DestinationSetup(
+        scenario=scenario, clock=clock, allocate=memory_of, accelerator=vcpus
     )  # fmt: skip
+    destination = Destination(_network(scenario, clock), setup, Noticing(print))
     listener = await destination.listen(ANY_PORT)
     seat.tell_ports((listener.address.port,))
     outcome = await destination.serve()

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu.errors import ClosedError, MigemuError, one_line
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import TINY, Geometry, Level, PieceRun
 from migemu.ports import Channel, GuestMemory
 from migemu.scenario.scenario import LinkSettings, Scenario, load
@@ -58,6 +59,7 @@ from migemu.wire.seal import seal_of, sealed
 from source_node.service import Source
 from tests.addresses import PLACE
 from tests.fuzz.tally import Tally
+from tests.observers import Noticing
 from tests.samples import MIGRATION, PAGE, PAGES
 
 #: Bits of the first byte: the source is tried (else the destination); it digests pieces; there is a preempt channel.
@@ -255,7 +257,9 @@ async def _against_destination(loop: VirtualLoop, doings: bytes) -> str:
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
         return GuestMemory.of(MappedMemory(geometry, memory_bytes, bytearray(memory_bytes)))
 
-    node = Destination(scenario, here, clock, provide, TaskAccelerator(scenario, clock, NoFiles()), notice=_one_line)
+    vcpus = TaskAccelerator(scenario, clock, NO_FILES)
+    setup = DestinationSetup(scenario=scenario, clock=clock, allocate=provide, accelerator=vcpus)
+    node = Destination(here, setup, Noticing(_one_line))
     await node.listen(PLACE)
     task = loop.create_task(_ended(node.serve(), ""))
     for doing, kind in _doings(doings, TO_DESTINATION):

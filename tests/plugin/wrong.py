@@ -125,8 +125,8 @@ class Heaping(Eager):
 class CollapsesUnasked(Receiver):
     """Takes every proposal: collapse before received."""
 
-    def _objection(self, span: Span) -> str:
-        return ""
+    def _objection(self, span: Span) -> str | None:
+        return None
 
 
 class NeverWakes(Receiver):

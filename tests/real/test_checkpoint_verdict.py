@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from dest_node.checkpointing import KeptMigration, opened
+from dest_node.checkpointing import CheckpointInUse, opened
 from dest_node.guest.tasks import TaskAccelerator
-from dest_node.service import Destination
+from dest_node.service import Destination, NoObserver
+from dest_node.setup import DestinationSetup
 from migemu.checkpoint.writer import Keeper
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.node.outcome import Outcome
 from migemu.scenario.scenario import Scenario, load
 from migemu.store.image import ImageMemory, pattern
@@ -39,12 +40,14 @@ def source_of(scenario: Scenario) -> Source:
     return Source(scenario, TcpNetwork(scenario.net, clock), clock, memory_of(scenario), MIGRATION)
 
 
-def destination_of(scenario: Scenario, kept: KeptMigration) -> Destination:
+def destination_of(scenario: Scenario, kept: CheckpointInUse) -> Destination:
     clock = MonotonicClock()
-    destination = Destination(
-        scenario, TcpNetwork(scenario.net, clock), clock, lambda *_: kept.provide(destination.incoming),
-        TaskAccelerator(scenario, clock, NoFiles()), notice=lambda _: None, keeping=kept.keeper, left=kept.left,
+    vcpus = TaskAccelerator(scenario, clock, NO_FILES)
+    setup = DestinationSetup(
+        scenario=scenario, clock=clock, allocate=lambda *_: kept.provide(destination.incoming), accelerator=vcpus,
+        checkpoint=kept.keeper, restored=kept.restored,
     )  # fmt: skip
+    destination = Destination(TcpNetwork(scenario.net, clock), setup, NoObserver())
     return destination
 
 
@@ -74,13 +77,13 @@ async def comes_back(left: Path, *settings: str, source: bool) -> tuple[Outcome,
     """Another destination goes on there; its outcome, and that of the source if that comes back too."""
     scenario = load(None, [*SETTINGS, *settings])
     async with asyncio.timeout(30), opened(left, scenario, MonotonicClock(), lambda _: None) as kept:
-        assert kept.left is not None
-        assert kept.left.verdict is not None
+        assert kept.restored is not None
+        assert kept.restored.verdict is not None
         destination = destination_of(scenario, kept)
         listener = await destination.listen(ANY_PORT)
         sends = source_of(scenario).recover(listener.address, 1) if source else asyncio.sleep(0)
         outcome, sent = await asyncio.gather(destination.serve(), sends)
-        kept.is_over = True
+        kept.may_go()
     assert list(left.iterdir()) == []
     return outcome, sent
 
@@ -104,5 +107,5 @@ async def test_a_source_that_has_heard_it_does_not_come_and_the_verdict_stands(l
 async def test_half_a_verdict_is_none(left: Path, text: str) -> None:
     (left / "verified").write_text(text)
     async with opened(left, load(None, SETTINGS), MonotonicClock(), lambda _: None) as kept:
-        assert kept.left is not None
-        assert kept.left.verdict is None
+        assert kept.restored is not None
+        assert kept.restored.verdict is None

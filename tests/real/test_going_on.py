@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from dest_node.guest.tasks import TaskAccelerator
-from dest_node.service import Destination
+from dest_node.service import Destination, NoObserver
+from dest_node.setup import DestinationSetup
 from migemu.address import Address, TcpAddress
 from migemu.errors import InputError
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import Channel, ChannelHandler, GuestMemory
@@ -62,10 +63,15 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
     async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
         return GuestMemory.of(MappedMemory(geometry, memory_bytes, allocate(memory_bytes, scenario.memory.backing)))
 
-    receiving = Destination(
-        scenario, TcpNetwork(scenario.net, clock), clock, provide,
-        TaskAccelerator(scenario, clock, NoFiles()), notice=lambda _: None, tracer=recorder,
-    )  # fmt: skip
+    vcpus = TaskAccelerator(scenario, clock, NO_FILES)
+    setup = DestinationSetup(
+        scenario=scenario,
+        clock=clock,
+        allocate=provide,
+        accelerator=vcpus,
+        tracer=recorder,
+    )
+    receiving = Destination(TcpNetwork(scenario.net, clock), setup, NoObserver())
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     network = Cut(scenario, clock)
     sending = Source(scenario, network, clock, memory, "0" * 32, recorder)

@@ -11,6 +11,7 @@ import pytest
 
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import GEOMETRIES, TINY, Geometry, Level
 from migemu.node.outcome import Outcome
@@ -30,6 +31,7 @@ from source_node.source_outcome import SourceOutcome
 from tests.addresses import ANY_PORT
 from tests.conformance.bounced import BouncedMemory
 from tests.conformance.vcpu_kinds import TASKS, THREADS, Kind
+from tests.observers import Noticing
 
 
 async def migrate(scenario: Scenario, kind: Kind = TASKS) -> tuple[Outcome, SourceOutcome, list[Event]]:
@@ -42,10 +44,15 @@ async def migrate(scenario: Scenario, kind: Kind = TASKS) -> tuple[Outcome, Sour
 
     memories: list[MappedMemory] = []
     shaper = Shaper(scenario.link, clock, Random(1), scenario.net.high_water) if scenario.link.shaped else None
-    destination = Destination(
-        scenario, TcpNetwork(scenario.net, clock), clock, provide,
-        kind.accelerator(scenario, clock, NO_FILES), notice=pytest.fail, tracer=recorder,
-    )  # fmt: skip
+    vcpus = kind.accelerator(scenario, clock, NO_FILES)
+    setup = DestinationSetup(
+        scenario=scenario,
+        clock=clock,
+        allocate=provide,
+        accelerator=vcpus,
+        tracer=recorder,
+    )
+    destination = Destination(TcpNetwork(scenario.net, clock), setup, Noticing(pytest.fail))
     memory = pattern(scenario.geometry, scenario.memory.size, scenario.scenario.seed, scenario.memory.zero_share)
     source = Source(scenario, TcpNetwork(scenario.net, clock, shaper), clock, memory, "0" * 32, recorder)
     listener = await destination.listen(ANY_PORT)

@@ -14,9 +14,10 @@ from weakref import ref
 
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu.address import LOOPBACK, Address, TcpAddress
 from migemu.errors import MigemuError, one_line
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import ChannelHandler, GuestMemory
@@ -29,6 +30,7 @@ from migemu.transport.clock import MonotonicClock
 from migemu.transport.tcp import TcpListener, TcpNetwork
 from source_node.service import Source
 from tests.addresses import ANY_PORT
+from tests.observers import Noticing
 from tests.real.peers import MIGRATION
 
 SETTINGS = ("memory.geometry=tiny", "memory.size=1M", "scenario.name=test")
@@ -149,8 +151,14 @@ def destination(*settings: str) -> Iterator[Threaded]:
                 MappedMemory(geometry, memory_bytes, allocate(memory_bytes, at.scenario.memory.backing))
             )
 
-        vcpus = TaskAccelerator(at.scenario, clock, NoFiles())
-        service = Destination(at.scenario, at.network(), clock, provide, vcpus, notice=at.notices.append)
+        vcpus = TaskAccelerator(at.scenario, clock, NO_FILES)
+        setup = DestinationSetup(
+            scenario=at.scenario,
+            clock=clock,
+            allocate=provide,
+            accelerator=vcpus,
+        )
+        service = Destination(at.network(), setup, Noticing(at.notices.append))
         at.port = (await service.listen(ANY_PORT)).address.port
         at.listening.set()
         try:

@@ -13,7 +13,6 @@ import dest_node.incoming
 import dest_node.recovery
 import dest_node.resumption
 import migemu.wire.bitmap
-import source_node.channels
 import source_node.service
 from dest_node.core.receiver import Receiver
 from dest_node.incoming import Incoming
@@ -26,7 +25,8 @@ from migemu.node.due import Due
 from migemu.node.outcome import Stage, Whereabouts
 from migemu.node.patience import Patience
 from migemu.sim.incarnation import SourceRecord
-from migemu.wire.messages import ChannelRole, ReceivedBitmap
+from migemu.wire.messages import PREEMPT_CHANNEL, ReceivedBitmap
+from source_node.conversation import Conversation
 from source_node.core.sender import Sender
 from source_node.service import Source
 from source_node.source_outcome import explained
@@ -42,7 +42,7 @@ HAZARDS_MAX: Final = 3
 
 
 def _takes_the_end_for_completion(incoming: Any, _role: Any, _error: Any) -> None:
-    incoming._done()
+    incoming.complete()
 
 
 def _lands_everything(_receiver: Receiver, _page: int, end: int) -> int:
@@ -79,11 +79,11 @@ def _asks_while_paused(receiver: Any, now: int) -> None:
 
 
 def _gives_up_after_the_switch(source: Any, _role: Any, error: Any) -> None:
-    source._fail(error or RuntimeError("closed"))
+    source.fail(error or RuntimeError("closed"))
 
 
-def _says_that_it_is_at_home(error: Any, _where: Whereabouts, missing: int, pages: int) -> Any:
-    return explained(error, Whereabouts.SOURCE, missing, pages)
+def _says_that_it_is_at_home(error: Any, _where: Whereabouts, missing: int, pages: int, advice: Any) -> Any:
+    return explained(error, Whereabouts.SOURCE, missing, pages, advice)
 
 
 def _tells_that_all_is_here(received: PageBitmap) -> Iterator[tuple[ReceivedBitmap, bytes]]:
@@ -96,9 +96,9 @@ def _writes_bits_the_other_way_round(received: PageBitmap, begin: int, end: int)
 
 
 def _takes_run_for_heard(recovery: Any, _recover: Any) -> None:
-    recovery._lines.cut(ChannelRole.PREEMPT)
-    recovery._enter(Stage.RECOVER)
-    recovery._task = recovery._spawn(recovery._tell())
+    recovery._channels.cut(PREEMPT_CHANNEL)
+    recovery._owner.enter(Stage.RECOVER)
+    recovery._task = recovery._owner.spawn(recovery._send_bitmap())
 
 
 def _remembers_what_it_asked_for(receiver: Any, now: int) -> list[Any]:
@@ -138,16 +138,16 @@ class Bug:
 
 
 BUGS: Final = {
-    "takes the end of the stream for completion": Bug(Incoming, "_lost", _takes_the_end_for_completion),
+    "takes the end of the stream for completion": Bug(Incoming, "channel_lost", _takes_the_end_for_completion),
     "lands what came again over the guest's writes": Bug(Receiver, "fresh_until", _lands_everything),
     "does not ask again after a recovery": Bug(Receiver, "recovered", _forgets_to_ask),
     "asks while nobody hears": Bug(Receiver, "paused", _asks_while_paused),
     "takes what was sent for what has arrived": Bug(Sender, "recover", _thinks_it_arrived),
     "sends everything again": Bug(Sender, "recover", _sends_everything_again),
-    "loses what was on the preempt channel": Bug(Sender, "regained", _loses_preempt_pieces),
+    "loses what was on the preempt channel": Bug(Sender, "preempt_recovered", _loses_preempt_pieces),
     "resumes in silence": Bug(Recovery, "resume", _resumes_in_silence),
     "takes any digest": Bug(Integrity, "_bad", lambda *_: []),
-    "does not begin digests anew": Bug(Verdict, "digests_come", _nothing),
+    "does not begin digests anew": Bug(Verdict, "digests_begin", _nothing),
     "gives up after the switch": Bug(Source, "lost", _gives_up_after_the_switch),
     "turns away who comes back too soon": Bug(Recovery, "replace", _nothing),
     "says that the guest is at the source": Bug(source_node.service, "explained", _says_that_it_is_at_home),
@@ -156,7 +156,7 @@ BUGS: Final = {
     "takes Run for heard": Bug(Recovery, "asked", _takes_run_for_heard),
     "does not look at seals": Bug(dest_node.incoming, "check_seal", _nothing),
     "remembers what it asked for": Bug(Receiver, "recovered", _remembers_what_it_asked_for),
-    "does not hear silence": Bug(source_node.channels.SourceChannels, "_silent", _nothing),
+    "does not hear silence": Bug(Conversation, "silent", _nothing),
     "does not send corrupt pieces again": Bug(Sender, "_send_again", _nothing),
     "does not write down that it switches": Bug(SourceRecord, "switch", _nothing),
     "begins anew after a restart": Bug(Source, "recover", _begins_anew),

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from dest_node import resumption as left
+from dest_node import resumption
 from dest_node.service import Destination
 from migemu.errors import InputError, MigemuError, VerificationError
 from migemu.node.outcome import DOUBT, Outcome, Whereabouts
@@ -178,7 +178,7 @@ def _parted(world: World, story: Story) -> Ending:
     destination = world.services.get("destination")
     if isinstance(destination, Destination) and destination.incoming is not None and there is not None:
         needed = here in (Whereabouts.IN_DOUBT, Whereabouts.DESTINATION, Whereabouts.UNHEARD)
-        if needed and left.may_go(there, destination.incoming.countersigned):
+        if needed and resumption.may_go(there, destination.incoming.countersigned):
             raise Complaint(f"emptied: {pair}, and throws away what the source would come back for")
     return _ENDINGS.get(here, Ending.AT_SOURCE) if here is not None else Ending.AT_SOURCE
 
@@ -206,15 +206,15 @@ def _value(where: Whereabouts | None) -> str | None:
 
 
 class Held:
-    """dest_node.resumption.Keeping that keeps everything: there are no disks in virtual time, nor any that fail."""
+    """CheckpointSink that keeps everything: there are no disks in virtual time, nor any that fail."""
 
-    lost = ""
+    lost = None
 
     def runs(self) -> None:
-        """See Keeping."""
+        """See CheckpointSink."""
 
     async def verified(self, digest: str) -> None:
-        """See Keeping."""
+        """See CheckpointSink."""
 
 
 class Holding(Services):

@@ -58,9 +58,9 @@ def test_a_pause_of_both_takes_as_long_as_it_takes_and_then_all_goes_on(ms: int,
         assert "base pages were sent" in scene.source.pause()
         assert "vCPUs run on where their pages are here" in scene.incoming.pause()
         await asyncio.sleep(200)
-        assert scene.source.standing().held
-        assert scene.source.standing().stage == "paused"
-        assert scene.source.standing().last_error == "an operator has paused it"
+        assert scene.source.status().held
+        assert scene.source.status().stage == "paused"
+        assert scene.source.status().last_error == "an operator has paused it"
         assert scene.incoming.snapshot().held
         assert scene.incoming.snapshot().stage.value == "paused"
         assert scene.incoming.snapshot().last_error == "an operator has paused it"
@@ -134,12 +134,12 @@ def test_a_source_is_sent_to_another_address_where_the_destination_was_told_to_l
         scene.town.destination._network.doors.clear()  # type: ignore[attr-defined]  # the old one is gone
         scene.reach.cut()
         await asyncio.sleep(20)
-        assert scene.source.standing().stage == "paused"
+        assert scene.source.status().stage == "paused"
         told = await scene.town.destination.listen_at(ELSEWHERE)
         assert told == "listens on elsewhere:5555 too, until the destination ends"
         assert scene.source.recover_at(ELSEWHERE) == "elsewhere:5555 is tried from now on"
         await scene.after(20)
-        assert scene.source.standing().stage == "run", "at once, not when it would have tried anyway"
+        assert scene.source.status().stage == "run", "at once, not when it would have tried anyway"
 
     sent, told, _ = scene.play(operator)
     assert told is None, told

@@ -65,15 +65,15 @@ async def interrupted(town: Town) -> None:
 
 
 async def no_memory(town: Town) -> None:
-    allocate = town.destination._allocate
+    allocate = town.allocate
 
     async def broken(*_: Any) -> Any:
         raise BrokenError("no memory")
 
-    town.destination._allocate = broken
+    town.allocate = broken  # type: ignore[method-assign]
     with pytest.raises(GaveUpError, match="no memory"):
         await town.source(1).run(PLACE)
-    town.destination._allocate = allocate
+    town.allocate = allocate  # type: ignore[method-assign]
 
 
 ENDS: dict[str, Callable[[Town], Coroutine[Any, Any, Any]]] = {
@@ -114,7 +114,7 @@ def test_all_places_are_free_again_after(end: str) -> None:
             await asyncio.sleep(10)
             assert (destination.connections, destination.memory_bytes) == (0, 0)
             assert (len(destination.serving), len(town.network.channels)) == (0, 0)
-            destination._ends.clear()  # the next one has the same name
+            destination._endings.clear()  # the next one has the same name
             destination._unheard.clear()
         assert len(town.released) == len(town.memories)
         outcome = await town.source(2).run(PLACE)

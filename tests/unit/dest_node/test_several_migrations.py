@@ -169,14 +169,14 @@ def test_the_worst_error_is_told_whichever_came_first() -> None:
 def test_what_is_written_down_at_an_end_may_fail_and_is_that_ones_error() -> None:
     """A disk that is full, for one of two; what is no error of ours too."""
     town = Town(settings(), 2)
-    ended = town.destination._ended
+    ended = town.ended
 
     async def full(incoming: Any, error: BaseException | None) -> None:
         await ended(incoming, error)
         if incoming.migration == named(1):
             raise OSError("No space left on device")
 
-    town.destination._ended = full
+    town.ended = full  # type: ignore[method-assign]
     *sent, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2)))
     assert all(each.verified for each in sent)
     assert isinstance(served, OSError)
@@ -196,7 +196,7 @@ def test_the_memory_of_one_that_has_ended_goes_back_at_once() -> None:
 
 def test_a_bug_in_one_of_them_leaves_the_others_alone() -> None:
     town = Town(settings(), 2)
-    allocate = town.destination._allocate
+    allocate = town.allocate
 
     async def broken(*arguments: Any) -> Any:
         if not town.memories:
@@ -204,7 +204,7 @@ def test_a_bug_in_one_of_them_leaves_the_others_alone() -> None:
             raise ZeroDivisionError("a bug")
         return await allocate(*arguments)
 
-    town.destination._allocate = broken
+    town.allocate = broken  # type: ignore[method-assign]
     *_, served = town.play(*(town.source(seed).run(PLACE) for seed in (1, 2)))
     assert sorted(end is None for end in town.ends.values()) == [False, True]
     assert isinstance(served, ZeroDivisionError)

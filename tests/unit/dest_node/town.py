@@ -14,8 +14,10 @@ from typing import Any
 from dest_node.guest.tasks import TaskAccelerator
 from dest_node.incoming import Incoming
 from dest_node.service import Destination
+from dest_node.setup import DestinationSetup
 from migemu.address import Address
-from migemu.guest.workload import NoFiles
+from migemu.errors import MigemuError
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Outcome
 from migemu.ports import Channel, ChannelHandler, GuestMemory, SourceMemory
@@ -90,19 +92,35 @@ class Town:
         self.notices: list[str] = []
         self.memories: list[MappedMemory] = []
         self.released: list[MappedMemory] = []
-        self.destination = Destination(
-            scenario, there, self.clock, self._allocate, TaskAccelerator(scenario, self.clock, NoFiles()),
-            notice=self.notices.append, migrations=migrations, ended=self._ended,
-        )  # fmt: skip
+        vcpus = TaskAccelerator(scenario, self.clock, NO_FILES)
+        setup = DestinationSetup(
+            scenario=scenario,
+            clock=self.clock,
+            allocate=self._provide,
+            accelerator=vcpus,
+        )
+        self.destination = Destination(there, setup, self, migrations=migrations)
 
-    async def _allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+    async def _provide(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+        return await self.allocate(geometry, memory_bytes)
+
+    async def allocate(self, geometry: Geometry, memory_bytes: int) -> GuestMemory:
+        """Memory for one migration; a test may put something else in its place."""
         memory = Released(geometry, memory_bytes, bytearray(memory_bytes))
         memory.released = self.released
         self.memories.append(memory)
         self._news.set()
         return GuestMemory.of(memory)
 
-    async def _ended(self, incoming: Incoming, error: BaseException | None) -> None:
+    def notice(self, line: str) -> None:
+        """See DestinationObserver, here as below."""
+        self.notices.append(line)
+
+    def refused(self, error: MigemuError) -> None:
+        """Its source hears of it."""
+
+    async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
+        """What became of it is looked at in the end."""
         name = incoming.migration
         self.ends[name] = error
         self.outcomes[name] = incoming.outcome()

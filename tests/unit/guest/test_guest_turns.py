@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dest_node.guest.tasks import TaskAccelerator
-from migemu.guest.workload import NoFiles
+from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import TINY
 from migemu.ports import GuestMemory
 from migemu.scenario.scenario import load
@@ -44,7 +44,7 @@ async def test_all_vcpus_together_give_the_others_a_turn(vcpus: int, most: int) 
     """Half a millisecond, by 3 us an access, or one access of each if they are many."""
     memory = Counted()
     scenario = load(None, ["memory.geometry=tiny", f"guest.vcpus={vcpus}", "guest.rate=0", "guest.write_share=0"])
-    vcpus = TaskAccelerator(scenario, memory, NoFiles()).create_vcpus(GuestMemory.of(memory), None)  # type: ignore[arg-type]
+    vcpus = TaskAccelerator(scenario, memory, NO_FILES).create_vcpus(GuestMemory.of(memory), None)  # type: ignore[arg-type]
     vcpus.start()
     turns = []
     for _ in range(20):

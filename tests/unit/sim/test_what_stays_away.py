@@ -82,25 +82,26 @@ def test_bytes_that_land_are_waited_on(
     received = PageBitmap(TINY, 16)
     received.add(0, 15)
     lost_at: list[int] = []
-    lines: Any = SimpleNamespace(idle_ns=500 * MS, main=object(), cut=lambda _: None)
-    lines.get = lambda _: lines.main
-    receiver = SimpleNamespace(received=received, ended=lambda _: [])
-    standing: Any = SimpleNamespace(
-        landings=7, parts=SimpleNamespace(receiver=receiver, effects=SimpleNamespace(carry=lambda _: None))
+    channels: Any = SimpleNamespace(
+        idle_ns=500 * MS, main=object(), cut=lambda _: None, due=Due("the source", 2 * SECOND)
     )
+    channels.get = lambda _: channels.main
+    receiver = SimpleNamespace(received=received, ended=lambda _: [])
+    assembly = SimpleNamespace(receiver=receiver, executor=SimpleNamespace(carry=lambda _: None))
+    status: Any = SimpleNamespace(landings=7, assembly=assembly)
+    owner: Any = SimpleNamespace(
+        spawn=loop.create_task, channel_lost=lambda channel_id, _: lost_at.append(loop.now_ns)
+    )  # fmt: skip
 
     async def main() -> None:
-        recovery = Recovery(
-            "", VirtualClock(loop), Legality(), lines, standing, Patience(Settings(timeout="4s")),
-            Due("the source", 2 * SECOND), enter=lambda _: None, say=lambda *_: None, spawn=loop.create_task,
-            done=lambda: None, lost=lambda role, _: lost_at.append(loop.now_ns),
-        )  # fmt: skip
+        patience = Patience(Settings(timeout="4s"))
+        recovery = Recovery(owner, VirtualClock(loop), Legality(), channels, status, patience)
         for at in landings_ms:
-            loop.call_at_ns(at * MS, lambda: setattr(standing, "landings", standing.landings + 1))
+            loop.call_at_ns(at * MS, lambda: setattr(status, "landings", status.landings + 1))
         if received_ms is not None:
             loop.call_at_ns(received_ms * MS, received.add, 15, 1)
         if main_lost_ms is not None:
-            loop.call_at_ns(main_lost_ms * MS, lambda: setattr(lines, "main", object()))
+            loop.call_at_ns(main_lost_ms * MS, lambda: setattr(channels, "main", object()))
         recovery.ended()
         await VirtualClock(loop).sleep_until(50 * SECOND)
 
@@ -112,11 +113,12 @@ def test_bytes_of_a_piece_count_as_they_land_not_when_it_is_whole() -> None:
     memory = SimpleNamespace(
         geometry=TINY, landing=lambda _first, count: memoryview(bytearray(count * TINY.page_bytes))
     )
-    parts: Any = SimpleNamespace(
+    assembly: Any = SimpleNamespace(
         memory=SimpleNamespace(bytes=memory), receiver=SimpleNamespace(fresh_until=lambda _, end: end)
     )
-    standing: Any = SimpleNamespace(landings=0)
-    arrivals = Arrivals(parts, standing, VirtualClock(), None, lambda _: None)
+    landed: list[None] = []
+    status: Any = SimpleNamespace(landed=lambda: landed.append(None))
+    arrivals = Arrivals(assembly, status, VirtualClock(), None, SimpleNamespace())  # type: ignore[arg-type]  # not asked
     for offset in range(0, 4 * TINY.page_bytes, TINY.page_bytes):
         arrivals.landing(Page(0, 4, Level.PTE, True), offset)
-    assert standing.landings == 4
+    assert len(landed) == 4

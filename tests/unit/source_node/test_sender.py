@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from migemu.mm.pages import TINY, Level, PageBitmap, PageIndex, PieceRun
 from migemu.policy.push_order import push_orders
-from migemu.wire.messages import ChannelRole, Request
+from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, Request
 from source_node.core.sender import Sender, SenderStatistics
 
 PTE, PMD = Level.PTE, Level.PMD
-MAIN, PREEMPT = ChannelRole.MAIN, ChannelRole.PREEMPT
+MAIN, PREEMPT = MAIN_CHANNEL, PREEMPT_CHANNEL
 TOTAL = 32
 
 
@@ -43,7 +43,7 @@ def make(
     ), order  # fmt: skip
 
 
-def pulled(sender: Sender, role: ChannelRole, most: int = 100) -> list[tuple[PageIndex, int, Level]]:
+def pulled(sender: Sender, role: ChannelId, most: int = 100) -> list[tuple[PageIndex, int, Level]]:
     """All runs for a channel, as plain tuples; at most `most`."""
     runs = []
     while len(runs) < most and (run := sender.next_run(role)) is not None:
@@ -241,7 +241,7 @@ steps = st.lists(
     piece=st.sampled_from([PTE, PMD]), run_pages_max=st.integers(1, 20), preempt=st.booleans(), resend=st.booleans(),
 )  # fmt: skip
 def test_every_page_is_sent_once_whatever_is_asked_for(
-    spec: str, steps: list[ChannelRole | Request], piece: Level, run_pages_max: int, preempt: bool, resend: bool
+    spec: str, steps: list[ChannelId | Request], piece: Level, run_pages_max: int, preempt: bool, resend: bool
 ) -> None:
     """But for what `resend` repeats; every run is aligned, bounded, within one 2M, and on the right channel."""
     order = push_orders.create(spec, TINY, TOTAL, Random(1))
@@ -266,7 +266,7 @@ def test_every_page_is_sent_once_whatever_is_asked_for(
         return True
 
     for step in steps:
-        if isinstance(step, ChannelRole):
+        if isinstance(step, ChannelId):
             take(sender.next_run(step))
         elif step.first + step.count * TINY.pages(step.level) <= TOTAL:
             sender.receive(step)

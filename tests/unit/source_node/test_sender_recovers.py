@@ -45,7 +45,7 @@ def test_when_the_preempt_channel_is_lost_alone_what_went_meanwhile_counts_as_se
     assert sender.next_run(MAIN) == (10, 1, PTE)
     assert sender.next_run(MAIN) == (0, 4, PTE)
     sender.receive(Request(25, 1, PTE))
-    assert sender.regained(bitmap(8)) == 1, "page 9 was lost; 10, 0-3 and 25 are under way, or will be"
+    assert sender.preempt_recovered(bitmap(8)) == 1, "page 9 was lost; 10, 0-3 and 25 are under way, or will be"
     assert sender.next_run(MAIN) == (25, 1, PTE)
     assert sender.next_run(MAIN) == (4, 4, PTE)
     assert sender.next_run(MAIN) == (9, 1, PTE)
@@ -173,7 +173,7 @@ def test_whatever_is_lost_whenever_all_arrives_and_nothing_twice(
 
     def lose_preempt() -> None:
         """As the shell does it: what is on the main channel arrives before the bitmap is made."""
-        if sender.urgent_role is PREEMPT:
+        if sender.urgent_channel == PREEMPT:
             link.preempt.clear()
             sender.preempt_lost()
             link.arrive(link.main, len(link.main))
@@ -182,7 +182,7 @@ def test_whatever_is_lost_whenever_all_arrives_and_nothing_twice(
                 if (run := sender.next_run(MAIN)) is not None:
                     link.main.append(run)
             link.arrive(link.main, 1)
-            sender.regained(told)
+            sender.preempt_recovered(told)
 
     for what, number in steps:
         if what == "send" and (run := sender.next_run(MAIN)) is not None:

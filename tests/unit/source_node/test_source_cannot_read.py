@@ -38,8 +38,8 @@ class Failing:
             raise UnreadableError(f"disk.img cannot be read at byte {at}: {FAILED}; the source's disk is wrong")
         return self._image.read(at, count)
 
-    def changed(self) -> str:
-        return self._changes
+    def changed(self) -> str | None:
+        return self._changes or None
 
 
 def memory_of(town: Town, disk: Failing) -> ImageMemory:
