@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemai
 from migemu.analysis.perfetto import CollapseNs, perfetto_lines
 from migemu.errors import InputError, MigemuError, ScenarioError
 from migemu.experiment.comparison import Comparison
+from migemu.experiment.objective import DEFAULT, OBJECTIVES
 from migemu.experiment.sources import SWEEP_FILE, SampleSource
 from migemu.mm.pages import Geometry
 from migemu.process.runner import Voice, exit_with, stderr_console
@@ -43,12 +44,17 @@ PERFETTO: Final = "perfetto.json"
     help="Of a sweep: draw this figure (* and ? are wildcards); may be given many times. Default: the headlines.",
 )  # fmt: skip
 @click.option(
+    "--objective", type=click.Choice([*OBJECTIVES]), default=DEFAULT, show_default=True,
+    help="Of a sweep: what the best cell is chosen by. "
+    + " ".join(f"{each.name}: {each.meaning}." for each in OBJECTIVES.values()),
+)  # fmt: skip
+@click.option(
     "--perfetto", type=click.Path(path_type=Path), metavar="FILE.json",
     help="Instead of the page, write the trace of the run so that https://ui.perfetto.dev opens it.",
 )  # fmt: skip
 def report(
     directories: tuple[Path, ...], out: Path | None, hugepages: tuple[int, ...], metrics: tuple[str, ...],
-    perfetto: Path | None,
+    objective: str, perfetto: Path | None,
 ) -> None:  # fmt: skip
     """Write what happened in one or several runs, or in a sweep, as one HTML file, which opens offline.
 
@@ -71,7 +77,7 @@ def report(
             if len(directories) > 1 or hugepages or perfetto is not None:
                 raise InputError("a sweep has a page of its own: give one, and no --hugepage or --perfetto")
             path = out or sweep.parent / PAGE
-            write_sweep_page(sweep, path, metrics)
+            write_sweep_page(sweep, path, metrics, objective)
             click.echo(f"report: {path}")
         elif metrics:
             raise InputError("--metric is for a sweep; the page of a run has all its figures")
@@ -112,13 +118,13 @@ def _page(opened: Sequence[RunDirectory], hugepages: Sequence[int] | None, conso
     return html(runs)
 
 
-def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = ()) -> None:
+def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = (), objective: str = DEFAULT) -> None:
     """Write the page of the sweep whose results these are. InputError, BrokenError as above."""
     from migemu.report import sweep_page
     from migemu.report.grid import read_grid
 
     with writing(path, inputs=[results]) as output:
-        output.write(sweep_page.html(read_grid(results, metrics), path).encode())
+        output.write(sweep_page.html(read_grid(results, metrics, objective), path).encode())
 
 
 def _sweep_file(path: Path) -> Path | None:

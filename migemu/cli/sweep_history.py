@@ -11,11 +11,12 @@ import click
 from rich.console import Console
 
 from migemu.errors import InputError, MigemuError
-from migemu.experiment.history import CHANGE_MIN, METRICS, By, read_history
+from migemu.experiment.history import CHANGE_MIN, METRICS, By, History, read_history
 from migemu.experiment.history_tables import history_tables
 from migemu.experiment.sources import SWEEP_FILE
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
+from migemu.store.output import writing
 
 _SUFFIX = Path(SWEEP_FILE).suffix
 
@@ -36,9 +37,10 @@ _SUFFIX = Path(SWEEP_FILE).suffix
     "--change-min", type=click.FloatRange(0, 100, max_open=True), metavar="PERCENT", default=CHANGE_MIN * 100,
     show_default=True, help="Tell of changes of this many per cent or more.",
 )  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page with figures.")
 @json_option
 def history(
-    places: tuple[Path, ...], metrics: tuple[str, ...], only: str, by: str, change_min: float,
+    places: tuple[Path, ...], metrics: tuple[str, ...], only: str, by: str, change_min: float, out: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Follow one sweep over commits or dates, and tell where its figures changed.
@@ -47,16 +49,19 @@ def history(
     Examples:
         migemu sweep history runs/v0.1 runs/v0.2 runs/main
         migemu sweep history nightly/ --by date --metric 'fault.p99*' --only collapse=budget
+        migemu sweep history runs/v0.1 runs/v0.2 --out history.html
 
     Each place is a sweep.sqlite, a DIR with one, or a DIR whose subdirectories have them. Runs of one state of the code
     are one point, in the order in which they were first run. Every change is told with the level before and after it,
     and the 95 % interval over the seeds of what changed. Nothing is written to the files. Exit codes: 0 read, whatever
-    has changed; 2 not files of one sweep. A gate for CI: migemu compare --fail-if.
+    has changed; 2 not files of one sweep; 3 the page cannot be written. A gate for CI: migemu compare --fail-if.
     """
     voice = Voice(stderr_console())
     try:
         files = [file for place in places for file in found(place)]
         told = read_history(files, metrics, only, cast(By, by), change_min / 100)
+        if out is not None:
+            _write_page(told, out, files)
     except MigemuError as error:
         exit_with(voice, error)
     if as_json:
@@ -67,6 +72,8 @@ def history(
         console.print(table)
     for note in told.notes:
         voice.notice(note)
+    if out is not None:
+        click.echo(f"page: {out}")
 
 
 def found(place: Path) -> list[Path]:
@@ -79,3 +86,10 @@ def found(place: Path) -> list[Path]:
             raise InputError(f"{place}: neither it nor a directory in it holds a {SWEEP_FILE}")
         return files
     return [place]
+
+
+def _write_page(history: History, path: Path, files: list[Path]) -> None:
+    from migemu.report import history_page  # plotly takes a moment, which a table shall not wait for
+
+    with writing(path, inputs=files) as output:
+        output.write(history_page.html(history).encode())

@@ -25,6 +25,15 @@ HEADLINES: Final = (
     "mapping.access_mean_ns", "page_table.table_bytes_max", "modelled.collapse_ns",
     "modelled.collapse_stall_ns_max",
 )  # fmt: skip
+#: What people call some of them.
+_WORDS: Final = {
+    "lost_ns.mean": "Time lost by a vCPU", "guest.longest_silence_ns": "Longest silence",
+    "mapping.access_mean_ns": "Cost of an access", "mapping.to_1G_ns": "Time until 90 % is at 1G again",
+    "fault.p50_ns": "Median of faults", "fault.p99_ns": "p99 of faults", "fault.p999_ns": "p99.9 of faults",
+    "blocktime_ns.overlapped": "All vCPUs asleep at once", "stall_ns.max": "Longest stall by a collapse",
+    "time_ns.postcopy": "Time of post-copy", "time_ns.total": "Time in all",
+    "page_table.table_bytes_max": "Page tables at most", "throughput_bytes_per_s": "Throughput",
+}  # fmt: skip
 #: Of all others less is better.
 MORE_IS_BETTER: Final = frozenset({"throughput_bytes_per_s", "guest.accesses"})
 _EXCLUDED: Final = ("scenario", "schema_version")
@@ -59,6 +68,11 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, int | float]]:
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
+
+
+def title(key: str) -> str:
+    """What a figure is called in a heading: words, where there are some, and its key."""
+    return f"{_WORDS[key]} ({key})" if key in _WORDS else key
 
 
 def unit(key: str) -> str:

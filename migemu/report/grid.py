@@ -5,7 +5,9 @@ Rules
     2. An interval is that of a mean over seeds (`migemu.experiment.bootstrap`); one seed has none.
     3. The best cell of a figure has the best mean. A cell is `close` to it when the interval of their difference, seed
        by seed, holds zero: the data do not tell the two apart. Without an interval nothing is close but what is equal.
-    4. Less is better, but for what `MORE_IS_BETTER` names. Figures that are the same in all cells are not drawn.
+    4. The cell to choose is that of an objective (`migemu.experiment.objective`), among the cells of the grid; `even`
+       are those that the data do not tell from it, by the first figure of the objective, as in rule 3.
+    5. Less is better, but for what `MORE_IS_BETTER` names. Figures that are the same in all cells are not drawn.
 """
 
 from __future__ import annotations
@@ -27,12 +29,17 @@ from migemu.errors import InputError
 from migemu.experiment import bootstrap
 from migemu.experiment.bootstrap import Interval
 from migemu.experiment.figures import HEADLINES, MORE_IS_BETTER, figures, unknown_figure
+from migemu.experiment.objective import DEFAULT, OBJECTIVES, Choice, Objective, choose, find_objective
 from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
 from migemu.experiment.text_tables import few
 
 #: The axis of cells that stand beside the grid (sweep.py).
 BESIDE: Final = "cell"
+#: Any objective may be asked for.
+_OBJECTIVE_KEYS: Final = tuple(
+    dict.fromkeys(key for each in OBJECTIVES.values() for key in (*each.keys, *each.required))
+)
 
 
 class Estimate(NamedTuple):
@@ -83,6 +90,7 @@ class Grid:
     programs: frozenset[str]
     asked: bool = False
     """Whether `keys` are those that somebody asked for, not the headlines."""
+    objective: Objective = OBJECTIVES[DEFAULT]
 
     @property
     def on_grid(self) -> list[CellRuns]:
@@ -98,8 +106,33 @@ class Grid:
     def estimates(self) -> dict[tuple[str, str], Estimate]:
         """(cell, key) -> estimate, for every figure that all runs of the cell have."""
         return {
-            (cell.name, key): cell.estimate(key) for cell in self.cells for key in self.keys if cell.has(key)
+            (cell.name, key): cell.estimate(key)
+            for cell in self.cells for key in dict.fromkeys((*self.keys, *_OBJECTIVE_KEYS)) if cell.has(key)
         }  # fmt: skip
+
+    def chosen(self, objective: Objective) -> Choice | None:
+        """The cell that an objective chooses; of the grid, or of all cells where none stands on it."""
+        cells = self.on_grid or self.cells
+        means: dict[str, dict[str, float]] = {cell.name: {} for cell in cells}
+        for (name, key), estimate in self.estimates.items():
+            if name in means:
+                means[name][key] = estimate.mean
+        return choose(objective, means)
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """The cell that the page's objective chooses."""
+        return self.chosen(self.objective)
+
+    @cached_property
+    def even(self) -> list[str]:
+        """The cells that the data do not tell from the choice. Rule 4."""
+        if self.choice is None:
+            return []
+        key = next(key for key in self.objective.keys if (self.choice.cell, key) in self.estimates)
+        chosen = next(cell for cell in self.cells if cell.name == self.choice.cell)
+        others = [cell for cell in self.on_grid if cell is not chosen and cell.has(key)]
+        return [cell.name for cell in others if _alike(chosen, cell, key)]
 
     @property
     def varying(self) -> list[str]:
@@ -137,8 +170,8 @@ def _alike(best: CellRuns, cell: CellRuns, key: str) -> bool:
     return interval.low <= 0 <= interval.high
 
 
-def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
-    """The sweep whose results are in `path`. InputError when no run is done, or a metric is no figure."""
+def read_grid(path: Path, metrics: Sequence[str] = (), objective: str = DEFAULT) -> Grid:
+    """The sweep whose results are in `path`. InputError when none of its runs is done, or a metric is no figure."""
     with Results.read(path) as results:
         runs = list(results.runs())
         absent = [f"impossible: {cell}: {problem}" for cell, problem in results.impossible()]
@@ -164,7 +197,8 @@ def read_grid(path: Path, metrics: Sequence[str] = ()) -> Grid:
     axes = {axis: values for axis, values in axes.items() if values}
     programs = frozenset(run.program for run in done)
     return Grid(
-        name, description, kinds.pop(), path, axes, meanings, cells, keys, absent, programs, bool(metrics)
+        name, description, kinds.pop(), path, axes, meanings, cells, keys, absent, programs, bool(metrics),
+        find_objective(objective),
     )  # fmt: skip
 
 

@@ -5,10 +5,9 @@ Rule: what is not there is said - a run without a result, without a trace, one t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from migemu.analysis import mapping_figures as regained
 from migemu.analysis.reducer import MAPS_MAX, TraceFigures, read_trace_figures
@@ -18,7 +17,15 @@ from migemu.report import document, tables
 from migemu.report.directory import RunDirectory
 from migemu.report.draw import fault_figures as faults
 from migemu.report.draw import memory_figures as memory
+from migemu.report.draw import trade
 from migemu.report.draw.style import Panel, Section, ShownRun
+from migemu.scenario.scenario import GeneralSettings
+
+_ONE_SEED: Final = (
+    "One seed settles nothing: differences of a few per cent may be the seed's. migemu sweep runs many, and migemu "
+    "compare tells how sure a difference is."
+)
+_SOME_SEEDS: Final = "Each run is one seed and has no interval; migemu compare pairs runs and tells how sure they are."
 
 
 def load(
@@ -30,13 +37,20 @@ def load(
     InputError when a directory has the result of one run and the trace of another, or a hugetlb page was asked for that
     no run has.
     """
-    names = [directory.name for directory in found]
+    names = [_called(directory) for directory in found]
     runs = []
     for place, directory in enumerate(found):
-        label = directory.name if names.count(directory.name) == 1 else f"{directory.name} ({directory.path})"
+        name = names[place]
+        label = name if names.count(name) == 1 else f"{name} ({directory.path})"
         runs.append(ShownRun(*_read(directory, hugepages, len(found), progress), label, place))
     _refuse_absent(runs, hugepages or ())
     return runs
+
+
+def _called(directory: RunDirectory) -> str:
+    """What a run is called: its name, or that of its directory where nobody gave it one."""
+    unnamed = directory.name in ("", GeneralSettings().name)
+    return directory.path.resolve().name or str(directory.path) if unnamed else directory.name
 
 
 def _refuse_absent(runs: Sequence[ShownRun], hugepages: Sequence[int]) -> None:
@@ -85,10 +99,15 @@ def sections(runs: Sequence[ShownRun]) -> list[Section]:
     with_faults = [run for run in runs if run.trace and len(run.trace.faults)]
     where = [
         Panel(panel.title, panel.kind, panel.figure, panel.note,
-              f'<div class="tables">{tables.attribution(run)}{tables.causes(run)}</div>')
+              (tables.attribution(run), tables.causes(run)))
         for panel, run in zip(faults.attribution(runs), _by_kind(with_faults), strict=True)
     ]  # fmt: skip
     return [
+        Section(
+            "lost", "What did the guest lose?",
+            "Time that vCPUs were asleep on faults and, in modelled runs, stalled by collapses.",
+            [*trade.of_runs(runs), *faults.blocktime(runs)],
+        ),
         Section(
             "latency", "How long did faults take?",
             "From the access to the vCPU running again. The tail is what the guest feels: read it on the right.",
@@ -104,12 +123,6 @@ def sections(runs: Sequence[ShownRun]) -> list[Section]:
             "attribution", "Where did their time go?",
             "Parts of the latency, which sum to it exactly for every fault. What lay before a fault began is left out.",
             where,
-        ),
-        Section(
-            "blocktime", "How long did each vCPU sleep?",
-            "On faults; beside that, in modelled runs, how long collapses held it. The dashed line is the time in "
-            "which all of them slept at once (QEMU: postcopy-blocktime).",
-            faults.blocktime(runs),
         ),
         Section(
             "memory", "What maps the memory?",
@@ -136,28 +149,17 @@ def _by_kind(runs: Sequence[ShownRun]) -> list[ShownRun]:
 
 
 def html(runs: Sequence[ShownRun]) -> str:
-    """The whole page as HTML, piece by piece."""
-    return "\n".join(_page(runs))
-
-
-def _page(runs: Sequence[ShownRun]) -> Iterator[str]:
+    """The whole page as HTML."""
     drawn = [section for section in sections(runs) if section.panels]
-    pictures = [(f"map-{n}", *each) for n, each in enumerate(each for run in runs for each in memory.pictures(run))]
-    links = [(section.anchor, section.title) for section in drawn]
-    links += [("maps", "How did each piece come?")] if pictures else []
-    about = "Post-copy migration with high-granularity mapping"
-    yield from document.begin(", ".join(run.label for run in runs), about, links)
-    for run in runs:
-        yield document.notice(f"<b>{escape(run.label)}</b> is not whole:", run.directory.missing)
-    for kind, table in tables.of_runs(runs):
-        yield f'<div class="wide">{document.badge(kind)}{table}</div>'
-    for section in drawn:
-        yield from document.section(section)
-    if pictures:
-        yield '<h2 id="maps">How did each piece come?</h2><p class="soft">One pixel a base page, one row a 2M.</p>'
-    for name, data, by_time, by_how in pictures:
-        yield f'{document.script(name, data)}<div class="grid">'
-        yield from document.panel(by_time, f"{name}-time", name)
-        yield from document.panel(by_how, f"{name}-how", name)
-        yield "</div>"
-    yield document.end()
+    maps = [(f"map-{n}", *each) for n, each in enumerate(memory.pictures(runs))]
+    links = [("answer", "What did it cost the guest?")]
+    links += [(section.anchor, section.title) for section in drawn if section.anchor != "lost"]
+    links += [("maps", "How did each piece come?")] if maps else []
+    links.append(("settings", "All of the result, and the settings"))
+    seeds = {run.directory.scenario.get("scenario", {}).get("seed") for run in runs}
+    return document.render(
+        "run", ", ".join(run.label for run in runs), "Post-copy migration with high-granularity mapping", links,
+        missing=[(run.label, run.directory.missing) for run in runs if run.directory.missing],
+        answers=tables.answers(runs), settles=_ONE_SEED if len(seeds) == 1 else _SOME_SEEDS, sections=drawn, maps=maps,
+        results=tables.results(runs),
+    )  # fmt: skip

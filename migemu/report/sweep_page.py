@@ -1,4 +1,4 @@
-"""The page of a sweep: which cells come out best, every figure over the axes, and all cells in a table to sort.
+"""The page of a sweep: which cell an objective chooses, every figure over the axes, and all cells in a table to sort.
 
 Rule: what did not run is said. Cells of which a run was kept (`migemu sweep --keep`) lead to it: to its own page where
 it has one, else to its files.
@@ -7,14 +7,14 @@ it has one, else to its files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from migemu.experiment.comparison import too_few
-from migemu.experiment.figures import show
-from migemu.report import document, tables
+from migemu.experiment.figures import show, title
+from migemu.experiment.objective import OBJECTIVES
+from migemu.report import document
+from migemu.report.document import DataCell, DataTable, sortable, table
 from migemu.report.draw import cells
 from migemu.report.draw.cells import short
 from migemu.report.draw.style import Panel, Section
@@ -25,15 +25,32 @@ _NAMED_MAX: Final = 3
 _UNTOLD: Final = "any: one seed"
 #: Figures that are drawn unless others are asked for; the table has all headlines.
 DRAWN: Final = (
+    "lost_ns.mean", "guest.longest_silence_ns", "mapping.to_1G_ns", "mapping.access_mean_ns",
     "fault.p50_ns", "fault.p99_ns", "fault.p999_ns", "blocktime_ns.overlapped", "stall_ns.max", "time_ns.postcopy",
-    "mapping.to_1G_ns", "mapping.access_mean_ns",
     "page_table.table_bytes_max", "bytes.duplicate", "modelled.collapse_ns", "modelled.collapse_stall_ns_max",
+)  # fmt: skip
+
+
+#: What is said of each objective's choice: figure, and what its column is called.
+_COSTS: Final = (
+    ("lost_ns.mean", "lost"), ("guest.longest_silence_ns", "longest silence"), ("fault.p99_ns", "fault p99"),
+    ("mapping.to_1G_ns", "90 % at 1G"), ("mapping.access_mean_ns", "access"), ("time_ns.postcopy", "post-copy"),
 )  # fmt: skip
 
 
 def html(grid: Grid, path: Path) -> str:
     """The whole page as HTML; links are relative to `path`, where it will be."""
-    return "\n".join(_page(grid, path))
+    drawn = sections(grid)
+    links = [("best", "Which cell is best?"), *((each.anchor, each.title) for each in drawn)]
+    links += [("each", "Best by one figure alone"), ("cells", "All cells")]
+    axes = _axes(grid)
+    return document.render(
+        "sweep", f"{grid.name}: a sweep", "Post-copy migration with high-granularity mapping", links,
+        grid=grid, extent=_extent(grid), cautions=_cautions(grid), answer=_answer(grid), settles=_settles(grid),
+        objectives=_objectives(grid), axes=axes if axes.rows else None, sections=drawn, best=_best(grid),
+        cells=_cells(grid, path), star=cells.BEST, close=cells.CLOSE,
+        kept=any(cell.directories for cell in grid.cells),
+    )  # fmt: skip
 
 
 def sections(grid: Grid) -> list[Section]:
@@ -46,7 +63,7 @@ def sections(grid: Grid) -> list[Section]:
         return made
     for key in _drawn(grid):
         panels = [cells.heat_maps(grid, key), *_sure(grid, key)]
-        made.append(Section(key.replace(".", "-"), key, "", [panel for panel in panels if panel is not None]))
+        made.append(Section(key.replace(".", "-"), title(key), "", [panel for panel in panels if panel is not None]))
     return made
 
 
@@ -62,30 +79,45 @@ def _sure(grid: Grid, key: str) -> list[Panel | None]:
     ]
 
 
-def _page(grid: Grid, path: Path) -> Iterator[str]:
-    drawn = sections(grid)
-    links = [("best", "Best cells"), *((each.anchor, each.title) for each in drawn), ("cells", "All cells")]
-    yield from document.begin(f"{grid.name}: a sweep", "Post-copy migration with high-granularity mapping", links)
-    yield f'<p><b>{escape(grid.description)}</b></p><p class="soft">{escape(_extent(grid))}</p>'
-    yield document.notice("<b>Not all of it is here:</b>", grid.absent)
-    yield document.notice("<b>To be minded:</b>", _cautions(grid))
-    yield _axes(grid)
-    yield '<h2 id="best">Which cells come out best?</h2>'
-    yield (
-        '<p class="soft">By the mean over seeds, for each figure that differs between cells. Not told apart: the '
-        "interval of the paired difference from the best holds zero; with one seed there is none, and none is told.</p>"
-    )
-    yield f'<div class="wide">{document.badge(grid.kind)}{_best(grid)}</div>'
-    for section in drawn:
-        yield from document.section(section)
-    yield '<h2 id="cells">All cells</h2>'
-    seeds_lead = " Seeds lead to the runs that were kept." if any(cell.directories for cell in grid.cells) else ""
-    yield (
-        f'<p class="soft">Means over seeds, {cells.BEST} the best of the grid, {cells.CLOSE} not told from it. Choose '
-        f"a heading to sort by it.{seeds_lead}</p>"
-    )
-    yield f'<div class="wide">{document.badge(grid.kind)}{_cells(grid, path)}</div>'
-    yield document.end()
+def _answer(grid: Grid) -> str:
+    """The choice in a sentence, with what decided; "" where there is none."""
+    if (choice := grid.choice) is None:
+        return ""
+    names = [_short_name(grid, name) for name in grid.even]
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    even = f" Not told from it by these seeds: {'; '.join(names[:_NAMED_MAX])}{more}." if names else ""
+    note = f" ({choice.note})" if choice.note else ""
+    return f"{cells.BEST} {choice.cell}: decided by {choice.decided_by}{note}.{even}"
+
+
+def _settles(grid: Grid) -> str:
+    return (too_few(min(len(cell.runs) for cell in grid.cells)) or "").capitalize()
+
+
+def _short_name(grid: Grid, name: str) -> str:
+    return next(", ".join(cell.coordinates.values()) for cell in grid.cells if cell.name == name)
+
+
+def _objectives(grid: Grid) -> DataTable:
+    """What each objective would choose, and what that costs; the page's own first."""
+    there = [(key, words) for key, words in _COSTS if any(of == key for _, of in grid.estimates)]
+    rows = []
+    for objective in sorted(OBJECTIVES.values(), key=lambda each: each.name != grid.objective.name):
+        choice = grid.chosen(objective)
+        is_own = objective.name == grid.objective.name
+        cell = "-" if choice is None else f"{cells.BEST + ' ' if is_own else ''}{_short_name(grid, choice.cell)}"
+        costs = [DataCell("-") if choice is None else _cost(grid, choice.cell, key) for key, _ in there]
+        rows.append([DataCell(objective.name, strong=is_own, hint=objective.meaning), DataCell(cell), *costs])
+    return table("objectives", ["objective", f"cell ({', '.join(grid.axes)})", *(words for _, words in there)], rows)
+
+
+def _cost(grid: Grid, cell: str, key: str) -> DataCell:
+    """A mean, with its interval where there is one."""
+    estimate = grid.estimates.get((cell, key))
+    if estimate is None:
+        return DataCell("never" if key == "mapping.to_1G_ns" and grid.kind == "modelled" else "-")
+    edges = "" if estimate.interval is None else " to ".join(short(show(key, edge)) for edge in estimate.interval)
+    return DataCell(short(show(key, estimate.mean)), share=edges)
 
 
 def _extent(grid: Grid) -> str:
@@ -106,16 +138,13 @@ def _cautions(grid: Grid) -> list[str]:
     return said
 
 
-def _axes(grid: Grid) -> str:
-    rows = [[escape(axis), escape(", ".join(values)), escape(meaning)]
-            for axis, values in grid.axes.items() for meaning in [grid.meanings.get(axis, "")]]  # fmt: skip
-    if not rows:
-        return ""
+def _axes(grid: Grid) -> DataTable:
+    rows = [[axis, ", ".join(values), grid.meanings.get(axis, "")] for axis, values in grid.axes.items()]
     head = ["axis", "values", "what it is"][: 3 if any(row[2] for row in rows) else 2]
-    return f'<div class="wide">{tables.table(head, [row[: len(head)] for row in rows], "axes")}</div>'
+    return table("axes", head, [row[: len(head)] for row in rows])
 
 
-def _best(grid: Grid) -> str:
+def _best(grid: Grid) -> DataTable:
     rows = []
     names = {cell.name: ", ".join(cell.coordinates.values()) for cell in grid.cells}
     for key in grid.varying:
@@ -124,55 +153,51 @@ def _best(grid: Grid) -> str:
         close = [names[each] for each in grid.close(key)]
         more = f" and {len(close) - _NAMED_MAX} more" if len(close) > _NAMED_MAX else ""
         best = grid.estimates[name, key]
-        untold = _UNTOLD if best.seeds == 1 else escape("; ".join(close[:_NAMED_MAX]) + more) or "-"
+        untold = _UNTOLD if best.seeds == 1 else "; ".join(close[:_NAMED_MAX]) + more or "-"
         edges = "" if best.interval is None else " to ".join(short(show(key, edge)) for edge in best.interval)
         means = [grid.estimates[cell.name, key].mean for cell in grid.on_grid if cell.has(key)]
         worst = max(means, key=lambda mean: abs(mean - best.mean))
         rows.append([
-            escape(key), f"{cells.BEST} {escape(names[name])}", short(show(key, best.mean)), edges,
+            key, names[name], short(show(key, best.mean)), edges,
             short(show(key, worst)), untold,
         ])  # fmt: skip
     head = [
         "figure",
-        f"best cell ({escape(', '.join(grid.axes))})",
+        f"best cell ({', '.join(grid.axes)})",
         "mean",
         "95 % interval",
         "of the worst",
         "not told apart",
     ]
-    return tables.table(head, rows, "best")
+    return table("best", head, rows)
 
 
-def _cells(grid: Grid, path: Path) -> str:
-    """The table of all cells; page.js sorts it by the numbers in `data-by`."""
+def _cells(grid: Grid, path: Path) -> DataTable:
+    """All means, to be sorted; the chosen cell and those that are even with it are marked at their names."""
     axes, keys = list(grid.axes), list(grid.keys)
-    best = {key: grid.best(key) for key in keys}
-    close = {key: set(grid.close(key)) for key in keys}
-    head = [*axes, *(["cell"] if grid.beside else []), *keys, "seeds"]
-    lines = [tables.sortable_head(head)]
+    even = set(grid.even)
+    rows = []
     for cell in grid.cells:
-        said = [tables.sortable_cell(_rank(grid, axis, cell), escape(cell.coordinates.get(axis, "-"))) for axis in axes]
+        is_chosen = grid.choice is not None and grid.choice.cell == cell.name
+        mark = cells.BEST if is_chosen else cells.CLOSE if cell.name in even else ""
+        row = [DataCell(cell.coordinates.get(axis, "-"), by=_rank(grid, axis, cell), strong=is_chosen) for axis in axes]
         if grid.beside:
-            said.append(
-                tables.sortable_cell(cell.coordinates.get(BESIDE, ""), escape(cell.coordinates.get(BESIDE, "")))
-            )
-        for key in keys:
-            if (estimate := grid.estimates.get((cell.name, key))) is None:
-                said.append(tables.sortable_cell("", "-"))
-                continue
-            mark = cells.BEST if best[key] == cell.name else cells.CLOSE if cell.name in close[key] else ""
-            words = f"{short(show(key, estimate.mean))} {mark}".strip()
-            edges = ""
-            if estimate.interval is not None:
-                edges = f"95 % interval {' to '.join(show(key, edge) for edge in estimate.interval)}"
-            said.append(
-                tables.sortable_cell(repr(estimate.mean), f"<b>{words}</b>" if mark == cells.BEST else words, edges)
-            )
-        said.append(
-            tables.sortable_cell(str(len(cell.runs)), " ".join(_seed(cell, seed, path) for seed in sorted(cell.runs)))
-        )
-        lines.append(f"<tr>{''.join(said)}</tr>")
-    return "".join([*lines, "</tbody></table>"])
+            row.append(DataCell(cell.coordinates.get(BESIDE, ""), by=cell.coordinates.get(BESIDE, "")))
+        if mark and row:
+            row[0] = row[0]._replace(text=f"{row[0].text} {mark}")
+        row += [_mean(grid, cell, key, is_chosen) for key in keys]
+        links = tuple(_seed(cell, seed, path) for seed in sorted(cell.runs))
+        rows.append([*row, DataCell(by=str(len(cell.runs)), links=links)])
+    return sortable([*axes, *(["cell"] if grid.beside else []), *keys, "seeds"], rows)
+
+
+def _mean(grid: Grid, cell: CellRuns, key: str, is_chosen: bool) -> DataCell:
+    if (estimate := grid.estimates.get((cell.name, key))) is None:
+        return DataCell("-")
+    edges = ""
+    if estimate.interval is not None:
+        edges = f"95 % interval {' to '.join(show(key, edge) for edge in estimate.interval)}"
+    return DataCell(short(show(key, estimate.mean)), by=repr(estimate.mean), strong=is_chosen, hint=edges)
 
 
 def _rank(grid: Grid, axis: str, cell: CellRuns) -> str:
@@ -180,10 +205,10 @@ def _rank(grid: Grid, axis: str, cell: CellRuns) -> str:
     return "" if value is None else str(grid.axes[axis].index(value))
 
 
-def _seed(cell: CellRuns, seed: int, path: Path) -> str:
-    """A seed, with a link to its run if that was saved; the link is relative, so that both can be moved together."""
+def _seed(cell: CellRuns, seed: int, path: Path) -> tuple[str, str]:
+    """A link to the run if it was kept, relative to the page, so that both may be moved together."""
     if (run_directory := cell.directories.get(seed)) is None:
-        return str(seed)
+        return str(seed), ""
     page = run_directory / "report.html"
     there = Path(os.path.relpath(page if page.is_file() else run_directory, path.parent)).as_posix()
-    return f'<a href="{escape(there)}{"" if page.is_file() else "/"}">{seed}</a>'
+    return str(seed), there if page.is_file() else f"{there}/"

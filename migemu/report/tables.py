@@ -1,17 +1,16 @@
-"""The tables of a report as HTML: what the runs were and came to, and where the time of their faults went.
-
-Everything that comes from a file is escaped here or in `page`, and nowhere else.
-"""
+"""The tables of a report: what runs cost their guests, what they were and came to, where the time of faults went."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any, Final
 
 from migemu.analysis.attribution import PHASES
+from migemu.experiment.figures import figures
+from migemu.report.document import DataCell, DataTable, table
 from migemu.report.draw.fault_figures import phase_name
-from migemu.report.draw.style import ShownRun
+from migemu.report.draw.style import ShownRun, kinds
 from migemu.units import format_size, format_time
 
 _Figure = Callable[[dict[str, Any]], str]
@@ -30,6 +29,36 @@ def _stalls(result: dict[str, Any]) -> bool:
     return result["kind"] == "modelled" and bool(result["stall_ns"]["per_vcpu"])
 
 
+def _lost(result: dict[str, Any]) -> str:
+    """The mean over vCPUs, and of which kinds."""
+    mean = figures(result)["lost_ns.mean"]
+    share = mean / result["time_ns"]["postcopy"]
+    return f"{format_time(int(mean))} ({share:.1%} of post-copy)" if share < 1 else format_time(int(mean))
+
+
+def _mean_of(section: str) -> _Figure:
+    return lambda result: format_time(round(fmean(result[section]["per_vcpu"])))
+
+
+def _at_1g(result: dict[str, Any]) -> str:
+    found = result["mapping"]["to_1G_ns"]
+    if result["kind"] != "modelled":
+        return "-"
+    return "never" if found is None else format_time(found)
+
+
+#: What it cost the guest, and what that bought; of a measured run only what was measured.
+_COSTS: Final[tuple[tuple[str, _Figure], ...]] = (
+    ("a vCPU lost, in the mean", _lost),
+    ("- asleep on faults", _mean_of("blocktime_ns")),
+    ("- stalled by collapses", lambda result: _mean_of("stall_ns")(result) if _stalls(result) else "-"),
+    ("the vCPU that lost most", lambda result: format_time(int(figures(result)["lost_ns.max"]))),
+    ("longest silence (no progress, whatever the cause)", _ns("guest", "longest_silence_ns")),
+    ("fault p50 / p99", lambda result: f"{_fault_ns('p50_ns')(result)} / {_fault_ns('p99_ns')(result)}"),
+    ("90 % of memory at 1G again after", _at_1g),
+    ("an access to memory meanwhile, in the mean", lambda result: f"{result['mapping']['access_mean_ns']:.1f} ns"),
+    ("post-copy lasted", _ns("time_ns", "postcopy")),
+)
 #: Rows of the table of runs: what, and how a result tells it.
 _ROWS: Final[tuple[tuple[str, _Figure], ...]] = (
     ("status", lambda result: result["status"]),
@@ -66,33 +95,38 @@ _SETTINGS: Final = (
 )  # fmt: skip
 
 
-def of_runs(runs: Sequence[ShownRun]) -> list[tuple[str, str]]:
-    """(kind, table) for each kind of run, with a column a run, and for figures of the cost model."""
-    tables = [
-        (kind, _of_kind([run for run in runs if run.kind == kind])) for kind in dict.fromkeys(run.kind for run in runs)
-    ]
-    rows = [[what, *(_shown_figure(run, figure_of) for run in runs)] for what, figure_of in _MODELLED]
+def answers(runs: Sequence[ShownRun]) -> list[tuple[str, list[DataTable]]]:
+    """(kind, tables) for each kind of run: what it cost the guest, a column a run."""
+    return [(kind, [table("answer", ["", *_names(alike)], _rows(_COSTS, alike))]) for kind, alike in kinds(runs)]
+
+
+def results(runs: Sequence[ShownRun]) -> list[tuple[str, list[DataTable]]]:
+    """(kind, tables) for each kind of run, a column a run, and of what the cost model says: kinds share no table."""
+    made = [(kind, _of_kind(alike)) for kind, alike in kinds(runs)]
+    rows = _rows(_MODELLED, runs)
     if any(cell != "-" for row in rows for cell in row[1:]):
-        tables.append(("modelled", table(["on a kernel, by the cost model", *_names(runs)], rows, "figures")))
-    return tables
+        made.append(("modelled", [table("figures", ["on a kernel, by the cost model", *_names(runs)], rows)]))
+    return made
 
 
-def _names(runs: Sequence[ShownRun]) -> list[str]:
-    return [f'<span class="key" style="background:{run.colour}"></span>{escape(run.label)}' for run in runs]
+def _names(runs: Sequence[ShownRun]) -> list[DataCell]:
+    return [DataCell(run.label, key=run.colour) for run in runs]
 
 
-def _of_kind(runs: Sequence[ShownRun]) -> str:
-    rows = [[what, *(_shown_figure(run, figure_of) for run in runs)] for what, figure_of in _ROWS]
-    settings = [[escape(key), *(_setting(run, key) for run in runs)] for key in _differing(runs)]
+def _rows(figures: Sequence[tuple[str, _Figure]], runs: Sequence[ShownRun]) -> list[list[str]]:
+    return [[what, *(_shown_figure(run, figure_of) for run in runs)] for what, figure_of in figures]
+
+
+def _of_kind(runs: Sequence[ShownRun]) -> list[DataTable]:
+    settings = [[key, *(_setting(run, key) for run in runs)] for key in _differing(runs)]
     names = _names(runs)
-    figures = table(["", *names], rows, "figures")
-    return f'<div class="tables">{figures}{table(["settings", *names], settings, "settings")}</div>'
+    return [table("figures", ["", *names], _rows(_ROWS, runs)), table("settings", ["settings", *names], settings)]
 
 
 def _shown_figure(run: ShownRun, figure_of: _Figure) -> str:
     """A figure of a run as text; "-" without a result, or if the result does not have it."""
     try:
-        return escape(str(figure_of(run.directory.result)))
+        return str(figure_of(run.directory.result))
     except (KeyError, TypeError, ValueError, AttributeError):
         return "-"
 
@@ -107,65 +141,44 @@ def _differing(runs: Sequence[ShownRun]) -> list[str]:
 def _setting(run: ShownRun, key: str) -> str:
     section, _, name = key.partition(".")
     value = run.directory.scenario.get(section, {}).get(name, "-")
-    return escape(("on" if value else "off") if isinstance(value, bool) else str(value))
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
-def attribution(run: ShownRun) -> str:
-    """The table of mean latency by phase, for all faults and the slowest 1 %, with bytes queued ahead."""
+def attribution(run: ShownRun) -> DataTable:
+    """Means by part, of all faults and of the slowest 1 %, with what stood in front of them at the source."""
     assert run.trace is not None
     rows = run.trace.faults.attribution()
     has_wire = run.trace.attribution.has_wire
-    body = [
+    body: list[list[str | DataCell]] = [
         [
             phase_name(phase, has_wire),
-            *(f"{format_time(round(row.phases_ns[n]))}<i>{row.phases_ns[n] / row.latency_ns:.1%}</i>" for row in rows),
+            *(
+                DataCell(format_time(round(row.phases_ns[n])), f"{row.phases_ns[n] / row.latency_ns:.1%}")
+                for row in rows
+            ),
         ]
         for n, phase in enumerate(PHASES)
         if has_wire or any(row.phases_ns[n] for row in rows)
     ]
-    body.append(["<b>sum: latency</b>", *(f"<b>{format_time(round(row.latency_ns))}</b>" for row in rows)])
+    body.append([
+        DataCell("sum: latency", strong=True),
+        *(DataCell(format_time(round(row.latency_ns)), strong=True) for row in rows),
+    ])  # fmt: skip
     if has_wire:
         for channel in ("main", "preempt"):
             cells = [format_size(round(getattr(row, f"{channel}_ahead"))) for row in rows]
             body.append([f"in front at the source: {channel} channel", *cells])
-    head = ["mean of", *(f"{escape(row.what)} ({row.faults:,})" for row in rows)]
-    return table(head, body, "parts")
+    return table("parts", ["mean of", *(f"{row.what} ({row.faults:,})" for row in rows)], body)
 
 
-def causes(run: ShownRun) -> str:
-    """The table of faults by cause."""
+def causes(run: ShownRun) -> DataTable:
+    """Faults by cause."""
     assert run.trace is not None
     rows = run.trace.faults.causes()
     total = len(run.trace.faults)
     body = [
-        [escape(row.cause.value), f"{row.faults:,}<i>{row.faults / total:.1%}</i>",
+        [row.cause.value, DataCell(f"{row.faults:,}", f"{row.faults / total:.1%}"),
          *(format_time(round(ns)) for ns in (row.mean_ns, row.p50_ns, row.p99_ns, row.max_ns))]
         for row in rows
     ]  # fmt: skip
-    return table(["cause", "faults", "mean", "p50", "p99", "max"], body, "causes")
-
-
-def sortable_head(head: Iterable[str]) -> str:
-    """The head of a table that page.js sorts."""
-    cells = (f'<th scope="col"><button type="button">{_breakable(name)}</button></th>' for name in head)
-    return f'<table class="cells sortable"><thead><tr>{"".join(cells)}</tr></thead><tbody>'
-
-
-def sortable_cell(by: str, words: str, hint: str = "") -> str:
-    """A cell of such a table: `by` is what it is sorted by ("" sorts last), `words` are HTML."""
-    title = f' title="{escape(hint)}"' if hint else ""
-    return f'<td data-by="{escape(by)}"{title}>{words}</td>'
-
-
-def _breakable(name: str) -> str:
-    """A key of a figure, in which lines may break between its words."""
-    return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
-
-
-def table(head: Iterable[str], rows: Iterable[Sequence[str]], name: str) -> str:
-    """A table of cells that are HTML already; the first cell of each row is its heading."""
-    lines = [f'<table class="{name}"><thead><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr></thead><tbody>']
-    for row in rows:
-        first, *others = row
-        lines.append(f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>")
-    return "\n".join([*lines, "</tbody></table>"])
+    return table("causes", ["cause", "faults", "mean", "p50", "p99", "max"], body)

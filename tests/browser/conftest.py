@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
 _INNER = ("data:", "blob:", "chrome:")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -43,6 +44,9 @@ class Browser:
         self.complaints()
         self.requests()
         self.driver.get(path.as_uri())
+        WebDriverWait(self.driver, 60).until(
+            lambda _: self.driver.execute_script("return document.body.dataset.drawn"), "figures were never drawn"
+        )
 
     def complaints(self) -> list[str]:
         """Everything on the console."""

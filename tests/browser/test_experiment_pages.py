@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 from migemu.cli.report import write_sweep_page
 from migemu.experiment.comparison import compare
 from migemu.experiment.gate import parse_gate
+from migemu.experiment.history import read_history
 from migemu.experiment.sources import read_source
-from migemu.report import comparison_page
+from migemu.report import comparison_page, history_page
 from tests.browser.conftest import Browser
 from tests.browser.drawing import DRAWN, hover, prints_within_paper
+from tests.unit.experiment.histories import slower, state, unchanged
 from tests.unit.experiment.sweeps import PIECES, run, sweep_of
 
 #: A third axis makes small multiples of it.
@@ -35,6 +38,10 @@ return [...document.querySelectorAll(".figure")].flatMap((div) => {
 });
 """
 #: The colour of words and of what is behind them, where the browser has been asked for a dark page.
+PAPERS = """
+return [...new Set([...document.querySelectorAll(".figure .main-svg:first-of-type")].map((svg) =>
+  getComputedStyle(svg).backgroundColor))];
+"""
 COLOURS = "const look = getComputedStyle(document.body); return [look.color, look.backgroundColor];"
 
 
@@ -47,7 +54,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     gates = [parse_gate("fault.p50_ns > +5%"), parse_gate("fault.p99_ns < -5%")]
     comparison = compare(*map(read_source, sides), ["fault.p*", "fault.mean_ns"], gates)
     (folder / "comparison.html").write_text(comparison_page.html(comparison, "never", "batched"))
-    return {name: folder / f"{name}.html" for name in ("sweep", "comparison")}
+    states = [state(folder, number, slower(0.3) if number > 2 else unchanged) for number in range(5)]
+    (folder / "history.html").write_text(history_page.html(read_history(states, ["fault.p99_ns", "fault.p50_ns"])))
+    return {name: folder / f"{name}.html" for name in ("sweep", "comparison", "history")}
 
 
 def opened(chromium: Browser, path: Path) -> Browser:
@@ -56,7 +65,7 @@ def opened(chromium: Browser, path: Path) -> Browser:
     return chromium
 
 
-@pytest.mark.parametrize(("name", "figures"), [("sweep", 6), ("comparison", 4)])
+@pytest.mark.parametrize(("name", "figures"), [("sweep", 6), ("comparison", 4), ("history", 2)])
 def test_every_figure_is_drawn_within_its_panel_and_nothing_complains(
     chromium: Browser, pages: dict[str, Path], name: str, figures: int
 ) -> None:
@@ -87,7 +96,7 @@ def test_hovering_tells_cell_and_value(
     assert page.complaints() == []
 
 
-@pytest.mark.parametrize("name", ["sweep", "comparison"])
+@pytest.mark.parametrize("name", ["sweep", "comparison", "history"])
 def test_it_prints_within_the_paper(chromium: Browser, pages: dict[str, Path], name: str) -> None:
     page = opened(chromium, pages[name])
     page.driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
@@ -99,16 +108,32 @@ def test_it_prints_within_the_paper(chromium: Browser, pages: dict[str, Path], n
         page.driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
 
 
-@pytest.mark.parametrize("name", ["sweep", "comparison"])
+@pytest.mark.parametrize("name", ["sweep", "comparison", "history"])
 def test_who_wants_dark_pages_can_read_it(chromium: Browser, pages: dict[str, Path], name: str) -> None:
-    """Figures are drawn on white, so that the page around them is white for everybody, with dark words."""
+    """Page and figures alike; and at once when it is asked for."""
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     try:
         page = opened(chromium, pages[name])
-        assert page.driver.execute_script(COLOURS) == ["rgb(26, 26, 26)", "rgb(255, 255, 255)"]
+        WebDriverWait(page.driver, 20).until(lambda _: page.driver.execute_script(PAPERS) == ["rgb(22, 24, 28)"])
+        assert page.driver.execute_script(COLOURS) == ["rgb(232, 232, 232)", "rgb(22, 24, 28)"]
     finally:
         chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("name", ["sweep", "comparison", "history"])
+def test_on_a_phone_nothing_is_wider_than_the_page(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    """What is wider scrolls by itself."""
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        chromium.open(pages[name])
+        assert chromium.driver.execute_script("return document.documentElement.scrollWidth") == 390
+        assert chromium.driver.execute_script(OVERLAPPING) == []
+        assert chromium.complaints() == []
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        chromium.driver.get("about:blank")
 
 
 def test_a_heading_sorts_its_column_up_and_down(chromium: Browser, pages: dict[str, Path]) -> None:

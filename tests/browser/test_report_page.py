@@ -66,7 +66,7 @@ def test_it_opens_offline_and_asks_for_nothing_but_itself(chromium: Browser, tmp
         ("#memory-0 .nsewdrag", "% at"),
         ("#faults-0 .scatterlayer .point:nth-of-type(9)", "vCPU"),
         ("#attribution-0 .barlayer .trace:nth-of-type(3) .point path", "of the mean"),
-        ("#blocktime-0 .barlayer .point path", "vCPU 0: 5.2ms"),
+        ("#lost-0 .barlayer .point path", "vCPU 0: 5.2ms"),
         ("#map-0-how .heatmaplayer image", "2M 25"),
         ("#map-0-time .heatmaplayer image", "ms"),
     ],

@@ -22,7 +22,10 @@ BEST: Final = "\u2605"
 CLOSE: Final = "\u2248"
 FACETS_MAX: Final = 36
 _SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
-_TRADES: Final = (("fault.p99_ns", "time_ns.postcopy"), ("fault.p99_ns", "page_table.table_bytes_max"))
+_TRADES: Final = (
+    ("mapping.to_1G_ns", "lost_ns.mean"), ("mapping.access_mean_ns", "lost_ns.mean"), ("fault.p99_ns", "lost_ns.mean"),
+    ("fault.p99_ns", "time_ns.postcopy"),
+)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -79,7 +82,7 @@ def heat_maps(grid: Grid, key: str) -> Panel | None:
     if not place.y or not means:
         return None
     wide = is_wide(means)
-    best, close = grid.best(key), grid.close(key)
+    best, close = _marked(grid)
     all_facets = _facets(grid, place)
     data = []
     for facet in all_facets:
@@ -97,6 +100,7 @@ def heat_maps(grid: Grid, key: str) -> Panel | None:
             "customdata": hover, "texttemplate": "%{text}", "textfont": {"size": 12}, "coloraxis": "coloraxis",
             "hovertemplate": "%{customdata}<extra></extra>", "xgap": 2, "ygap": 2, "hoverongaps": False,
             "xaxis": _axis("x", facet.column), "yaxis": _axis("y", facet.row), "name": key,
+            "meta": {"is_log10": wide},
         })  # fmt: skip
     drawn = _multiples(data, all_facets, place, 34 * len(grid.axes[place.y]) + 34, {"type": "category"},
                        {"type": "category", "autorange": "reversed"}, place.y)  # fmt: skip
@@ -109,10 +113,19 @@ def heat_maps(grid: Grid, key: str) -> Panel | None:
             "ticktext": [short(show(key, 10**tick if wide else tick)) for tick in ticks],
         },
     }  # fmt: skip
-    note = f"Means over seeds; bright is better. {BEST} best, {CLOSE} not told from it by these seeds."
+    note = f"Means over seeds; bright is better. {BEST} the choice (objective {grid.objective.name})."
+    if close:
+        note += f" {CLOSE} not told from it by these seeds."
     if len(means) < len(grid.on_grid):
         note += " Left blank: cells with a run that has no such figure, as it never came to that."
-    return Panel(f"{key}{', log' if wide else ''}", grid.kind, drawn, note, across=bool(place.columns))
+    return Panel(
+        f"{key}{', log scale' if wide else ', linear scale'}", grid.kind, drawn, note, across=bool(place.columns)
+    )
+
+
+def _marked(grid: Grid) -> tuple[str | None, list[str]]:
+    """The cell that the objective chooses, and those that are not told from it."""
+    return (grid.choice.cell if grid.choice else None), grid.even
 
 
 def intervals(grid: Grid, key: str) -> Panel:
@@ -150,7 +163,7 @@ def intervals(grid: Grid, key: str) -> Panel:
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "xaxis": _axis("x", facet.column), "yaxis": _axis("y", facet.row),
             })  # fmt: skip
-    drawn = _multiples(data, all_facets, place, 190, {"type": "category"}, _value_axis(key, seen), "")
+    drawn = _multiples(data, all_facets, place, 190, {"type": "category"}, value_axis(key, seen), "")
     drawn["layout"]["scattermode"] = "group"
     drawn["layout"]["scattergap"] = 0.55
     return Panel(f"{key}: how sure", grid.kind, drawn, _of_intervals(grid), across=bool(place.columns))
@@ -174,7 +187,7 @@ def beside(grid: Grid, key: str) -> Panel | None:
         "customdata": [f"{_plain(cell.name)}<br>{_sure(grid, cell, key)}" for cell in cells],
         "hovertemplate": "%{customdata}<extra></extra>",
     }]  # fmt: skip
-    axis = _value_axis(key, [value for pair in edges for value in pair])
+    axis = value_axis(key, [value for pair in edges for value in pair])
     drawn = figure(data, axis, {"type": "category", "autorange": "reversed"}, height=110 + 30 * len(cells))
     return Panel(f"{key}: cells beside the grid", grid.kind, drawn, _of_intervals(grid))
 
@@ -211,9 +224,21 @@ def trades(grid: Grid) -> list[Panel]:
                 ],
                 "hovertemplate": "%{customdata}<extra></extra>",
             })  # fmt: skip
-        x, y = (_value_axis(key, [point[side] for point in at.values()]) for side, key in enumerate((one, other)))
+        data += _starred(grid, at)
+        x, y = (value_axis(key, [point[side] for point in at.values()]) for side, key in enumerate((one, other)))
         panels.append(Panel(f"{other} against {one}", grid.kind, figure(data, x, y, height=440, showlegend=True)))
     return panels
+
+
+def _starred(grid: Grid, at: Mapping[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    """A mark around the cell that the objective chooses, if it is there."""
+    if grid.choice is None or grid.choice.cell not in at:
+        return []
+    x, y = at[grid.choice.cell]
+    return [{
+        "type": "scatter", "mode": "markers", "name": f"{BEST} the choice", "x": [x], "y": [y],
+        "marker": {"color": BLACK, "size": 20, "symbol": "star-open", "line": {"width": 2}}, "hoverinfo": "skip",
+    }]  # fmt: skip
 
 
 def _multiples(
@@ -261,10 +286,10 @@ def _domain(place: int, of: int, gap: float) -> list[float]:
     return [round(place * (width + gap), 4), round(min(1.0, place * (width + gap) + width), 4)]
 
 
-def _value_axis(key: str, values: Sequence[float]) -> dict[str, Any]:
-    """An axis for `key` with ticks in its unit."""
+def value_axis(key: str, values: Sequence[float]) -> dict[str, Any]:
+    """An axis of `key` whose ticks are in its unit; it says which scale it has."""
     values = values or [0.0, 1.0]
-    title = {"title": {"text": key}}
+    title = {"title": {"text": f"{key}, {'log' if is_wide(values) else 'linear'} scale"}}
     if is_wide(values):
         base, steps = (4.0, (1,)) if unit(key) == "size" else (10.0, (1, 2, 5))
         powers = range(int(log(min(values), base) // 1), int(log(max(values), base) // 1) + 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import numpy as np
 from migemu.analysis.piece_map import NEVER, How, PieceMap
 from migemu.analysis.reducer import DUPLICATE, PUSHED, URGENT, TraceFigures
 from migemu.mm.pages import Geometry, Level
+from migemu.report.document import packed, unpacked
 from migemu.report.draw.style import (
     BLACK,
     BLUE,
@@ -194,30 +194,39 @@ def _per_s(figures: TraceFigures, step_ns: int) -> list[tuple[int, tuple[float, 
     return [*rates, (rows[-1][0] + step_ns, (0.0,) * len(rows[-1][1]))]
 
 
-def pictures(run: ShownRun) -> list[tuple[dict[str, Any], Panel, Panel]]:
-    """For each chosen hugetlb page: its data (see page.js), a map by time of arrival, and one by how pages came."""
-    figures = run.trace
-    if figures is None:
-        return []
-    return [
-        (
-            _picture(figures, each),
-            Panel(
-                f"{run.label}: hugetlb page {each.hugepage} by time of arrival",
-                run.kind,
-                _by_time(figures, each),
-                _SINCE,
-            ),
-            Panel(
-                f"{run.label}: hugetlb page {each.hugepage} by how it came",
-                run.kind,
-                _by_how(figures, each),
-                _counts(each),
-            ),
-        )
-        for each in figures.maps
-        if any(each.how)
-    ]
+def pictures(runs: Sequence[ShownRun]) -> list[tuple[dict[str, Any], Panel, Panel]]:
+    """Of each hugetlb page that was looked at: its data (see page.js), by time of arrival, by how it came.
+
+    All maps of one kind of runs have one scale of time.
+    """
+    made = []
+    for kind, alike in kinds([run for run in runs if run.trace is not None]):
+        shown = [(run, each) for run in alike if run.trace for each in run.trace.maps if any(each.how)]
+        most = max((_latest_ms(run.trace, each) for run, each in shown if run.trace), default=0.0)
+        for run, each in shown:
+            assert run.trace is not None
+            title = f"{run.label}: hugetlb page {each.hugepage}"
+            made.append((
+                _picture(run.trace, each),
+                Panel(f"{title} by time of arrival", kind, _by_time(run.trace, each, most), _SINCE),
+                Panel(f"{title} by how it came", kind, _by_how(run.trace, each), _counts(each)),
+            ))  # fmt: skip
+    return made
+
+
+def _latest_ms(trace: TraceFigures, piece_map: PieceMap) -> float:
+    return max((t - trace.zero for t in piece_map.arrived if t != NEVER), default=0) / MS
+
+
+def filled(drawn: Figure, picture: dict[str, Any]) -> Figure:
+    """A map with its values, as page.js fills it."""
+    how = np.frombuffer(unpacked(picture["how"]), dtype=np.uint8).reshape(picture["rows"], picture["columns"])
+    arrived = np.frombuffer(unpacked(picture["arrived"]), dtype="<u2").astype(float).reshape(how.shape)
+    times = np.where(arrived == picture["never"], np.nan, arrived * picture["unit"])
+    (trace,) = drawn["data"]
+    z = times if trace["name"] == "arrived" else how.astype(float)
+    rows = [[None if np.isnan(value) else round(value, 6) for value in row] for row in z.tolist()]
+    return {**drawn, "data": [{**trace, "z": rows}]}
 
 
 def _picture(figures: TraceFigures, piece_map: PieceMap) -> dict[str, Any]:
@@ -229,8 +238,8 @@ def _picture(figures: TraceFigures, piece_map: PieceMap) -> dict[str, Any]:
     columns = figures.geometry.pages(Level.PMD)
     return {
         "columns": columns, "rows": len(arrived) // columns, "words": [how.words for how in How],
-        "unit": unit_ns / MS, "never": _NO_TIME, "how": base64.b64encode(bytes(piece_map.how)).decode(),
-        "arrived": base64.b64encode(times.astype("<u2").tobytes()).decode(),
+        "unit": unit_ns / MS, "never": _NO_TIME, "how": packed(bytes(piece_map.how)),
+        "arrived": packed(times.astype("<u2").tobytes()),
     }  # fmt: skip
 
 
@@ -258,9 +267,10 @@ def _map_figure(figures: TraceFigures, trace: dict[str, Any]) -> Figure:
     return figure(data, x, y, height=580, margin={"l": 56, "r": 120, "t": 32, "b": 48})
 
 
-def _by_time(figures: TraceFigures, piece_map: PieceMap) -> Figure:
+def _by_time(figures: TraceFigures, piece_map: PieceMap, most_ms: float) -> Figure:
     bar = {"title": {"text": "ms", "side": "top"}, "thickness": 14, "len": 0.9, "x": 1.02}
     looks = {"colorscale": "Cividis", "colorbar": bar, "shown": "%{z} ms", "hoverongaps": False}
+    looks |= {"zmin": 0, "zmax": round(most_ms, 3) or 1}
     return _map_figure(figures, {"name": "arrived", **looks})
 
 

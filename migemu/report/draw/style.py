@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from migemu.analysis.reducer import TraceFigures
 from migemu.report.directory import RunDirectory
+from migemu.report.document import DataTable
 from migemu.units import GIB, KIB, MIB, MS, SECOND, US, format_time
 
 Figure = dict[str, Any]
@@ -79,7 +80,7 @@ class Panel:
     kind: str
     figure: Figure | None = None
     note: str = ""
-    html: str = ""
+    tables: tuple[DataTable, ...] = ()
     across: bool = False
     """Whether it takes the whole width of the page."""
 

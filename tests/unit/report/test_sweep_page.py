@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migemu.cli.main import main
+from migemu.experiment.objective import OBJECTIVES, find_objective
 from migemu.report.draw.cells import BEST, FACETS_MAX
 from migemu.report.grid import CellRuns, Grid
 from migemu.report.sweep_page import html, sections
@@ -38,9 +39,48 @@ def test_it_draws_what_differs_and_plotly_knows_every_figure() -> None:
 
 def test_it_names_the_best_cell_of_each_figure_and_how_sure_that_is() -> None:
     said = words(PLANE)
-    assert f"{BEST} 4K, fast" in said
+    assert f"{BEST} piece=4K, policy=fast: decided by" in said
     assert "4K, slow" in said
     assert "with 3 seeds a 95 % interval is too narrow to be one" in said
+
+
+LOST = "lost_ns.mean"
+#: Where nothing is collapsed least is lost, and 1G never comes back.
+TRADE = grid_of(
+    {
+        ("never",): {LOST: [1.0, 1.1], P99: [1.0, 1.0]},
+        ("at_end",): {LOST: [9.0, 9.1], P99: [1.0, 1.0], "mapping.to_1G_ns": [2e9, 2e9]},
+        ("budget",): {LOST: [5.0, 5.1], P99: [3.0, 3.0], "mapping.to_1G_ns": [3e9, 3e9]},
+    },
+    {"collapse": ("never", "at_end", "budget")},
+    (LOST, P99, "mapping.to_1G_ns"),
+)
+
+
+def test_the_choice_is_the_objectives_not_what_is_fastest_by_itself() -> None:
+    assert f"{BEST} collapse=budget: decided by lost_ns.mean" in words(TRADE)
+    fastest = replace(TRADE, objective=find_objective("latency"))
+    assert f"{BEST} collapse=never" in words(fastest)
+
+
+def test_the_heat_maps_star_the_choice() -> None:
+    second = grid_of(
+        {(a, b): cell.runs[1] and {key: cell.values(key) for key in (LOST, P99)} | (
+            {"mapping.to_1G_ns": cell.values("mapping.to_1G_ns")} if cell.has("mapping.to_1G_ns") else {})
+         for cell in TRADE.cells for a in [cell.coordinates["collapse"]] for b in ("x", "y")},
+        {"collapse": ("never", "at_end", "budget"), "b": ("x", "y")}, (LOST, P99),
+    )  # fmt: skip
+    for section in sections(second)[1:]:
+        text = section.panels[0].figure["data"][0]["text"]
+        starred = [row[n] for row in text for n in range(len(row)) if BEST in row[n]]
+        assert len(starred) == 1, "one choice, whatever the figure"
+
+
+def test_each_objective_tells_its_choice_and_what_it_costs() -> None:
+    said = words(TRADE)
+    for name in OBJECTIVES:
+        assert name in said
+    assert "never" in said
 
 
 def test_one_seed_settles_nothing_and_the_page_says_so() -> None:
