@@ -146,6 +146,21 @@ def test_a_1g_that_could_not_be_collapsed_is_left_to_its_caller_until_the_end() 
     assert list(policy.ended(view)) == [pud(0)]
 
 
+def test_what_could_not_be_collapsed_step_by_step_is_left_to_its_caller_until_the_end() -> None:
+    policy, view = collapse_policies.create("eager", TINY), Mapping(total=3 * TINY.pages(Level.PUD))
+    view.map(0, 16)
+    assert list(policy.mapped(0, 16, view)) == [pmd(0), pmd(1), pmd(2), pmd(3)]
+    for number in range(4):
+        assert list(policy.collapsed(pmd(number), view)) == [], "none of them became a leaf"
+    assert list(policy.ended(view)) == [pmd(0), pmd(1), pmd(2), pmd(3), pud(0)]
+    view.leaves.update(map(pmd, range(4)))
+    for span in (*map(pmd, range(4)), pud(0)):
+        assert list(policy.collapsed(span, view)) == [], "the 1G is under way, and then failed"
+    view.map(32, 4)
+    assert list(policy.mapped(32, 4, view)) == [pmd(8)]
+    assert list(policy.ended(view)) == [pud(0)]
+
+
 def test_after_the_end_no_2m_waits_for_its_batch() -> None:
     policy, view = collapse_policies.create("batched:spans=9", TINY), Mapping()
     view.map(0, 16)

@@ -71,6 +71,8 @@ def play(order: PushOrder, sent: PageBitmap, script: list[int | None], pages_max
         ("bubbling:pivots=2", [10], 2, [(11, 1), (0, 2), (8, 2), (2, 2), (12, 2), (4, 2), (6, 2), (14, 2)]),
         # A request where a bubble has been moves nothing.
         ("bubbling:pivots=2", [10, None, None, 1], 4, [(11, 1), (0, 4), (8, 2), (4, 4), (12, 4)]),
+        # A bubble ends before its right edge: who asks for that page is another pivot.
+        ("bubbling:pivots=1", [8, None, 12], 4, [(9, 3), (13, 3), (4, 4), (0, 4)]),
         # The oldest pivot gives way: 0, then 4.
         ("bubbling:pivots=2", [4, 12, 9], 1,
          [(n, 1) for n in (10, 13, 8, 11, 7, 14, 6, 15, 5, 3, 2, 1, 0)]),
@@ -194,8 +196,22 @@ class TestEvery:
         assert 512 <= runs <= 520
 
 
+def test_seven_faults_count_unless_told_otherwise() -> None:
+    faults: list[int | None] = [20, 24, 28, 32, 36, 40, 44, 48]
+
+    def runs(spec: str) -> list[tuple[int, int]]:
+        return play(make(spec, 4 * TOTAL), PageBitmap(TINY, 4 * TOTAL), faults, 1)
+
+    assert runs("bubbling") == runs("bubbling:pivots=7") != runs("bubbling:pivots=8")
+
+
 def test_shipped() -> None:
     assert {entry.name for entry in push_orders} >= set(SHIPPED)
+
+
+@pytest.mark.parametrize("spec", ["bubbling:pivots=1024", "fill_pmd:pending=65536", "random:block=0"])
+def test_the_largest_and_smallest_settings_are_taken(spec: str) -> None:
+    assert make(spec).next_run(PageBitmap(TINY, TOTAL), 4) is not None
 
 
 @pytest.mark.parametrize(

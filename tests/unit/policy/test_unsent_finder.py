@@ -49,6 +49,45 @@ def test_what_is_remembered_stays_right_while_pages_are_sent() -> None:
     assert (finder.forward(0), finder.backward(32)) == (-1, -1)
 
 
+class Watched(bytearray):
+    """The marks of a bitmap, and how many of them the longest look took in."""
+
+    longest = 0
+
+    def _looked(self, start: int, end: int | None) -> None:
+        self.longest = max(self.longest, (len(self) if end is None else end) - (start or 0))
+
+    def find(self, mark: int, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        self._looked(start, end)
+        return super().find(mark, start, end)
+
+    def rfind(self, mark: int, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        self._looked(start, end)
+        return super().rfind(mark, start, end)
+
+
+def test_no_step_looks_at_more_than_one_pmd() -> None:
+    """Else a search from a fault costs as much as the memory is large, once per fault."""
+    sent = bitmap("#### .### #### #### #### ###. #### ####")
+    sent.pages = watched = Watched(sent.pages)
+    finder = UnsentFinder(sent)
+    for place in range(sent.total + 1):
+        finder.forward(place)
+        finder.backward(place)
+    assert watched.longest == 4
+
+
+def test_a_search_that_was_made_is_not_made_again() -> None:
+    sent = bitmap("#### " * 51 + "....")
+    sent.pages = watched = Watched(sent.pages)
+    finder, looks = UnsentFinder(sent), []
+    watched._looked = lambda start, end: looks.append(start)  # type: ignore[method-assign]
+    for _ in range(2):
+        looks.clear()
+        assert (finder.forward(0), finder.backward(204)) == (204, -1)
+    assert len(looks) <= 4
+
+
 @pytest.mark.parametrize(
     ("first", "pages_max", "run"), [(0, 8, (0, 4)), (1, 2, (1, 2)), (4, 4, (4, 2)), (7, 4, (7, 1)), (12, 1, (12, 1))]
 )
