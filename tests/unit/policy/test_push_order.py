@@ -71,6 +71,9 @@ def play(order: PushOrder, sent: PageBitmap, script: list[int | None], pages_max
         ("bubbling:pivots=2", [10], 2, [(11, 1), (0, 2), (8, 2), (2, 2), (12, 2), (4, 2), (6, 2), (14, 2)]),
         # A request where a bubble has been moves nothing.
         ("bubbling:pivots=2", [10, None, None, 1], 4, [(11, 1), (0, 4), (8, 2), (4, 4), (12, 4)]),
+        # A pivot between two others cannot grow; one beside a pivot that has not grown can.
+        ("bubbling:pivots=3", [5, 7, 6], 4, [(8, 4), (4, 1), (12, 4), (0, 4)]),
+        ("bubbling:pivots=3", [1], 4, [(2, 2), (0, 1), (4, 4), (8, 4), (12, 4)]),
         # A bubble ends before its right edge: who asks for that page is another pivot.
         ("bubbling:pivots=1", [8, None, 12], 4, [(9, 3), (13, 3), (4, 4), (0, 4)]),
         # The oldest pivot gives way: 0, then 4.

@@ -102,5 +102,9 @@ def test_run_to(last: int, pages_max: int, run: tuple[int, int]) -> None:
     assert UnsentFinder(bitmap(".... ..#. .... ....")).run_to(last, pages_max) == run
 
 
+def test_a_run_ends_before_the_first_page_of_all_if_that_was_sent() -> None:
+    assert UnsentFinder(bitmap("#... .... .... ....")).run_to(3, 8) == (1, 3)
+
+
 def test_shows_itself() -> None:
     assert repr(UnsentFinder(bitmap("#### ##.# #### ####"))) == "<UnsentFinder 1 unsent of 16>"
