@@ -35,6 +35,7 @@ RINGS: Final[dict[str, int]] = {
     "migemu.transport": ADAPTERS, "migemu.store": ADAPTERS, "migemu.checkpoint": ADAPTERS, "migemu.sim": ADAPTERS,
     "migemu.stdio": ADAPTERS,
     "migemu.result": READERS, "migemu.analysis": READERS, "migemu.report": READERS, "migemu.experiment": READERS,
+    "migemu.view": READERS,
     "migemu.process": ROOTS, "migemu.worlds": ROOTS, "migemu.ordering": ROOTS, "migemu.cli": ROOTS,
     # Modules that stand elsewhere than their folder: where a node is put together as a process.
     "*.__main__": ROOTS, "dest_node.checkpointing": ROOTS, "dest_node.ending": ROOTS, "source_node.record": ROOTS,
@@ -44,7 +45,7 @@ NEIGHBOURS: Final = {
     ("migemu.costs", "migemu.mm"), ("migemu.wire", "migemu.mm"),
     ("migemu.checkpoint", "migemu.store"), ("migemu.sim", "migemu.store"),
     ("migemu.experiment", "migemu.result"), ("migemu.report", "migemu.result"), ("migemu.report", "migemu.analysis"),
-    ("migemu.report", "migemu.experiment"),
+    ("migemu.report", "migemu.experiment"), ("migemu.view", "migemu.analysis"), ("migemu.view", "migemu.report"),
 }  # fmt: skip
 #: What is made, or told, outside of the services knows none of them.
 STRANGERS: Final = {(outer, inner) for outer in (ADAPTERS, READERS) for inner in (CORES, NODES)}
@@ -54,7 +55,7 @@ OUTSIDE: Final = ("asyncio", "socket", "time", "os", "mmap", "ctypes", "threadin
 WAY_IN: Final = "migemu.named"
 #: Who else reads files: its own, or the kernel's, whose names nobody can choose.
 READS_ITS_OWN: Final = ("migemu.report.document", "migemu.store.allocate", "migemu.experiment.program",
-                        "migemu.trace.recorder")  # fmt: skip
+                        "migemu.trace.recorder", "migemu.view.view_server")  # fmt: skip
 #: Where a page table, or a processor, has the levels that it has; and who writes a level's name or figure down.
 KNOWS_LEVELS: Final = ("migemu.mm", "migemu.costs")
 NAMES_LEVELS: Final = (

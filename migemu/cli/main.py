@@ -28,6 +28,7 @@ from migemu.cli.reproduce import reproduce
 from migemu.cli.sim import sim
 from migemu.cli.status import status
 from migemu.cli.sweep import sweep
+from migemu.cli.view import view
 from migemu.errors import BrokenError, MigemuError
 from migemu.guest.workload import workloads
 from migemu.link.jitter import jitters
@@ -94,10 +95,11 @@ def main() -> None:
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
+    To watch:    migemu view runs/a  (a moving picture of its trace, in the browser)
     """
 
 
-for command in (check, sim, sweep, compare, reproduce, reporting.report, status, pause, resume, recover, cancel):
+for command in (check, sim, sweep, compare, reproduce, reporting.report, view, status, pause, resume, recover, cancel):
     main.add_command(command)
 
 
