@@ -40,7 +40,9 @@ LIVELY = (
 
 
 def settings(*more: str) -> Scenario:
-    return load(None, [*LIVELY, *more])
+    """LIVELY, with `more` in the place of what it says of the same settings."""
+    chosen = dict(setting.split("=", 1) for setting in [*LIVELY, *more])
+    return load(None, [f"{key}={value}" for key, value in chosen.items()])
 
 
 class Reach:
