@@ -52,7 +52,7 @@ bench: $(STAMP)  ## measure against a bare pair of processes; also written to be
 soak: $(STAMP)  ## migrate for half an hour while connections are cut: memory has to stay flat; or make soak MINUTES=5
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
 
-# Neither in `make test` nor in CI: it takes an hour. The tree is not changed; all happens in a copy below runs/.
+# Neither in `make test` nor in CI: it takes hours. The tree is not changed; all happens in a copy below runs/.
 mutants: $(STAMP)  ## change the core a line at a time: do tests notice? or make mutants FOLDER=migemu/wire [SAMPLE=200]
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'
 	$(BIN)/python -m tests.mutants $(FOLDER) --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)

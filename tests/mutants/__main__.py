@@ -43,7 +43,7 @@ def _run(folder: str, numbers: tuple[int, int, int], out: Path, console: Console
     directory = out / folder.replace("/", ".")
     working_copy.make(folder, directory)
     log = directory / "mutmut.log"
-    console.print(f"{folder}: {' '.join(TESTS_OF[folder])}; progress: {log}", highlight=False)
+    console.print(f"{folder}: {' '.join(TESTS_OF[folder])}; the progress is in {log}", highlight=False)
     began = time.monotonic()
     with log.open("wb") as file:
         ended = subprocess.run(

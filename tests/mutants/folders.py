@@ -6,8 +6,10 @@ from typing import Final
 
 #: Folder of the program, and what pytest is given: the unit and property tests of that folder.
 TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
-    "migemu/mm": ("tests/unit/mm", "tests/property/test_mm_continue_run.py", "tests/property/test_mm_hgm.py"),
+    "migemu/mm": ("tests/unit/mm",),  # its histories take minutes each where every call is noted
     "dest_node/core": (
+        "tests/unit/dest_node/test_announced.py",
+        "tests/unit/dest_node/test_leaves.py",
         "tests/unit/dest_node/test_receiver.py",
         "tests/unit/dest_node/test_receiver_collapses.py",
         "tests/unit/dest_node/test_receiver_recovers.py",

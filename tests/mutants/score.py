@@ -51,7 +51,7 @@ def change_of(name: str, diff: str) -> Change:
     lines = diff.splitlines()[2:]
     was, now = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
     module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
-    return Change(f"{module}.{function.removeprefix('x').strip('_ǁ').replace('ǁ', '.')}", was, now)
+    return Change(f"{module}.{function[2:].replace('ǁ', '.')}", was, now)  # "x_parts", "xǁLimitsǁcheck"
 
 
 def score_of(folder: str, found: Path, equivalents: Collection[Change], seconds: float) -> Score:

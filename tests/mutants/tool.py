@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -17,7 +17,10 @@ import pytest
 from mutmut import __main__ as mutmut
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.mutation.mutators import mutation_operators
+from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
 from mutmut.stats import status_by_exit_code
+from mutmut.workers import isolation
 
 _STATE = m.Attribute() | m.Subscript()
 _LEFT_OUT = (
@@ -36,6 +39,15 @@ def leave_out(line: cst.SimpleStatementLine) -> Iterator[cst.SimpleStatementLine
         yield line.with_changes(body=[cst.Pass()])
 
 
+class QuickTestsFirst(PytestRunner):
+    """Most mutants are found by a test that takes no time."""
+
+    def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        """The exit code of pytest."""
+        in_order = sorted(tests, key=lambda test: (state().duration_by_test.get(test, 0.0), test))
+        return super().run_tests(mutant_name=mutant_name, tests=in_order)
+
+
 def drawn(sample: int, seed: int, workers: int) -> list[str]:
     """Names of mutants: `sample` of all that there are."""
     mutmut.makedirs(Path("mutants"), exist_ok=True)
@@ -50,6 +62,7 @@ def drawn(sample: int, seed: int, workers: int) -> list[str]:
 def main(sample: int, seed: int, workers: int) -> None:
     """All mutants, or a sample."""
     mutation_operators.append((cst.SimpleStatementLine, leave_out))
+    isolation.PytestRunner = QuickTestsFirst
     pytest.Item._nodeid = property(lambda item: item.nodeid)  # mutmut 3.8 wants it; pytest 9.2 has it no more
     mutmut._run(drawn(sample, seed, workers) if sample else [], workers)
     found, _ = mutmut.collect_source_file_mutation_data(mutant_names=[])
