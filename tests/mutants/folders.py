@@ -6,7 +6,6 @@ from typing import Final
 
 #: Folder of the program, and what pytest is given: the unit and property tests of that folder.
 TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
-    "migemu/mm": ("tests/unit/mm",),  # its histories take minutes each where every call is noted
     "dest_node/core": (
         "tests/unit/dest_node/test_announced.py",
         "tests/unit/dest_node/test_leaves.py",
@@ -24,6 +23,7 @@ TESTS_OF: Final[dict[str, tuple[str, ...]]] = {
         "tests/property/test_policy_collapse.py",
     ),
     "migemu/wire": ("tests/unit/wire", "tests/property/test_wire_split.py", "tests/property/test_wire_states.py"),
+    "migemu/mm": ("tests/unit/mm",),  # its histories take minutes each where every call is noted
 }
 #: They read the program's source, which is not the program's when it is mutated.
 READ_THE_SOURCE: Final = ("tests/unit/mm/test_semantics.py", "tests/unit/mm/test_imports.py")

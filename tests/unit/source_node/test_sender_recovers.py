@@ -60,7 +60,7 @@ def test_a_page_whose_copy_was_lost_with_the_preempt_channel_gets_another_copy()
         sender.receive(Request(8, 1, PTE))
     assert pulled(sender, PREEMPT) == [(8, 1, PTE)] * 2, "the page, and one more copy that may overtake it"
     sender.preempt_lost()
-    assert sender.regained(bitmap()) == 1
+    assert sender.preempt_recovered(bitmap()) == 1
     sender.preempt_back()
     for _ in range(2):
         sender.receive(Request(8, 1, PTE))
@@ -118,7 +118,7 @@ def test_what_went_meanwhile_counts_as_sent_wherever_it_is() -> None:
     for page in (TOTAL - 1, 20, 10, 12):
         sender.receive(Request(page, 1, PTE))
     assert len(pulled(sender, MAIN, 4)) == 4
-    assert sender.regained(bitmap()) == 0
+    assert sender.preempt_recovered(bitmap()) == 0
     rest = [first for first, _, _ in pulled(sender, MAIN)]
     assert rest == [page for page in range(TOTAL) if page not in (10, 12, 20, TOTAL - 1)]
 
