@@ -193,4 +193,4 @@ class Endings:
 
 def missing(lost: Iterable[str]) -> str:
     """The line for a migration that is verified, and whose files are not all there."""
-    return f"verified, but not all of it could be kept: {'; '.join(lost)}"
+    return f"verified, but not every file could be written: {'; '.join(lost)}"

@@ -296,7 +296,7 @@ class Incoming:
         if self._status.times.run:
             cost = self._status.at_stake
             if not sure:
-                raise InputError(f"{cost}. To do it all the same say --yes; migemu pause costs nothing")
+                raise InputError(f"{cost}. To do it nevertheless, add --yes; migemu pause costs nothing")
         self.fail(StoppedError("cancelled by its operator"))
         return f"cancelled: {cost}"
 

@@ -102,7 +102,7 @@ class _Visitor:
         if self.incoming is not None:
             self.incoming.lost(channel, error)
         else:
-            self._destination.turned_away(channel, error or BrokenError("it left without saying Hello"))
+            self._destination.turned_away(channel, error or BrokenError("it closed the connection without a Hello"))
 
     def _timed_out(self) -> None:
         if self.incoming is None and self.is_here:
@@ -193,7 +193,7 @@ class Destination:
         listener = await self._network.listen(address, self._accept)
         if not self._doors:  # it has ended meanwhile
             await listener.close()
-            raise InputError("the destination lets nobody in any more")
+            raise InputError("the destination accepts no connection any more")
         self._doors.append(listener)
         self._observer.notice(f"listens on {listener.address} too")
         held = [name[:8] for name, incoming in self.serving.items() if incoming.is_held]
@@ -355,7 +355,7 @@ class Destination:
         if hello.channel is ChannelRole.PREEMPT:
             raise PeerError("a preempt channel came without a migration")
         if not self._comes_another:
-            raise PeerError(f"this destination serves {self._migrations} migrations (--migrations), which have come")
+            raise PeerError(f"this destination serves {self._migrations} migrations (--migrations), and all have come")
         if len(self.serving) >= bounds.migrations_max:
             raise PeerError(
                 f"this destination is busy with {len(self.serving)} migrations, as many as it serves at once "

@@ -152,7 +152,7 @@ def main(
         )  # fmt: skip
     lost = [each for each in (tracer.lost if tracer else None, record.problem if record else None) if each]
     if lost:
-        exit_with(voice, BrokenError(f"verified, but not all of it could be kept: {'; '.join(lost)}"))
+        exit_with(voice, BrokenError(f"verified, but not every file could be written: {'; '.join(lost)}"))
 
 
 def _take_back(voice: Voice, directory: Path | None) -> None:

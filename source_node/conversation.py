@@ -198,7 +198,7 @@ class Conversation:
                 self._speaker.lost(MAIN_CHANNEL, PeerError(f"the destination refused: {message.reason}"))
         elif isinstance(message, ReceivedBitmap):
             if self._bitmap is None:
-                raise PeerError("a bitmap came that nobody asked for")
+                raise PeerError("a received bitmap came that was not asked for")
             self._bitmap.take(message, payload)
             self.channels.due.progressed(_BITMAP, self._clock.now_ns())
             if self._bitmap.complete:

@@ -298,7 +298,7 @@ class Source:
             f"{self._progress}; the destination is told to give up, and the guest is lost if it keeps no checkpoint"
         )
         if not sure:
-            raise InputError(f"{lost}. To do it all the same say --yes; migemu pause costs nothing")
+            raise InputError(f"{lost}. To do it nevertheless, add --yes; migemu pause costs nothing")
         self._stop_for_good()
         return f"cancelled: {lost}"
 
@@ -362,7 +362,9 @@ class Source:
         ))  # fmt: skip
         ready = await talk.until(Ready, work_bytes=self._memory.memory_bytes)
         if ready != Ready(self._migration):
-            raise PeerError(f"the destination has heard another name than {self._migration[:8]}; is the network sound?")
+            raise PeerError(
+                f"the destination answers for another migration, not {self._migration[:8]}; is the network sound?"
+            )
         if scenario.pull.preempt:
             await talk.channels.connect(PREEMPT_CHANNEL, self._destination)
             talk.say(Hello(PREEMPT_CHANNEL.role, self._migration), PREEMPT_CHANNEL)

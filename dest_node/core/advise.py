@@ -56,7 +56,7 @@ class Announced:
         """The guest is told to run. PeerError when its device state is not complete."""
         if self._state_bytes != self.advise.device_state_bytes:
             raise PeerError(
-                f"the guest was told to run with {self._state_bytes} of "
+                f"the source starts the guest after {self._state_bytes} of "
                 f"{self.advise.device_state_bytes} bytes of device state"
             )
 

@@ -23,7 +23,7 @@ def check_seal(message: Page | Zero) -> None:
     """Before anything of it lands. PeerError by rule 1."""
     first, count, level, urgent, digests = message
     if digests and opened(PieceRun(first, count, level), urgent, digests) is None:
-        raise PeerError(f"a piece of base page {first} came with a seal that is not its own: it was misplaced")
+        raise PeerError(f"a piece of base page {first} has the seal of another address: it was misplaced on the way")
 
 
 class Integrity:

@@ -23,14 +23,14 @@ _ZEROS: Final = bytes(MIB)
 
 
 class Disk:
-    """The real one."""
+    """The file operations of a checkpoint on a real file system."""
 
     def create(self, path: Path) -> int:
-        """An empty file of this user's alone; its descriptor. No symbolic link is followed."""
+        """Create an empty file (mode 0600) and open it; its descriptor. No symbolic link is followed."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def open(self, path: Path) -> int:
-        """A file that exists, to read and write; its descriptor."""
+        """Open an existing file to read and write; its descriptor."""
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def allocate(self, descriptor: int, size: int, start: int = 0) -> None:
@@ -46,7 +46,7 @@ class Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def lock(self, directory: Path) -> int | None:
-        """Take a directory for as long as the descriptor is open; None when somebody else has it."""
+        """Lock a directory as long as the descriptor is open; None when another process has locked it."""
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,11 +61,11 @@ class Disk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self, descriptor: int) -> None:
-        """What the file holds is durable."""
+        """fdatasync: what was written to the file is durable."""
         os.fdatasync(descriptor)
 
     def replace(self, old: Path, new: Path) -> None:
-        """Rename `old` to `new`, in the place of what was there: all at once, or not at all."""
+        """Rename `old` to `new`, over what was there: atomic, as rename(2) is."""
         old.replace(new)
 
     def unlink(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def sync_directory(self, path: Path) -> None:
-        """The names in a directory are durable."""
+        """fsync of a directory: the names in it are durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -81,5 +81,5 @@ class Disk:
             os.close(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """The descriptor is not used any more."""
+        """Close the descriptor."""
         os.close(descriptor)

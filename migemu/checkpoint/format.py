@@ -50,7 +50,7 @@ _CHECK_BYTES: Final = 16
 
 
 class Identity(NamedTuple):
-    """Whose checkpoint it is: what the source announced, and the guest that runs (settings as JSON text)."""
+    """Whose checkpoint it is: the memory that the source announced, and the guest's settings (as JSON text)."""
 
     migration: str
     geometry: str
@@ -63,7 +63,7 @@ class Identity(NamedTuple):
 
 
 class DirectoryState(NamedTuple):
-    """One generation. `received` is a byte a base page, 1 where it is kept; `logs` are names and bytes that count."""
+    """One generation. `received` has a byte a base page, 1 if it is kept; `logs` are (name, bytes that count)."""
 
     generation: int
     identity: Identity
@@ -101,9 +101,9 @@ def decode(data: bytes) -> DirectoryState:
 
 
 class RestorePlan(NamedTuple):
-    """What the next generation is to hold, as it stood at one moment: pages, logs, and the log of the guest now.
+    """What the next generation will hold, as of one moment: received pages, logs, and the log that is written now.
 
-    `ended` is the log before it, where another has just followed.
+    `ended` is the log before that one, if a new one was begun at this moment.
     """
 
     received: bytes
@@ -114,7 +114,7 @@ class RestorePlan(NamedTuple):
 
 @dataclass(slots=True)
 class CheckpointStatistics:
-    """What it has come to so far. Times in ns; `bytes` of logs and generations, not of the memory."""
+    """What was written so far. Times in ns; `bytes` of logs and generations, without the memory itself."""
 
     generation: int = 0
     bytes: int = 0
@@ -122,15 +122,15 @@ class CheckpointStatistics:
 
 
 class Checkpoint:
-    """The directory of a destination that runs."""
+    """The checkpoint directory of a destination while it runs."""
 
     def __init__(
         self, disk: Disk, directory: Path, identity: Identity, data: tuple[int, int], logs: tuple[tuple[str, int], ...],
         generation: int, log_bytes_max: int,
     ) -> None:  # fmt: skip
-        """Open the next log. `data` are the descriptors of memory and digests, `logs` those before that count.
+        """Begin the next log. `data` are the descriptors of memory and digests, `logs` the earlier logs that count.
 
-        A log of more than `log_bytes_max` bytes is folded, and followed by another. OSError.
+        A log of more than `log_bytes_max` bytes is folded, and a new one begun. OSError.
         """
         self.identity, self.directory = identity, directory
         self.lost = ""
@@ -143,10 +143,10 @@ class Checkpoint:
         self._log = WriteLog(disk, directory / f"log.{number}", identity.migration, logs[-1][1] if logs else 0)
 
     def runs(self) -> None:
-        """The guest is about to run: durable on return. It waits for the disk; so does the guest.
+        """Record that the guest is about to run; durable on return, so it waits for the disk.
 
-        Where that cannot be written, also because the disk had failed before, nothing is kept: whoever came back would
-        take the guest for one that has not run, and it would run twice.
+        OSError when that cannot be written, or the disk has failed before: then the directory must not be used to
+        recover, as the guest could run twice.
         """
         try:
             self._disk.close(self._disk.create(self.directory / RUNNING))
@@ -159,7 +159,7 @@ class Checkpoint:
                 pass  # a disk that takes nothing: the checkpoint there stays as it was
 
     def verified(self, digest: str) -> None:
-        """All that the last generation names was found to be the source's: durable on return, unless `lost`."""
+        """Record that all pages of the last generation are the source's; durable on return, unless `failure`."""
         if not self.lost:
             try:
                 self._put(self.directory / VERIFIED, digest.encode())
@@ -168,7 +168,10 @@ class Checkpoint:
                 self.lose(error)
 
     def wrote(self, word: int, before: int, stamp: int) -> None:
-        """The guest is about to store `stamp` to `word`; it holds `before`. Acknowledged on return, unless `lost`."""
+        """Log that the guest is about to store `stamp` to `word`, which holds `before`.
+
+        Acknowledged on return, unless `failure`.
+        """
         if not self.lost:
             try:
                 self._log.append(word, before, stamp)
@@ -178,7 +181,7 @@ class Checkpoint:
                 self.statistics.writes += 1
 
     def plan(self, received: bytearray) -> RestorePlan:
-        """The next generation as of now. Quick: the loop does it. OSError when a log cannot be followed by another."""
+        """The next generation as of now; fast enough for the event loop. OSError when a new log cannot be begun."""
         ended = None
         if self._log.size > self._log_bytes_max:
             ended = self._log
@@ -189,7 +192,10 @@ class Checkpoint:
         return RestorePlan(bytes(received), logs, self._log, ended)
 
     def complete(self, plan: RestorePlan) -> None:
-        """Make `plan` durable, in order. It waits for the disk: a thread does it, one at a time. OSError."""
+        """Write `plan` durably, in the order of rule 2. It waits for the disk: call it in a thread, one at a time.
+
+        OSError.
+        """
         disk, directory = self._disk, self.directory
         for descriptor in (*self._data, plan.log.descriptor):
             disk.sync(descriptor)
@@ -209,7 +215,7 @@ class Checkpoint:
                 disk.unlink(directory / name)
 
     def _fold(self, logs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-        """`logs` with all but the last as one, durable: those need no sync of their own."""
+        """Merge all `logs` but the last into one durable file; the names that count afterwards."""
         *earlier, last = logs
         if all(name.startswith("words") for name, _ in earlier):
             return logs
@@ -224,7 +230,7 @@ class Checkpoint:
         return ((name, len(data)), last)
 
     def _put(self, path: Path, data: bytes) -> None:
-        """A whole file, durable but for its name."""
+        """Write a whole file and sync it; its name is not durable yet."""
         descriptor = self._disk.create(path)
         try:
             self._disk.write(descriptor, data)
@@ -233,11 +239,11 @@ class Checkpoint:
             self._disk.close(descriptor)
 
     def lose(self, error: OSError) -> None:
-        """The protection is over; the first error counts."""
+        """Stop protecting the guest because of `error`; only the first error is kept."""
         self.lost = self.lost or (error.strerror or str(error))
 
     def discard(self) -> None:
-        """The migration is complete: there is nothing to come back to. The generation goes first. OSError."""
+        """Remove the checkpoint, the generation first: the migration is complete. OSError."""
         self.lost = self.lost or "the migration is complete"
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
@@ -246,7 +252,7 @@ class Checkpoint:
                 self._disk.unlink(path)
 
     def close(self) -> None:
-        """Give the descriptors back; mapped files stay mapped. What is there stays for whoever comes back to it."""
+        """Close the descriptors; mapped files stay mapped. The files stay for a later recovery."""
         self.lost = self.lost or "closed"
         for descriptor in (*self._data, self._log.descriptor):
             self._disk.close(descriptor)

@@ -27,10 +27,10 @@ _WORD = struct.Struct("<Q")
 
 
 class CheckpointedMemory(MappedMemory):
-    """ports.GuestStore whose bytes and writes outlive the process."""
+    """ports.GuestStore whose bytes and guest writes are in a checkpoint directory and survive this process."""
 
     def __init__(self, restored: RestoredCheckpoint, hgm: bool = True) -> None:
-        """What is kept already is there, and not mapped: UFFDIO_CONTINUE is for whoever restores the guest."""
+        """Restored pages are present but not mapped: who restores the guest maps them by UFFDIO_CONTINUE."""
         identity = restored.checkpoint.identity
         super().__init__(GEOMETRIES[identity.geometry], identity.memory_bytes, restored.memory, hgm)
         self.checkpoint = restored.checkpoint
@@ -45,17 +45,17 @@ class CheckpointedMemory(MappedMemory):
                 self._late.setdefault(word.page, []).append((at, word.current))
 
     def restored_words(self) -> Iterator[Word]:
-        """What the guest had written before the restart, in order of address."""
+        """The words that the guest had written before the restart, by address."""
         for at, original, current in zip(*(column.tolist() for column in self._restored), strict=True):
             page, offset = divmod(at * WORD_BYTES, self._page_bytes)
             yield Word(page, offset, original, current)
 
     def restored_rows(self) -> list[tuple[PageIndex, int]]:
-        """What was kept over the restart: (first, count) of each row of base pages."""
+        """The base pages that survived the restart, as rows (first, count)."""
         return [(first, end - first) for first, end in rows(self.received, 1)]
 
     def install(self, run: PieceRun) -> Installed:
-        """One UFFDIO_CONTINUE per piece, of pages that are kept from now on."""
+        """As `Primary.install`; digests of the pages are stored first, so that the next generation has them."""
         first = run.first
         pages = run.count * self.geometry.pages(run.level)
         known = self.received.count(1, first, first + pages)
@@ -67,7 +67,7 @@ class CheckpointedMemory(MappedMemory):
         return super().install(run)
 
     def release(self) -> None:
-        """Its bytes are the file's, and outlive the guest."""
+        """Nothing to do: the bytes are in the file, which outlives the guest."""
 
     def _keep(self, first: PageIndex, pages: int) -> None:
         digests = page_digests(self.landing(first, pages), self._page_bytes)

@@ -65,10 +65,10 @@ Logs = tuple[tuple[str, int], ...]
 
 
 class RestoredCheckpoint(NamedTuple):
-    """A directory in use: its mapped files, the pages that are kept (a byte each), what the guest has written.
+    """A directory in use: mapped files, `received` (a byte a base page, 1 if it is kept), words that the guest wrote.
 
-    `pages_dropped` were in the bitmap and did not give their digest any more; `ran`: the guest had begun to run;
-    `digest` is that of the whole memory if all of it was found to be the source's.
+    `pages_dropped` were in the bitmap, but their digests do not match any more. `ran`: the guest had begun to run.
+    `digest` is that of the whole memory, if all of it was verified.
     """
 
     checkpoint: Checkpoint
@@ -100,7 +100,7 @@ def claim(disk: Disk, directory: Path) -> int:
     except OSError as error:
         raise InputError(f"--checkpoint {directory}: cannot be used: {error.strerror}") from None
     if lock is None:
-        raise InputError(f"--checkpoint {directory}: is in use by another destination; give each its own")
+        raise InputError(f"--checkpoint {directory}: another destination uses it; give each its own directory")
     return lock
 
 
@@ -135,7 +135,7 @@ def begin(disk: Disk, directory: Path, identity: Identity, log_bytes_max: int) -
 
 
 def _sweep(disk: Disk, directory: Path) -> None:
-    """Remove what an interrupted beginning has left. InputError when something else is there."""
+    """Remove the files of an interrupted beginning. InputError when there are other files."""
     names = sorted(path.name for path in directory.iterdir())
     if CHECKPOINT in names or (names and NEW not in names):
         raise InputError(f"--checkpoint {directory}: holds other files; give an empty directory, or a new one")
@@ -172,7 +172,7 @@ def _damaged(directory: Path, reason: str) -> str:
 
 
 def _writes(directory: Path, state: DirectoryState) -> tuple[Logs, Words]:
-    """The logs that count, and the words in them. ValueError when less is there than `state` promises."""
+    """The logs that count, and the words in them. ValueError when they hold less than `state` promises."""
     logs: list[tuple[str, int]] = []
     read: list[Words] = []
     migration = state.identity.migration
@@ -206,7 +206,7 @@ def _resumed(
         if found[name] > size:
             raise ValueError(f"{name} is {found[name]} bytes long, not {size}")
     if len(received) * page_bytes != identity.memory_bytes or (words.word >= identity.memory_bytes // WORD_BYTES).any():
-        raise ValueError("its parts do not fit each other")
+        raise ValueError("its files do not belong together")
     data = disk.open(directory / MEMORY), disk.open(directory / DIGESTS)
     for descriptor, (name, size) in zip(data, sizes.items(), strict=True):
         if found[name] < size:  # rule 5
@@ -225,16 +225,16 @@ def _resumed(
 
 
 def _verified(directory: Path) -> str:
-    """The digest that was kept, if all of it was."""
+    """The stored digest of the whole memory, if the comparison had been completed; "" if not."""
     path = directory / VERIFIED
     text = named.read(path, named.SETTINGS_BYTES_MAX) if path.exists() else b""
     return text.decode() if re.fullmatch(rb"[0-9a-f]{32}", text) else ""
 
 
 def _settle(memory: mmap.mmap, digests: mmap.mmap, page_bytes: int, received: bytearray, words: Words) -> int:
-    """Take out of `received` what does not give its digest: how many pages. Words of the guest go where they belong.
+    """Remove pages from `received` whose digest does not match, and store the guest's words; how many were removed.
 
-    All that is not kept becomes zeros: pieces that are zero bring no bytes.
+    Pages that are not kept become zeros, as zero pieces bring no bytes.
     """
     view, cells = memoryview(memory), np.frombuffer(memory, dtype="<u8")
     at = words.word.astype(np.int64)
@@ -259,7 +259,7 @@ def _settle(memory: mmap.mmap, digests: mmap.mmap, page_bytes: int, received: by
 
 
 def rows(flags: bytearray, value: int) -> list[tuple[int, int]]:
-    """Where `flags` are `value`: (first, end) of each row."""
+    """The rows of neighbouring positions where `flags` equals `value`: (first, end) of each."""
     inside = np.frombuffer(flags, dtype=np.uint8) == value
     edges = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])))).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))

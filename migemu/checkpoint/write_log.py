@@ -45,7 +45,7 @@ Column = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 class Words(NamedTuple):
-    """Guest writes by word, in columns of equal length."""
+    """Guest writes by word, in three columns of equal length: word number, value before, value stored."""
 
     word: Column
     before: Column
@@ -53,7 +53,7 @@ class Words(NamedTuple):
 
 
 class ReadLog(NamedTuple):
-    """What counts of a log: its records, its length in bytes, and how much of the log before it counts."""
+    """What counts of a log: its records, its length in bytes, and how many bytes of the log before it count."""
 
     words: Words
     size: int
@@ -73,10 +73,10 @@ def _header(name: str, previous_bytes: int) -> bytes:
 
 
 class WriteLog:
-    """A log that is appended to."""
+    """A log of guest writes that is only appended to."""
 
     def __init__(self, disk: Disk, path: Path, migration: str, previous_bytes: int = 0) -> None:
-        """Create `path`, the log of that name of `migration`. OSError when the disk does not take it."""
+        """Create the log at `path` for the migration of that name. OSError when the disk does not take it."""
         self.path = path
         self.size = HEADER_BYTES
         self._disk = disk
@@ -86,7 +86,7 @@ class WriteLog:
         disk.write(self.descriptor, _header(name, previous_bytes))
 
     def append(self, word: int, before: int, stamp: int) -> None:
-        """A write is acknowledged once this has returned. OSError when the disk does not take it."""
+        """Write one record; the guest's write is acknowledged on return. OSError when the disk does not take it."""
         check = (self._check + word * _WORD + before * _BEFORE + stamp * _STAMP) & _MASK
         self._disk.write(self.descriptor, _RECORD.pack(word, before, stamp, check))
         self._check = (self._check + _NUMBER) & _MASK
@@ -97,14 +97,14 @@ class WriteLog:
 
 
 def read_log(path: Path, migration: str, most_bytes: int | None = None) -> ReadLog | None:
-    """What counts of the log at `path`, within its first `most_bytes`; None when its header does not. OSError."""
+    """What counts of the log at `path`, in its first `most_bytes`; None when its header is damaged. OSError."""
     with named.opened(path) as file:
         data = file.read(-1 if most_bytes is None else most_bytes)
     return parsed(data, path.name, migration)
 
 
 def parsed(data: bytes, name: str, migration: str) -> ReadLog | None:
-    """What counts of the bytes of the log `name`; None when its header does not."""
+    """What counts of the bytes of the log `name`; None when its header is damaged."""
     name = f"{migration}/{name}"
     if len(data) < HEADER_BYTES:
         return None
@@ -121,7 +121,7 @@ def parsed(data: bytes, name: str, migration: str) -> ReadLog | None:
 
 
 def folded(logs: Sequence[Words]) -> Words:
-    """Each word once, in order: what it held before the first write, and what the last one stored."""
+    """Each word once, in order of address: what it held before the first write, and what the last one stored."""
     word, before, stamp = (np.concatenate([log[column] for log in logs] or [NOTHING[0]]) for column in range(3))
     each, first = np.unique(word, return_index=True)
     _, last = np.unique(word[::-1], return_index=True)
@@ -129,7 +129,7 @@ def folded(logs: Sequence[Words]) -> Words:
 
 
 def encoded(words: Words, name: str, migration: str) -> bytes:
-    """A whole log of `words`."""
+    """The bytes of a whole log, header included, that holds `words`."""
     name = f"{migration}/{name}"
     table = np.column_stack([*words, _checks(words, _salt(name))]).astype("<u8")
     return _header(name, 0) + table.tobytes()

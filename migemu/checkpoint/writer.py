@@ -24,9 +24,9 @@ from migemu.scenario.scenario import CheckpointSettings
 
 
 class Protection(NamedTuple):
-    """How well the guest is protected. Times in ns; `bytes` are those of logs and generations.
+    """How well the guest is protected. Times in ns; `bytes` of logs and generations.
 
-    `lost` says why there is no protection any more, or is empty.
+    `lost` says why it is not protected any more; "" while it is.
     """
 
     generation: int
@@ -38,13 +38,13 @@ class Protection(NamedTuple):
 
 
 class Keeper:
-    """Keeps one migration in one directory. `claim` it, then `resume` or `begin`; then `run`, and `stop` at the end."""
+    """Keeps one migration in one directory: `claim`, then `resume` or `begin`, then `run`, and `stop` at the end."""
 
     def __init__(
         self, directory: Path, settings: CheckpointSettings, clock: Clock, notice: Callable[[str], None],
         disk: Disk | None = None,
     ) -> None:  # fmt: skip
-        """`notice` is told of an error, once."""
+        """`notice` gets one line if the protection is lost."""
         self.memory: CheckpointedMemory | None = None
         self._directory = directory
         self._settings = settings
@@ -58,18 +58,26 @@ class Keeper:
         self._is_verified = False
 
     def claim(self) -> None:
-        """Take the directory for as long as this process lives. InputError when it cannot be had."""
+        """Lock the directory as long as this process lives. InputError when that is not possible."""
         self._lock = claim(self._disk, self._directory)
 
     def resume(self, hgm: bool) -> RestoredCheckpoint | None:
-        """What was kept, if anything was; it is `memory` from now on. What `restore.resume` raises. It takes time."""
+        """Open the checkpoint in the directory; None if there is none. Its memory is `memory` from now on.
+
+        Blocks on the disk.
+
+        Raises what `restore.resume` raises.
+        """
         restored = resume(self._disk, self._directory, self._settings.log)
         if restored is not None:
             self._keep(CheckpointedMemory(restored, hgm))
         return restored
 
     def begin(self, identity: Identity, hgm: bool) -> CheckpointedMemory:
-        """A new memory, kept from now on. What `restore.begin` raises. It takes time: a thread does it."""
+        """Begin an empty checkpoint; its memory. Blocks on the disk, so call it in a thread.
+
+        Raises what `restore.begin` raises.
+        """
         memory = CheckpointedMemory(begin(self._disk, self._directory, identity, self._settings.log), hgm)
         self._keep(memory)
         return memory
@@ -80,12 +88,12 @@ class Keeper:
         self.memory = memory
 
     def runs(self) -> None:
-        """The guest is about to run: durable on return."""
+        """Record that the guest is about to run; durable on return. OSError."""
         if self.memory is not None:
             self.memory.checkpoint.runs()
 
     async def verified(self, digest: str) -> None:
-        """All is here, and the source's; the guest has stopped. Durable on return, the last generation with it."""
+        """Record that all pages are here and are the source's; the guest has stopped. Durable on return."""
         self._is_verified = True
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
@@ -99,7 +107,10 @@ class Keeper:
         return self.memory.checkpoint.lost or None if self.memory is not None else "nothing is kept yet"
 
     async def run(self) -> None:
-        """Make checkpoints until the protection is lost. After cancelling it, `stop` waits for the last thread."""
+        """Write generations until the protection is lost.
+
+        After cancelling it, call `stop`: it waits for the last thread.
+        """
         step_ns = max(1, self._settings.interval // 10)
         while self.memory is None or not self.memory.checkpoint.lost:
             await self._clock.sleep_until(self._clock.now_ns() + step_ns)
@@ -114,7 +125,7 @@ class Keeper:
         return is_old or memory.fresh_bytes - self._made[0] >= self._settings.arrived
 
     async def _make(self, memory: CheckpointedMemory) -> None:
-        """One checkpoint, if anything has changed since the last."""
+        """Write one generation, if anything has changed since the last."""
         checkpoint, began_ns = memory.checkpoint, self._clock.now_ns()
         state = (memory.fresh_bytes, checkpoint.statistics.writes)
         if checkpoint.lost:
@@ -132,7 +143,7 @@ class Keeper:
         self._made_ns = began_ns
 
     async def stop(self, discard: bool) -> None:
-        """Let go of the files, once no thread works on them; `discard`: nobody will come back to them."""
+        """Close the files once no thread uses them; with `discard` also remove the checkpoint."""
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
         if self.memory is not None:
@@ -148,7 +159,7 @@ class Keeper:
             self._lock = None
 
     def protection(self) -> Protection | None:
-        """How things stand, once there is something to keep."""
+        """The present state, once there is a checkpoint; None before."""
         if self.memory is None:
             return None
         checkpoint = self.memory.checkpoint

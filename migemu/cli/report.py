@@ -193,7 +193,7 @@ def write_perfetto(directory: Path, path: Path) -> int:
             if not damage:
                 found.check(trace.digest)
     if damage:
-        raise InputError(f"{damage[0]} - {path} holds what stands before that")
+        raise InputError(f"{damage[0]} - {path} holds everything before that")
     return count - 2
 
 

@@ -179,10 +179,10 @@ def _chosen(plan: Sweep, only: str) -> Collection[str] | None:
 def _tell_changes(voice: Voice, results: Results, plan: Sweep) -> None:
     changes = results.changes(plan)
     if changes:
-        voice.notice(f"the sweep file has changed since: {_changes(changes)}; what was done of them is kept aside")
+        voice.notice(f"the sweep file has changed since: {_changes(changes)}; their runs stay in the file")
     program = Program.parse(results.head("program"))
     if program != this_program():
-        voice.notice(f"what is there was made by other code ({program}, now {this_program()}): each run says which")
+        voice.notice(f"the stored runs were made by other code ({program}, now {this_program()}): each run says which")
 
 
 def _changes(changes: Changes) -> str:

@@ -96,14 +96,14 @@ class Cluster:
         while self._reconnects_remaining >= 0 and self._client.status == "connecting" and time.monotonic() < until:
             time.sleep(_LOOK_S / 10)
         if self._client.status != "running":
-            raise BrokenError(f"{self.name} went away; what had finished is kept, go on with --resume")
+            raise BrokenError(f"{self.name} cannot be reached any more; finished runs are stored, use --resume")
         self._check_workers()
 
     def _wait_for_workers(self) -> None:
         until = time.monotonic() + self._workerless_s
         while self._client.status == "running" and not self._threads():
             if time.monotonic() > until:
-                raise BrokenError(f"{self.name} has no workers; what had finished is kept, go on with --resume")
+                raise BrokenError(f"{self.name} has no workers; finished runs are stored, use --resume")
             time.sleep(_LOOK_S / 10)
 
     def _check_workers(self) -> None:
@@ -112,7 +112,7 @@ class Cluster:
         try:
             answers: dict[str, Any] = self._client.run(this_program, on_error="return")
         except OSError as error:
-            raise BrokenError(f"{self.name} went away: {one_line(error)}") from None
+            raise BrokenError(f"{self.name} cannot be reached any more: {one_line(error)}") from None
         for worker, answer in answers.items():
             if not isinstance(answer, Program):
                 raise InputError(f"the Dask worker {worker} cannot run migemu: {one_line(answer)}")

@@ -76,7 +76,7 @@ class Results:
         lock = _lock(path)
         if os.path.lexists(path):
             lock.close()
-            raise InputError(f"{path} holds results already; go on with them by --resume, or give another --out")
+            raise InputError(f"{path} holds results already; continue them with --resume, or give another --out")
         with _broken_if_sqlite_fails(path):
             connection = _connect(path, "rwc")
             with connection:
@@ -139,7 +139,7 @@ class Results:
         elif version != schema.VERSION:
             problem = f"has tables of version {version}, this program reads version {schema.VERSION}"
         elif verdict != "ok":
-            problem = f"is damaged ({one_line(ValueError(verdict))}); it was left as it is, give another --out"
+            problem = f"is damaged ({one_line(ValueError(verdict))}); it was not changed; give another --out"
         if problem:
             connection.close()
             raise InputError(f"{path} {problem}")
@@ -310,4 +310,4 @@ def _broken_if_sqlite_fails(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise BrokenError(f"{path} cannot be written: {one_line(error)}; what was finished before is in it") from None
+        raise BrokenError(f"{path} cannot be written: {one_line(error)}; runs that finished before are in it") from None

@@ -113,7 +113,7 @@ class Order:
         """What `line` tells, whoever wrote it. ValueError when it is no order."""
         order = _parsed(cls, line)
         if order.order not in ORDERS:
-            raise ValueError(f"{order.order[:40]!r} is no order; there are {', '.join(ORDERS)}")
+            raise ValueError(f"{order.order[:40]!r} is not an order; the orders are {', '.join(ORDERS)}")
         return order
 
 
@@ -195,7 +195,7 @@ class StatusSocket:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = SocketFile(self.path)
         except OSError as error:
-            raise BrokenError(f"{self.path}: no status can be asked there: {error.strerror}") from None
+            raise BrokenError(f"{self.path}: the status socket cannot be made there: {error.strerror}") from None
         self._server = await asyncio.start_unix_server(self._asked, sock=self._file.socket, limit=ORDER_BYTES_MAX)
 
     async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -322,7 +322,7 @@ def _exchange(path: Path, said: bytes, patience_s: float, meant: Callable[[bytes
     except TimeoutError:
         raise BrokenError(f"{path}: the node does not answer; is it stopped?") from None
     except OSError as error:
-        raise BrokenError(f"{path}: no node can be asked there: {error.strerror}") from None
+        raise BrokenError(f"{path}: the node cannot be asked: {error.strerror}") from None
     except ValueError:
         raise BrokenError(f"{path}: what answers there is no node of this version of migemu") from None
 

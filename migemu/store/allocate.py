@@ -30,7 +30,7 @@ _LESS: Final = "free some, or migrate less memory"
 
 
 def allocate(memory_bytes: int, backing: str) -> mmap.mmap:
-    """`memory_bytes` of zeros, populated. BrokenError when there is not enough memory of that kind."""
+    """`memory_bytes` of zeros, populated. BrokenError when the system has not enough memory of that kind."""
     if backing == "anonymous":
         memory = anonymous(memory_bytes)
     else:
@@ -61,7 +61,7 @@ def _populate(memory: mmap.mmap) -> None:
 
 
 def anonymous(memory_bytes: int) -> mmap.mmap:
-    """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when there is not enough memory."""
+    """`memory_bytes` of zeros, in 2M pages where the kernel has them. BrokenError when memory is short."""
     check_available(memory_bytes)
     try:
         memory = mmap.mmap(-1, memory_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -72,18 +72,18 @@ def anonymous(memory_bytes: int) -> mmap.mmap:
 
 
 def check_available(memory_bytes: int) -> None:
-    """BrokenError when the machine has not so much: overcommit would hand it out, and kill for it later."""
+    """BrokenError when less is available: with overcommit the kernel would allow it, and kill a process later."""
     available = _available_bytes()
     if available is not None and memory_bytes > available:
         raise BrokenError(
-            f"no {format_size(memory_bytes)} of memory to be had ({format_size(available)} are available); {_LESS}"
+            f"no {format_size(memory_bytes)} of memory available (only {format_size(available)} are); {_LESS}"
         )
 
 
 def _refusal(memory_bytes: int, backing: str, error: Exception, hint: str) -> BrokenError:
     number = error.errno if isinstance(error, OSError) else None
     reason = os.strerror(number) if number is not None and number in errno.errorcode else str(error)
-    return BrokenError(f"no {format_size(memory_bytes)} of {backing} memory to be had ({reason}); {hint}")
+    return BrokenError(f"no {format_size(memory_bytes)} of {backing} memory available ({reason}); {hint}")
 
 
 def _shared(memory_bytes: int, backing: str) -> mmap.mmap:
@@ -105,7 +105,7 @@ def _memfd(memory_bytes: int, flags: int) -> mmap.mmap:
 
 
 def _available_bytes() -> int | None:
-    """MemAvailable of /proc/meminfo; None where there is none."""
+    """MemAvailable of /proc/meminfo in bytes; None where there is no such line."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -32,7 +32,7 @@ _ADDRESS_MAX: Final = 1 << 52
 
 
 class _Class(NamedTuple):
-    """How the headers of a class of ELF lie: structs without byte order, and where the fields are in them."""
+    """The headers of an ELF class (32 or 64 bits): struct formats without byte order, and numbers of fields."""
 
     header: str
     segment: str
@@ -51,7 +51,7 @@ _PHOFF, _SHOFF, _PHENTSIZE, _PHNUM, _INFO = 4, 5, 8, 9, 7
 
 
 class Segment(NamedTuple):
-    """A PT_LOAD: `memory_bytes` at a physical address, the first `file_bytes` of which lie in the file at `offset`."""
+    """A PT_LOAD: `memory_bytes` at physical `address`; the first `file_bytes` of them are in the file at `offset`."""
 
     address: int
     memory_bytes: int
@@ -60,7 +60,7 @@ class Segment(NamedTuple):
 
 
 class CoreBytes:
-    """image_file.Bytes of the memory in a core. `size` is from the first hugetlb page to the last byte."""
+    """image_file.Bytes: the memory in a core. `size` in bytes, from its first hugetlb page to its last byte."""
 
     def __init__(self, file: FileBytes, segments: list[Segment], hugepage_bytes: int) -> None:
         self._file = file
@@ -74,7 +74,7 @@ class CoreBytes:
                 self._lay(segment.address - self.base, segment.file_bytes, segment.offset)
 
     def _lay(self, start: int, count: int, offset: int) -> None:
-        """Put a stretch of the file where nothing lies yet. Rule 1."""
+        """Map `count` bytes of the file to memory from `start` on, where no earlier segment is (rule 1)."""
         end = start + count
         at = max(0, bisect_right(self._starts, start) - 1)
         if at < len(self._starts) and self._ends[at] <= start:
@@ -93,7 +93,7 @@ class CoreBytes:
                 at += 1
 
     def read(self, at: int, count: int) -> memoryview | bytes:
-        """The memory from byte `at` on, counted from `base`."""
+        """`count` bytes of memory from byte `at` on, counted from `base`; holes are zeros. UnreadableError."""
         number = max(0, bisect_right(self._starts, at) - 1)
         end = at + count
         if number < len(self._starts) and self._starts[number] <= at and end <= self._ends[number]:
@@ -119,7 +119,7 @@ class CoreBytes:
 
 
 def core_bytes(file: FileBytes, hugepage_bytes: int) -> CoreBytes:
-    """The memory in a core. InputError in one line when it is none, is damaged, or is a process's."""
+    """The memory in a core. InputError when the file is no core, is damaged, or is the core of a process."""
     try:
         segments = _segments(file)
     except ValueError as problem:
@@ -128,7 +128,7 @@ def core_bytes(file: FileBytes, hugepage_bytes: int) -> CoreBytes:
 
 
 def _segments(file: FileBytes) -> list[Segment]:
-    """Those with memory. ValueError says what is wrong."""
+    """The PT_LOAD segments that hold memory. ValueError says what is wrong with the headers."""
     ident = _part(file, 0, _IDENT_BYTES, "its ELF header")
     if ident[:4] != b"\x7fELF" or ident[4] not in _CLASSES or ident[5] not in (1, 2):
         raise ValueError("is no ELF file; leave memory.image_format at raw to take its bytes as they are")
@@ -163,7 +163,7 @@ def _part(file: FileBytes, at: int, count: int, what: str) -> bytes:
 
 
 def _check(segments: list[Segment], file_bytes: int) -> None:
-    """ValueError."""
+    """ValueError when the segments do not fit the file, or are those of a process."""
     if not segments:
         raise ValueError("is a core without memory: it has no PT_LOAD segment")
     for each in segments:

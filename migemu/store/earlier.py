@@ -36,7 +36,7 @@ _READABLE: Final = ".jsonl" + PARTIAL
 def set_aside(
     directory: Path, names: Iterable[str], inputs: Iterable[Path], notice: Callable[[str], None]
 ) -> Path | None:  # fmt: skip
-    """Make room for a new run in `directory`: where the files called `names` are now, if there were any.
+    """Move the files called `names`, if `directory` has any, to a new directory in it; its path, or None.
 
     InputError by rule 2, BrokenError when they cannot be moved.
     """
@@ -59,7 +59,7 @@ def set_aside(
         aside.mkdir()
         for name in found:
             (directory / name).rename(aside / name)
-    notice(f"--out {directory}: what an earlier run left there is in {aside} now")
+    notice(f"--out {directory}: the files of an earlier run were moved to {aside}")
     return aside
 
 

@@ -84,11 +84,11 @@ class ImageMemory:
         return parts
 
     def digests(self, first: PageIndex, count: int) -> bytes:
-        """xxh3_64 of each of `count` base pages from `first` on as they are now, 8 bytes each, little endian."""
+        """xxh3_64 of each of `count` base pages from `first` on, as they are now; 8 bytes each, little endian."""
         return page_digests(self._bytes(first, count), self._page_bytes)
 
     def digests_of(self, payload: Sized) -> bytes:
-        """The same of what `read` has given: of the bytes that are sent, whatever has become of the image since."""
+        """xxh3_64 of each base page in what `read` returned: of the bytes that are sent, even if the image changes."""
         return page_digests(memoryview(cast("Buffer", payload)), self._page_bytes)
 
     def changed(self) -> str | None:
@@ -97,7 +97,7 @@ class ImageMemory:
         return f"{self.name} changed while it was read: {changed}" if changed is not None else None
 
     def _bytes(self, first: PageIndex, pages: int) -> memoryview:
-        """Their bytes, padding included. UnreadableError."""
+        """The bytes of these base pages, padding included. UnreadableError."""
         at, count = first * self._page_bytes, pages * self._page_bytes
         if at + count <= self.image_bytes:
             return memoryview(self._image.read(at, count))
@@ -113,9 +113,9 @@ class ImageMemory:
 
 
 def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", *, copy: bool = False) -> ImageMemory:
-    """The memory in a file; `image_format` as in [memory]. InputError when it cannot be an image, is empty, damaged.
+    """The memory in a file; `image_format` as in [memory]. InputError when it is no image, is empty or damaged.
 
-    `copy`: a private copy of it. BrokenError when there is no room for one.
+    `copy` makes a private copy of it first. BrokenError when there is no room for one.
     """
     try:
         with named.opened(path, devices=True) as file:

@@ -56,23 +56,23 @@ _CORE: Final = 4  # ET_CORE, elf(5)
 
 
 class Bytes(Protocol):
-    """What an image's memory is made of."""
+    """The seam between an image and what holds its bytes: a file, this process's memory, or an ELF core."""
 
     def read(self, at: int, count: int) -> memoryview | bytes:
-        """`count` bytes from byte `at` on, all of which there were. UnreadableError when they cannot be had."""
+        """`count` bytes from byte `at` on; all of them were there once. UnreadableError when they cannot be read."""
 
     def changed(self) -> str | None:
         """How what was read has changed since, in a clause; None if it has not."""
 
 
 class Held:
-    """Bytes of this process's own."""
+    """image_file.Bytes in memory of this process. Nobody else can change them."""
 
     def __init__(self, buffer: object) -> None:
         self._view = memoryview(buffer)  # type: ignore[arg-type]  # whatever has one
 
     def read(self, at: int, count: int) -> memoryview:
-        """They are there."""
+        """`count` bytes from byte `at` on, without a copy. Never fails."""
         return self._view[at : at + count]
 
     def changed(self) -> None:
@@ -81,10 +81,10 @@ class Held:
 
 
 class FileBytes:
-    """A file's. `size` in bytes is that of the beginning."""
+    """image_file.Bytes of an open file. `size` in bytes, as it was when it was opened."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        """It may be closed afterwards. `name` is how messages call it. OSError when it cannot be looked at."""
+        """`file` may be closed afterwards; messages call it `name`. OSError when it cannot be examined (fstat)."""
         self.name = name
         self.size = file.seek(0, os.SEEK_END)
         self._descriptor = os.dup(file.fileno())
@@ -92,7 +92,7 @@ class FileBytes:
         self._then = os.fstat(self._descriptor)
 
     def read(self, at: int, count: int) -> bytes:
-        """`count` bytes from byte `at` on. UnreadableError when there are less, or the disk has none to give."""
+        """`count` bytes from byte `at` on. UnreadableError when the file has become shorter or the disk fails."""
         try:
             data = os.pread(self._descriptor, count, at)
             while len(data) < count:  # it is cut off, or a signal has come
@@ -128,7 +128,7 @@ class FileBytes:
         return None
 
     def private(self) -> FileBytes:
-        """A copy that nobody else can write to. InputError when it changes meanwhile, BrokenError without memory."""
+        """A copy that nobody else can write to. InputError when the file changes meanwhile, BrokenError without room."""
         with self._reflink() or self._in_memory() as file:
             copy = FileBytes(file, self.name)
         if (changed := self.changed()) is not None:
@@ -136,7 +136,7 @@ class FileBytes:
         return copy
 
     def _reflink(self) -> BinaryIO | None:
-        """The same blocks under no name; None where that cannot be."""
+        """A copy that shares its blocks (FICLONE), without a name; None where the file system cannot make one."""
         try:
             folder = Path(self.name).absolute().parent
             descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)

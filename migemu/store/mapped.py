@@ -23,16 +23,16 @@ _WORD = struct.Struct("<Q")
 
 
 class MappedMemory(Primary):
-    """ports.GuestStore over real bytes."""
+    """ports.GuestStore over real bytes: one mmap, written in place as pieces arrive."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, memory: mmap.mmap | bytearray, hgm: bool = True) -> None:
-        """`memory` holds `memory_bytes` zero bytes, populated."""
+        """`memory` holds `memory_bytes` zero bytes, populated; `hgm` as in `Primary`."""
         super().__init__(geometry, memory_bytes, hgm)
         self._memory = memory
         self._view = memoryview(memory)[:memory_bytes]
 
     def landing(self, first: PageIndex, count: int) -> memoryview:
-        """The bytes of `count` base pages from `first` on."""
+        """The bytes of `count` base pages from `first` on: arriving payload is written here."""
         return self._view[first * self._page_bytes : (first + count) * self._page_bytes]
 
     def contents(self, first: PageIndex, count: int) -> memoryview:
@@ -40,17 +40,17 @@ class MappedMemory(Primary):
         return self.landing(first, count).toreadonly()
 
     def clear(self, first: PageIndex, count: int) -> None:
-        """Written page by page, so that no run takes as much memory again."""
+        """Write zeros to these base pages, one page at a time, so that no buffer of the run's size is needed."""
         zeros = bytes(self._page_bytes)
         for at in range(first * self._page_bytes, (first + count) * self._page_bytes, self._page_bytes):
             self._view[at : at + self._page_bytes] = zeros
 
     def digests(self, first: PageIndex, count: int, words: Sequence[Word]) -> tuple[bytes, list[int]]:
-        """The digests with `words` put back to their originals for as long as it takes."""
+        """xxh3_64 of these base pages, with `words` put back to what they held before the guest wrote them."""
         return digests_of(self.landing(first, count), self._page_bytes, first, words)
 
     def release(self) -> None:
-        """The pages go now; the mapping with the last reference to it, which may be part of a cycle."""
+        """Free the pages now (MADV_DONTNEED); the mapping itself goes with the last reference to it."""
         if isinstance(self._memory, mmap.mmap):
             try:
                 self._memory.madvise(mmap.MADV_REMOVE)  # of a memfd; private memory has no file to remove it from
@@ -66,7 +66,7 @@ class MappedMemory(Primary):
 
 
 def digests_of(view: memoryview, page_bytes: int, first: PageIndex, words: Sequence[Word]) -> tuple[bytes, list[int]]:
-    """ports.GuestContents.digests of bytes: those of the base pages from `first` on are in `view`."""
+    """xxh3_64 of each base page in `view`, which begins at base page `first`; `words` as in ports."""
     places = [(word.page - first) * page_bytes + word.offset for word in words]
     found = [int(_WORD.unpack_from(view, at)[0]) for at in places]
     for at, word in zip(places, words, strict=True):

@@ -56,12 +56,12 @@ _KINDS: Final = {
 
 
 class Output:
-    """One file on its way. `path` is as it was given; `written_bytes` is where its end will be."""
+    """One file that is being written. `path` is as the user gave it; `written_bytes` is its length so far."""
 
     def __init__(
         self, path: Path, *, mode: int = PUBLIC, inputs: Iterable[Path] = (), reserve_bytes: int = 0
     ) -> None:  # fmt: skip
-        """Begin it; its directory is made. InputError by rule 2 and 4, BrokenError when it cannot be written."""
+        """Create NAME.partial and its directory. InputError by rules 2 and 4, BrokenError when that is impossible."""
         self.path = path
         self.written_bytes = 0
         self._mode = mode
@@ -82,7 +82,7 @@ class Output:
                 raise
 
     def _created(self) -> int:
-        """NAME.partial, new and locked."""
+        """Create NAME.partial and lock it; its descriptor."""
         name = self._name + PARTIAL
         while True:
             try:
@@ -97,7 +97,7 @@ class Output:
             os.close(descriptor)  # another process took it for one that was left
 
     def _check(self, inputs: Iterable[Path]) -> None:
-        """What is there now may be replaced. InputError when not."""
+        """InputError when the file that is there now may not be replaced (rules 2 and 4)."""
         try:
             found = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -111,23 +111,23 @@ class Output:
             raise InputError(f"{self.path}: is being read or written at this moment, by a source perhaps; give another")
 
     def check(self) -> None:
-        """Once more, now that others may have come. InputError when it may not be replaced any more."""
+        """Check again, as other processes may have come since. InputError when NAME may not be replaced any more."""
         with broken_if_refused(self.path):
             self._check(())
 
     def room_bytes(self) -> int:
-        """How much the file system has left for this user."""
+        """Bytes that the file system still has for this user."""
         with broken_if_refused(self.path):
             found = os.fstatvfs(self._descriptor)
             return found.f_bavail * found.f_frsize
 
     def write(self, data: bytes | memoryview) -> None:
-        """All of `data`, at the end. OSError when the disk does not take it."""
+        """Append all of `data`. OSError when the disk does not take it."""
         self._put(data, self.written_bytes)
         self.written_bytes += len(data)
 
     def write_sparse(self, data: bytes) -> None:
-        """As `write`, with holes for 4K blocks of zeros; a multiple of 4K but for the last one."""
+        """As `write`, but 4K blocks of zeros become holes; `data` is a multiple of 4K, except the last."""
         whole = len(data) // _BLOCK_BYTES
         words = np.frombuffer(data, dtype="<u8", count=whole * _BLOCK_BYTES // 8).reshape(whole, _BLOCK_BYTES // 8)
         holds = np.concatenate(([False], words.any(axis=1), [False]))
@@ -146,21 +146,24 @@ class Output:
 
     @contextlib.contextmanager
     def text(self) -> Iterator[TextIO]:
-        """It as a stream of text, while it is written by nothing else."""
+        """A text stream (UTF-8) into this file; use nothing else to write until it is closed."""
         with io.TextIOWrapper(io.BufferedWriter(_Stream(self)), encoding="utf-8", newline="") as stream:
             yield stream
 
     def stream(self) -> io.RawIOBase:
-        """It as a stream of bytes, for those who write to one."""
+        """A binary stream into this file; closing it leaves the output open."""
         return _Stream(self)
 
     @property
     def disk_bytes(self) -> int:
-        """What it takes on the disk."""
+        """Bytes that the file takes on the disk; less than its size where it has holes."""
         return os.fstat(self._descriptor).st_blocks * 512
 
     def commit(self) -> None:
-        """It is complete, durable, and in its place. InputError and BrokenError when it cannot be; it is gone then."""
+        """Sync the file and rename it over NAME.
+
+        InputError, BrokenError when that cannot be; NAME.partial is removed then.
+        """
         try:
             with broken_if_refused(self.path):
                 os.ftruncate(self._descriptor, self.written_bytes)
@@ -183,7 +186,7 @@ class Output:
                 os.fchmod(self._descriptor, stat.S_IMODE(before.st_mode) & PUBLIC)
 
     def discard(self) -> None:
-        """Give it up: what was there stays, and the room is given back. Safe to call again, and after `commit`."""
+        """Remove NAME.partial; NAME stays as it was. Safe to call again, and after `commit`."""
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):  # on a file system that fails there is no more to do
                 os.unlink(self._name + PARTIAL, dir_fd=self._directory)
@@ -211,7 +214,7 @@ class Output:
 
 
 class _Stream(io.RawIOBase):
-    """An output for those who write to a stream; closing it leaves the output open."""
+    """An `Output` as a raw binary stream (io.RawIOBase); closing it leaves the output open."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -231,19 +234,19 @@ class _Stream(io.RawIOBase):
 
 @contextlib.contextmanager
 def writing(path: Path, *, inputs: Iterable[Path] = (), mode: int = PUBLIC) -> Iterator[Output]:
-    """A file that is there, complete, once the block has ended without an error. What `Output` raises."""
+    """A context manager: an `Output` that is committed if the block raises nothing. Raises what `Output` raises."""
     with Output(path, mode=mode, inputs=inputs) as output, broken_if_refused(path):
         yield output
 
 
 def write_text(path: Path, text: str, *, inputs: Iterable[Path] = (), mode: int = PUBLIC) -> None:
-    """The whole file. What `Output` raises."""
+    """Write the whole file at once (UTF-8). Raises what `Output` raises."""
     with writing(path, inputs=inputs, mode=mode) as output:
         output.write(text.encode())
 
 
 def named_files(settings: Mapping[str, Mapping[str, Any]]) -> list[Path]:
-    """The files that settings name, by themselves (`security.psk_file`) or in a choice (`replay:path=FILE`)."""
+    """The files that settings name, directly (`security.psk_file`) or in a choice (`replay:path=FILE`)."""
     found: list[Path] = []
     for text in (value for section in settings.values() for value in section.values() if isinstance(value, str)):
         with contextlib.suppress(ValueError):  # no choice; or no path
@@ -253,7 +256,7 @@ def named_files(settings: Mapping[str, Mapping[str, Any]]) -> list[Path]:
 
 
 def is_held(name: str | Path, directory: int | None = None) -> bool:
-    """Whether another process has locked that file. No, where it cannot be asked."""
+    """Whether another process has locked that file (flock); False where that cannot be asked."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=directory)
@@ -271,13 +274,13 @@ def is_held(name: str | Path, directory: int | None = None) -> bool:
 
 
 def hold(descriptor: int) -> None:
-    """No output of ours replaces the file as long as `descriptor` is open."""
+    """Lock the open file, so that no `Output` of any process replaces it while `descriptor` is open."""
     with contextlib.suppress(OSError):  # it is being written, or has no locks: it can be read all the same
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def others_can_write(directory: os.stat_result) -> bool:
-    """Whether somebody else than this user (and root) can make names in that directory."""
+    """Whether a user other than this one and root can create names in that directory."""
     if directory.st_uid not in (0, os.geteuid()) or directory.st_mode & stat.S_IWOTH:
         return True
     return bool(directory.st_mode & stat.S_IWGRP) and not _is_private(directory.st_gid)
@@ -297,7 +300,7 @@ def risk(directory: Path) -> str | None:
 
 
 def _is_private(group: int) -> bool:
-    """Whether it is the primary group of this user, and nobody else is in it."""
+    """Whether `group` is this user's primary group and has no other member."""
     try:
         user = pwd.getpwuid(os.geteuid())
         members = set(grp.getgrgid(group).gr_mem)
@@ -307,7 +310,7 @@ def _is_private(group: int) -> bool:
 
 
 def _resolved(path: Path) -> Path:
-    """`path` without symbolic links. InputError for one in a directory that others can write (rule 4)."""
+    """`path` without symbolic links. InputError for a link in a directory that others can write (rule 4)."""
     at, rest, links = Path("/"), list(reversed(Path.cwd().joinpath(path).parts[1:])), 0
     while rest:
         part = rest.pop()
@@ -322,7 +325,7 @@ def _resolved(path: Path) -> Path:
         if links > _LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if at.is_relative_to("/proc"):
-            raise InputError(f"{path}: is no file of its own; name the file that it stands for")
+            raise InputError(f"{path}: is not a regular file; give the name of the file that it stands for")
         if others_can_write(at.stat()):
             raise InputError(f"{path}: {here} is a symbolic link in a directory that others can write; name the file")
         target = here.readlink()
@@ -333,7 +336,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _check_kind(path: Path, named: Path) -> None:
-    """InputError when something else than a regular file is there, behind whatever links."""
+    """InputError, which calls the file `named`, when `path` leads to anything else than a regular file."""
     with contextlib.suppress(FileNotFoundError):
         _check_mode(path.stat().st_mode, named)
 
@@ -345,7 +348,7 @@ def _check_mode(mode: int, path: Path) -> None:
 
 
 def _clear(name: str, directory: int, path: Path) -> None:
-    """Remove what a process that was killed has left. InputError when it is no such thing, or in use."""
+    """Remove the NAME.partial of a killed process. InputError when it is no regular file, or is in use."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -376,7 +379,7 @@ def _sync_directory(directory: int) -> None:
 
 @contextlib.contextmanager
 def broken_if_refused(path: Path) -> Iterator[None]:
-    """What the system refuses becomes a BrokenError, in one line."""
+    """A context manager: an OSError becomes a BrokenError of one line, "PATH cannot be written: ..."."""
     try:
         yield
     except OSError as error:

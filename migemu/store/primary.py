@@ -27,10 +27,10 @@ class _Unhandled:
 
 
 class Primary:
-    """What of ports.GuestStore is about the page table. A store adds `_access`, `landing` and `digests`."""
+    """The page-table side of ports.GuestStore, modelled. A store adds `_access`, `landing` and `digests`."""
 
     def __init__(self, geometry: Geometry, memory_bytes: int, hgm: bool = True) -> None:
-        """Nothing is mapped; everything is in the page cache. Without `hgm` there is no MADV_SPLIT."""
+        """All pages are in the page cache, none is mapped. Without `hgm` there is no MADV_SPLIT, only 1G entries."""
         self.geometry = geometry
         self.memory_bytes = memory_bytes
         self._page_bytes = geometry.page_bytes
@@ -41,19 +41,23 @@ class Primary:
         self._handler: FaultHandler = _Unhandled()
 
     def install(self, run: PieceRun) -> Installed:
-        """In place: one UFFDIO_CONTINUE per piece."""
+        """In place: one UFFDIO_CONTINUE per piece of `run`; pieces that are mapped already (EEXIST) are counted. OSError."""
         return Installed(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:
-        """UFFDIO_WAKE."""
+        """UFFDIO_WAKE of `count` base pages from `first` on: vCPUs that sleep there try again."""
         self._mapping.wake(first, count)
 
     def madvise_collapse(self, spans: Sequence[Span]) -> Collapsed:
-        """One process_madvise; the first span that fails ends it."""
+        """One process_madvise(MADV_COLLAPSE) of all spans; it stops at the first that fails, and says which."""
         return Collapsed(*self._mapping.collapse(spans))
 
     def touch(self, vcpu: int, page: PageIndex, offset: int, stamp: int | None) -> int | Stalled | Awaitable[None]:
-        """The word as it was before `stamp` was written to it; or, after a fault, what to await."""
+        """Access 8 bytes at `offset` of `page`; `stamp` is written, None reads. The word that was there before.
+
+        If the page is not mapped: an awaitable that is done when the vCPU is woken. OSError (EFAULT) where Linux sends
+        a signal.
+        """
         if not self._reachable(self._start + page * self._page_bytes):
             outcome = self._mapping.fault(vcpu, page, stamp is not None)
             if outcome is FaultOutcome.WAITING:
@@ -67,7 +71,7 @@ class Primary:
         return self._access(page, offset, stamp)
 
     def _access(self, page: PageIndex, offset: int, stamp: int | None) -> int:
-        """The word of a page that is mapped, before `stamp` was written to it."""
+        """The word at `offset` of a mapped page, as it was before `stamp` (None: a read) is written to it."""
         raise NotImplementedError
 
     def register(self, handler: FaultHandler) -> None:
@@ -75,7 +79,7 @@ class Primary:
         self._handler = handler
 
     def _raised(self) -> None:
-        """An event waits to be read."""
+        """A fault event waits in the userfaultfd: read it now. Simulated stores override this and read it later."""
         self._read_events()
 
     def _read_events(self) -> None:
@@ -96,10 +100,10 @@ class Primary:
         return self._mapping.table_bytes()
 
     def release(self) -> None:
-        """There are no bytes to give back."""
+        """Give the bytes back to the system. This class has none; stores with bytes override it."""
 
     def validate(self) -> None:
-        """Check the page table's invariants; an error is a bug of ours."""
+        """Check the invariants of the page table; ValidationError is a bug of this program."""
         self._mapping.validate()
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ _RECORDINGS_MAX: Final = 2
 
 
 def recorded(path: str) -> Recording:
-    """The recording in the file at `path`; the same object again as long as the file is the same. ValueError."""
+    """The recording at `path`; the same object while the file is unchanged. ValueError says what is wrong."""
     try:
         about = named.expanded(path).stat()
         return _read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
@@ -54,7 +54,7 @@ class NamedFiles:
 
 
 def read_ahead(scenario: Scenario) -> NamedFiles:
-    """Files for the guest of `scenario`; what it replays is read now. InputError if it cannot be, for any memory."""
+    """Read the recording that the guest of `scenario` replays, if it replays one. InputError when it cannot be read."""
     spec = scenario.guest.workload
     try:
         path = path_of(spec)

@@ -31,7 +31,7 @@ _BLOCK: Final = 4096
 
 
 class FileRecorder:
-    """Writes events to a file as JSON lines; a context manager that leaves the file complete, however the run ended."""
+    """ports.Tracer that writes JSON lines to a file; as a context manager it leaves the file complete on any error."""
 
     def __init__(
         self, path: Path, kind: str, notice: Callable[[str], None] = lambda _: None, inputs: Iterable[Path] = ()
@@ -53,7 +53,7 @@ class FileRecorder:
 
     @property
     def digest(self) -> str:
-        """The sha256 of the lines of its events so far; empty if they are lost."""
+        """sha256 (hex) over the lines of all events so far; "" if the trace is lost."""
         return "" if self.lost else self._hash.hexdigest()
 
     def __enter__(self) -> Self:
@@ -63,21 +63,21 @@ class FileRecorder:
         self.close()
 
     def emit(self, event: Event) -> None:
-        """Record one event."""
+        """Record one event. It is formatted and written later, in a block."""
         if self._output is not None:
             self._pending.append(event)
             if len(self._pending) >= _BLOCK:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write the events that are still in memory."""
         text = "".join(event_line(event) + "\n" for event in self._pending)
         self._pending.clear()
         self._hash.update(text.encode())
         self._write(text)
 
     def close(self) -> None:
-        """The trace is whole, and in its place. Safe to call again."""
+        """Write the rest and rename the file into its place. Safe to call again."""
         self.flush()
         if self._output is not None:
             try:
@@ -132,7 +132,7 @@ def merge(traces: Iterable[Path], into: Path) -> str:
 
 
 def _header(path: Path, file: TextIO) -> str:
-    """The first line of a trace of this version."""
+    """The first line of a trace, without its end. InputError when it is none, or of another version."""
     line = file.readline()
     said = parse_header(line)
     if isinstance(said, str):

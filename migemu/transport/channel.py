@@ -245,11 +245,11 @@ class TcpChannel(asyncio.BufferedProtocol):
         if exc is not None and not self._closing:
             error = BrokenError(f"the connection to {self.peer} broke: {reason(exc)}")
         elif not self._closing and self._gate is not None and not (self._ready and self._is_in):
-            error = BrokenError(f"the connection to {self.peer} ended before it was let in: {self._gate.trouble}")
+            error = BrokenError(f"the connection to {self.peer} ended before it was accepted: {self._gate.trouble}")
         elif not self._closing and self._decoder.mid_frame:
             error = BrokenError(f"the connection to {self.peer} ended in the middle of a message")
         elif not self._closing and self._gate is not None and not self._gate.ended:
-            error = BrokenError(f"the connection to {self.peer} was cut; its end was not said inside of TLS")
+            error = BrokenError(f"the connection to {self.peer} was cut; TLS did not announce the end (close_notify)")
         self._closing = True
         for timer in (self._linger, self._look):
             if timer is not None:
@@ -313,7 +313,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._outgoing.write(buffers)
         if self._outgoing.waiting > 2 * self._bounds.queue_frames_max:
             asyncio.get_running_loop().call_soon(self._drop, BrokenError(
-                f"{self.peer} takes in nothing, and more than {self._bounds.queue_frames_max} messages wait for it "
+                f"{self.peer} reads nothing, and more than {self._bounds.queue_frames_max} messages wait for it "
                 "(limits.queue_frames_max)"
             ))  # fmt: skip
 

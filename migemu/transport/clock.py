@@ -64,7 +64,7 @@ class Alarm:
         self._lead_ns = 0
         self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
         if self._fd < 0:
-            raise BrokenError(f"no timer to be had: {os.strerror(ctypes.get_errno())}")
+            raise BrokenError(f"no timer could be created: {os.strerror(ctypes.get_errno())}")
         self._loop.add_reader(self._fd, self._fired)
 
     def set(self, when_ns: int) -> None:

@@ -115,7 +115,7 @@ class Simulation:
             except (MigemuError, SimulationError, KeyboardInterrupt) as error:
                 self.error = error
             if tracer is not None and tracer.lost and self.error is None:
-                self.error = BrokenError(f"the run is complete, but not all of it could be kept: {tracer.lost}")
+                self.error = BrokenError(f"the run is complete, but not every file could be written: {tracer.lost}")
             self.result = self._build()
             if self.result and tracer is not None and tracer.lost:
                 self.result["lost"] = [tracer.lost]

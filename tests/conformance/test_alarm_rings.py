@@ -187,7 +187,7 @@ def test_no_descriptor_to_be_had_is_the_worlds_fault(loop: Loop) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
-            with pytest.raises(BrokenError, match="no timer to be had: Too many open files"):
+            with pytest.raises(BrokenError, match="no timer could be created: Too many open files"):
                 Bell()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -44,6 +44,6 @@ def test_released_memory_goes_back_although_somebody_still_refers_to_it(backing:
 def test_more_memory_than_there_is_is_refused_in_one_line(backing: str) -> None:
     """A PiB, and more than the kernel can count."""
     for size in (1 << 50, 1 << 65):
-        with pytest.raises(BrokenError, match=r"of .*memory to be had") as error:
+        with pytest.raises(BrokenError, match=r"of .*memory available") as error:
             allocate(size, backing)
         assert "\n" not in str(error.value)

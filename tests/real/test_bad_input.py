@@ -69,7 +69,7 @@ def test_more_memory_than_there_is_is_refused_before_it_is_touched(tmp_path: Pat
     done = migemu("run", "--set", "memory.size=1T", cwd=tmp_path)
     assert done.returncode == 3
     line = one_line(done.stderr)
-    assert "no 1T of memory to be had" in line
+    assert "no 1T of memory available" in line
     assert "migrate less memory" in line
 
 
@@ -80,9 +80,9 @@ def test_a_sparse_image_larger_than_the_destination_s_memory_is_refused_by_the_d
         file.truncate(1 << 40)
     with destination() as dest, source(dest.port, "--image", str(image)) as sender:
         assert sender.wait() == 3
-        assert "no 1T of memory to be had" in dest.wait_for_notice()
+        assert "no 1T of memory available" in dest.wait_for_notice()
         assert "the destination gave up" in sender.error
-        assert "no 1T of memory to be had" in sender.error
+        assert "no 1T of memory available" in sender.error
 
 
 def test_hugetlbfs_without_reserved_pages_says_how_to_get_them(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_source_that_cannot_keep_its_record_after_the_switch_goes_on(tmp_path:
             "migration.json cannot be written: Too many open files; the migration goes on" in sender.wait_for_notice()
         )
         assert sender.wait() == 3
-        assert sender.error.startswith("verified, but not all of it could be kept: ")
+        assert sender.error.startswith("verified, but not every file could be written: ")
         assert sender.error.endswith("migration.json cannot be written: Too many open files")
         assert dest.wait() == 0, dest.error
 

@@ -82,7 +82,7 @@ LIES: list[tuple[str, Lie, str]] = [
     ("ready again", said(Ready(MIGRATION)), "Ready is not allowed from the destination in state running"),
     ("running again", said(Running()), "Running is not allowed"),
     ("complete before the end", said(Complete(True, "0" * 32, "")), "needs the other side in state end"),
-    ("a bitmap unasked", said(ReceivedBitmap(0, PAGES, False)), "a bitmap came that nobody asked for"),
+    ("a bitmap unasked", said(ReceivedBitmap(0, PAGES, False)), "a received bitmap came that was not asked for"),
     ("resumed without resume", said(Resumed()), "Resumed is not allowed"),
     ("a piece of its own", said(Page(0, 1, Level.PTE, True), payload=bytes(4096)), "Page is not allowed"),
     ("the end", said(End(PAGES, 0, 0)), "End is not allowed from the destination"),
@@ -190,5 +190,5 @@ def test_a_name_that_was_not_heard_right_ends_it_before_the_guest_leaves() -> No
             peer.say(Ready("0" * 32))
             peer.hear_end()
         assert sender.wait() == 4
-        assert "the destination has heard another name than" in sender.error
+        assert "the destination answers for another migration, not" in sender.error
         assert "The guest runs on at the source" in sender.error

@@ -74,7 +74,7 @@ def told_in_one_line(place: list[str], thing: str, tmp_path: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode in (2, 3), done.stderr
     assert len(lines) == 1, done.stderr
-    assert thing in lines[0] or "of memory to be had" in lines[0] or "limits.memory_max" in lines[0]
+    assert thing in lines[0] or "of memory available" in lines[0] or "limits.memory_max" in lines[0]
     assert time.monotonic() - began_s < TIMEOUT_S
 
 

@@ -137,8 +137,8 @@ def test_a_full_disk_under_the_traces_costs_the_traces(tmp_path: Path) -> None:
             "the trace"
         ]
         assert dest.error == (
-            f"verified, but not all of it could be kept: {out}/dest/trace.dest.jsonl cannot be written: No space left "
-            "on device"
+            f"verified, but not every file could be written: {out}/dest/trace.dest.jsonl cannot be written: No space "
+            "left on device"
         )
         result = result_of(out / "dest")
         assert (result["verified"], result["status"], result["error"]) == (True, "completed", dest.error)
@@ -181,7 +181,7 @@ def test_a_directory_that_goes_away_costs_the_result_and_nothing_else(tmp_path: 
         shutil.rmtree(out)
         assert ends(dest, sender) == (0, 3)
     assert "result.json cannot be written: No such file or directory" in dest.error
-    assert dest.error.startswith("verified, but not all of it could be kept: ")
+    assert dest.error.startswith("verified, but not every file could be written: ")
     assert (kept / "verified").exists()
 
 
@@ -199,7 +199,7 @@ def test_results_of_several_that_are_lost_cost_none_of_the_migrations(tmp_path: 
                 assert sender.wait() == 0, sender.error
         assert dest.wait() == 3
         told = [said["notice"] for said in dest.said if "result.json cannot be written" in said.get("notice", "")]
-    assert dest.error.startswith("verified, but not all of it could be kept: ")
+    assert dest.error.startswith("verified, but not every file could be written: ")
     assert len(told) == 2, "as it happened"
 
 
@@ -209,7 +209,7 @@ def test_a_record_that_cannot_be_written_is_told_by_the_source(tmp_path: Path) -
         shutil.rmtree(tmp_path / "out")
         (tmp_path / "out").touch()
         assert ends(dest, sender) == (3, 0)
-    assert sender.error.startswith("verified, but not all of it could be kept: ")
+    assert sender.error.startswith("verified, but not every file could be written: ")
     assert "trace.source.jsonl cannot be written: No such file or directory" in sender.error
     assert "migration.json cannot be written: " in sender.error
 
@@ -248,7 +248,7 @@ def test_a_second_run_leaves_nothing_of_the_first_beside_its_own(command: str, t
     second = migemu(command, *TINY_RUN, "--set", "scenario.seed=7", "--out", "out", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     (aside,) = [name for name in names(out) if name.startswith("previous-")]
-    assert f"--out out: what an earlier run left there is in out/{aside} now" in " ".join(second.stderr.split())
+    assert f"--out out: the files of an earlier run were moved to out/{aside} now" in " ".join(second.stderr.split())
     assert names(out / aside) == files
     assert (out / aside / "result.json").read_bytes() == before
     assert set(names(out)) - {aside, "migration.json"} == {"result.json", "scenario.toml"}

@@ -22,7 +22,7 @@ def test_a_run_with_a_report_leaves_a_page_and_a_trace_that_perfetto_reads(tmp_p
     assert done.returncode == 0, done.stderr
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "How did each piece come?" in page
-    assert "is not whole" not in page
+    assert "is not complete" not in page
     done = migemu("report", str(out), "--perfetto", str(tmp_path / "p.json"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
@@ -111,5 +111,5 @@ def test_what_cannot_be_reported_is_said_in_one_line(
     told = " ".join(done.stderr.split())
     assert told.startswith(said)
     if Path("p.json").exists():
-        assert told.endswith("p.json holds what stands before that")
+        assert told.endswith("p.json holds everything before that")
         assert json.loads(Path("p.json").read_text(encoding="utf-8"))["traceEvents"]

@@ -119,14 +119,14 @@ async def test_a_socket_that_a_killed_node_has_left_is_taken_over(tmp_path: Path
 async def test_what_is_no_socket_is_not_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "source.sock"
     path.write_text("precious")
-    with pytest.raises(BrokenError, match="no status can be asked there: Address already in use"):
+    with pytest.raises(BrokenError, match="the status socket cannot be made there: Address already in use"):
         await StatusSocket(path, lambda: [DESTINATION], obey).open()
     assert path.read_text() == "precious"
 
 
 async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BrokenError, match="no status can be asked there"):
+    with pytest.raises(BrokenError, match="the status socket cannot be made there"):
         await StatusSocket(tmp_path / "file" / "source.sock", lambda: [DESTINATION], obey).open()
 
 
@@ -427,7 +427,7 @@ async def test_an_answer_to_an_order_that_is_none_is_told_in_one_line(short: Pat
         line(),
     ):
         server = await answering(short / "source.sock", text)
-        with pytest.raises(BrokenError, match=r"no node of this version of migemu|no node can be asked there"):
+        with pytest.raises(BrokenError, match=r"no node of this version of migemu|the node cannot be asked"):
             await asyncio.to_thread(give, short / "source.sock", Order("pause"))
         server.close()
         await server.wait_closed()

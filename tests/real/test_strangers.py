@@ -178,7 +178,7 @@ async def test_a_handshake_that_is_broken_off_is_a_line_and_no_more(of: Credenti
         async with raw(made.listener.address.port) as stranger:
             stranger.leave()
             error = await (await made.stranger(1)).end()
-        assert "ended before it was let in: the source left during the handshake" in str(error)
+        assert "ended before it was accepted: the source left during the handshake" in str(error)
         await made.nobody_noticed()
 
 
@@ -283,7 +283,7 @@ async def test_a_peer_that_takes_nothing_in_does_not_fill_this_sides_memory() ->
             channel.send(DeviceState(0), bytes(1 << 20))
             sent += 1
             await asyncio.sleep(0)
-        assert "takes in nothing" in str(await ear.end())
+        assert "reads nothing" in str(await ear.end())
         assert sent < 1100
 
 
@@ -313,7 +313,7 @@ async def test_an_end_that_was_not_said_inside_of_tls_is_no_end() -> None:
         stranger.leave()
         error = await theirs.end()
         assert isinstance(error, BrokenError)
-        assert "its end was not said inside of TLS" in str(error)
+        assert "TLS did not announce the end" in str(error)
         await made.nobody_noticed()
 
 

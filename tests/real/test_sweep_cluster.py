@@ -142,7 +142,7 @@ def test_a_cluster_that_stays_away_ends_the_sweep_and_keeps_what_was_done(
 ) -> None:
     notes = LosesScheduler(cluster, after=3, again=False)
     sweep, path = sweep_of(tmp_path), tmp_path / "x"
-    with pytest.raises(BrokenError, match="went away; what had finished is kept, go on with --resume"):
+    with pytest.raises(BrokenError, match="cannot be reached any more; finished runs are stored, use --resume"):
         run(sweep, path, executor=connect(reconnects_max=0), notes=notes)
     done = len(notes.ends)
     assert done >= 3

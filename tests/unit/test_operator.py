@@ -205,7 +205,7 @@ def test_after_the_switch_cancelling_says_what_is_lost_and_does_it_only_for_who_
     async def operator() -> str:
         await scene.after(100)
         victim = scene.source if node == "source" else scene.incoming
-        with pytest.raises(InputError, match="To do it all the same say --yes; migemu pause costs nothing") as refused:
+        with pytest.raises(InputError, match="To do it nevertheless, add --yes; migemu pause costs nothing") as refused:
             victim.cancel(sure=False)
         lost = str(refused.value).partition(". To do it")[0]
         assert victim.cancel(sure=True) == f"cancelled: {lost}"

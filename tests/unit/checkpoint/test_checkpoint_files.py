@@ -53,7 +53,7 @@ def test_on_the_real_disk_what_was_kept_comes_back(tmp_path: Path) -> None:
 
 def test_a_directory_has_one_user_at_a_time(tmp_path: Path) -> None:
     lock = claim(Disk(), tmp_path / "new" / "directory")
-    with pytest.raises(InputError, match="in use by another destination"):
+    with pytest.raises(InputError, match="another destination uses it"):
         claim(Disk(), tmp_path / "new" / "directory")
     os.close(lock)
     os.close(claim(Disk(), tmp_path / "new" / "directory"))

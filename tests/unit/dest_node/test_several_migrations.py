@@ -221,7 +221,7 @@ async def refused(town: Town, seed: int) -> str:
 @pytest.mark.parametrize(
     ("more", "migrations", "told"),
     [
-        ((), 8, "this destination serves 8 migrations (--migrations), which have come"),
+        ((), 8, "this destination serves 8 migrations (--migrations), and all have come"),
         (("limits.migrations_max=2",), 4, "is busy with 2 migrations, as many as it serves at once (limits.migrat"),
     ],
 )

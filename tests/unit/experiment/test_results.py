@@ -64,7 +64,7 @@ def test_when_it_is_closed_it_is_one_plain_file(done: tuple[Sweep, Path]) -> Non
 def test_without_resume_nothing_is_overwritten(done: tuple[Sweep, Path]) -> None:
     sweep, path = done
     before = path.read_bytes()
-    with pytest.raises(InputError, match="holds results already; go on with them by --resume"):
+    with pytest.raises(InputError, match="holds results already; continue them with --resume"):
         Results.create(path, sweep, PLAIN)
     assert path.read_bytes() == before
 
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_sweep_and_keeps_what_was_finished(tmp_path: Path) 
         (pages,) = results._db.execute("PRAGMA page_count").fetchone()
         results._db.execute(f"PRAGMA max_page_count = {pages + 6}")  # where SQLite finds the disk full
         campaign = Campaign(sweep, PLAIN, results, Notes())
-        with pytest.raises(BrokenError, match="disk is full; what was finished before is in it"):
+        with pytest.raises(BrokenError, match="disk is full; the runs that were finished before are stored in it"):
             campaign.run(InProcess())
     assert 0 < campaign.tally.done < 12
     assert run(sweep, path, resume=True).already_done == campaign.tally.done

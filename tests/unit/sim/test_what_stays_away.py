@@ -41,7 +41,7 @@ def test_what_was_lost_on_the_way_is_sent_again_when_nothing_comes_any_more() ->
     outcome, events, _ = play(scenario(ZEROS, net__answer_timeout="2s", net__idle_timeout="500ms"), MISPLACED)
     whole(outcome, events)
     at, reason = _lost(events)[0]
-    assert reason == "main: the source has sent everything, and 1 base pages have not come"
+    assert reason == "main: the source has sent everything, and 1 base pages have not arrived"
     (ended, *_) = [event.t for event in events if event.event is Happening.ENDED]
     last_ns = max(event.t for event in events if event.event is Happening.RECEIVED and event.t < at)
     assert at - last_ns >= 2 * SECOND
