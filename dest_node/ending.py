@@ -154,8 +154,8 @@ class Endings:
         if files.tracer is None:
             return ""
         await self._apart(files.tracer.close)
-        if files.tracer.lost:
-            lost.append(files.tracer.lost)
+        if files.tracer.failure:
+            lost.append(files.tracer.failure)
         return files.tracer.digest
 
     async def _apart(self, work: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ Rules
        do not give its digest is not kept: it comes again, and the logged writes are applied over it. That covers what
        order cannot: a guest write that reached the disk when its record did not.
     5. The first error ends the protection, not the migration: nothing is logged or written any more, the last whole
-       generation stays, and `lost` says why. What the guest writes from then on is lost with this process.
+       generation stays, and `failure` says why. What the guest writes from then on is lost with this process.
 
 Simplified: on file systems that copy on write, or compress, room that was allocated may still be missing later.
 """
@@ -133,7 +133,8 @@ class Checkpoint:
         A log of more than `log_bytes_max` bytes is folded, and a new one begun. OSError.
         """
         self.identity, self.directory = identity, directory
-        self.lost = ""
+        #: Why the guest is not protected any more; None while it is.
+        self.failure: str | None = None
         self.statistics = CheckpointStatistics(generation)
         self._disk = disk
         self._data = data
@@ -160,7 +161,7 @@ class Checkpoint:
 
     def verified(self, digest: str) -> None:
         """Record that all pages of the last generation are the source's; durable on return, unless `failure`."""
-        if not self.lost:
+        if not self.failure:
             try:
                 self._put(self.directory / VERIFIED, digest.encode())
                 self._disk.sync_directory(self.directory)
@@ -172,7 +173,7 @@ class Checkpoint:
 
         Acknowledged on return, unless `failure`.
         """
-        if not self.lost:
+        if not self.failure:
             try:
                 self._log.append(word, before, stamp)
             except OSError as error:
@@ -240,11 +241,11 @@ class Checkpoint:
 
     def lose(self, error: OSError) -> None:
         """Stop protecting the guest because of `error`; only the first error is kept."""
-        self.lost = self.lost or (error.strerror or str(error))
+        self.failure = self.failure or (error.strerror or str(error))
 
     def discard(self) -> None:
         """Remove the checkpoint, the generation first: the migration is complete. OSError."""
-        self.lost = self.lost or "the migration is complete"
+        self.failure = self.failure or "the migration is complete"
         self._disk.unlink(self.directory / CHECKPOINT)
         self._disk.sync_directory(self.directory)
         for path in sorted(self.directory.iterdir()):
@@ -253,9 +254,10 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the descriptors; mapped files stay mapped. The files stay for a later recovery."""
-        self.lost = self.lost or "closed"
+        self.failure = self.failure or "closed"
         for descriptor in (*self._data, self._log.descriptor):
             self._disk.close(descriptor)
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.directory}, generation {self.statistics.generation}{', lost' if self.lost else ''}>"
+        state = ", failed" if self.failure else ""
+        return f"<Checkpoint {self.directory}, generation {self.statistics.generation}{state}>"

@@ -112,7 +112,7 @@ class Keeper:
         After cancelling it, call `stop`: it waits for the last thread.
         """
         step_ns = max(1, self._settings.interval // 10)
-        while self.memory is None or not self.memory.checkpoint.lost:
+        while self.memory is None or not self.memory.checkpoint.failure:
             await self._clock.sleep_until(self._clock.now_ns() + step_ns)
             if self.memory is not None and self._is_due(self.memory):
                 await self._make(self.memory)
@@ -128,7 +128,7 @@ class Keeper:
         """Write one generation, if anything has changed since the last."""
         checkpoint, began_ns = memory.checkpoint, self._clock.now_ns()
         state = (memory.fresh_bytes, checkpoint.statistics.writes)
-        if checkpoint.lost:
+        if checkpoint.failure:
             return
         if state != self._made:
             try:
@@ -166,12 +166,12 @@ class Keeper:
         statistics = checkpoint.statistics
         return Protection(
             statistics.generation, self._clock.now_ns() - self._made_ns, self._longest_ns, statistics.writes,
-            statistics.bytes, checkpoint.lost,
+            statistics.bytes, checkpoint.failure or "",
         )  # fmt: skip
 
     def _notify(self, checkpoint: Directory) -> None:
         self._notice(
-            f"--checkpoint {self._directory}: {checkpoint.lost}; the migration goes on unprotected: should this "
+            f"--checkpoint {self._directory}: {checkpoint.failure}; the migration goes on unprotected: should this "
             "destination die, what the guest writes from now on is lost (generation "
             f"{checkpoint.statistics.generation} stays)"
         )

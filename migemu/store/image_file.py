@@ -128,7 +128,7 @@ class FileBytes:
         return None
 
     def private(self) -> FileBytes:
-        """A copy that nobody else can write to. InputError when the file changes meanwhile, BrokenError without room."""
+        """A copy that nobody else can write to. InputError when the file changes meanwhile, or BrokenError."""
         with self._reflink() or self._in_memory() as file:
             copy = FileBytes(file, self.name)
         if (changed := self.changed()) is not None:

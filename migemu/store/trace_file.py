@@ -54,7 +54,7 @@ class FileRecorder:
     @property
     def digest(self) -> str:
         """sha256 (hex) over the lines of all events so far; "" if the trace is lost."""
-        return "" if self.lost else self._hash.hexdigest()
+        return "" if self.failure else self._hash.hexdigest()
 
     def __enter__(self) -> Self:
         return self
@@ -95,14 +95,14 @@ class FileRecorder:
                 self._lose(error)
 
     def _lose(self, error: MigemuError) -> None:
-        self.lost = str(error)
+        self.failure = str(error)
         if self._output is not None:
             self._output.discard()
             self._output = None
         self._notice(f"{error}; the migration goes on without the trace")
 
     def __repr__(self) -> str:
-        return f"<FileRecorder {self._path}{f', lost: {self.lost}' if self.lost else ''}>"
+        return f"<FileRecorder {self._path}{f', failed: {self.failure}' if self.failure else ''}>"
 
 
 def merge(traces: Iterable[Path], into: Path) -> str:

@@ -114,11 +114,11 @@ class Simulation:
                     self._play(self._world)
             except (MigemuError, SimulationError, KeyboardInterrupt) as error:
                 self.error = error
-            if tracer is not None and tracer.lost and self.error is None:
-                self.error = BrokenError(f"the run is complete, but not every file could be written: {tracer.lost}")
+            if tracer is not None and tracer.failure and self.error is None:
+                self.error = BrokenError(f"the run is complete, but not every file could be written: {tracer.failure}")
             self.result = self._build()
-            if self.result and tracer is not None and tracer.lost:
-                self.result["lost"] = [tracer.lost]
+            if self.result and tracer is not None and tracer.failure:
+                self.result["lost"] = [tracer.failure]
             if self.result and output is not None:
                 write(self.result, output)
         return self.result

@@ -193,8 +193,8 @@ def test_a_disk_that_fills_up_on_the_way_costs_the_trace_and_nothing_else(tmp_pa
     with file_size_max(100_000), FileRecorder(tmp_path / "trace", "measured", told.append) as recorder:
         for t in range(30_000):
             recorder.emit(Event(t, "source", Happening.SENT, t))
-    assert told == [f"{recorder.lost}; the migration goes on without the trace"]
-    assert recorder.lost == f"{tmp_path}/trace cannot be written: File too large"
+    assert told == [f"{recorder.failure}; the migration goes on without the trace"]
+    assert recorder.failure == f"{tmp_path}/trace cannot be written: File too large"
     assert recorder.digest == ""
     assert list(tmp_path.iterdir()) == []
 

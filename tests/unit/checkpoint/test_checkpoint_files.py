@@ -194,7 +194,7 @@ def test_after_an_error_the_guest_runs_on_and_the_last_whole_generation_stays(
     disk.fails = False
     assert memory.touch(0, 0, 0, 3) == 2, "the guest runs on"
     memory.touch(0, 1, 0, 4)
-    assert checkpoint.lost == os.strerror(number)
+    assert checkpoint.failure == os.strerror(number)
     checkpoint.close()
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
     assert again is not None
