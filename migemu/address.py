@@ -37,7 +37,7 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A socket file."""
+    """The address of a Unix socket: the path of its file."""
 
     path: str
 

@@ -63,7 +63,7 @@ class CyclicWalk:
         self._state = int(rng.random() * (1 << bits))
 
     def step(self) -> int:
-        """The next number."""
+        """The next number of the walk."""
         state, mask, size, shift = self._state, self._mask, self.size, self._shift
         multiplier, increment, first, second = self._multiplier, self._increment, self._first, self._second
         while True:
@@ -93,7 +93,7 @@ class Scatter:
         self._first, self._second, self._third = (_odd(_splitmix64(3 * key + n), bits) for n in range(3))
 
     def place(self, number: int) -> int:
-        """Where `number` lies."""
+        """The place of `number` in the permutation."""
         mask, shift, size = self._mask, self._shift, self.size
         first, second, third = self._first, self._second, self._third
         while True:

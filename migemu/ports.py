@@ -41,7 +41,7 @@ class Clock(Protocol):
     """Time as integer nanoseconds from an arbitrary zero; never goes backwards."""
 
     def now_ns(self) -> int:
-        """The time now."""
+        """The present time in ns, from an arbitrary start; never goes back."""
 
     async def sleep_until(self, when_ns: int) -> None:
         """Return at `when_ns` or, as far as the world allows, shortly after; at once if that has passed."""
@@ -83,7 +83,7 @@ class Channel(Protocol):
         """Close now; what is queued is lost. Safe to call twice."""
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot."""
+        """Counters of this channel, as a frozen copy."""
 
 
 class ChannelHandler(Protocol):
@@ -117,7 +117,7 @@ class Listener(Protocol):
 
 
 class Network(Protocol):
-    """Makes channels."""
+    """Connects and listens: makes the channels of a node."""
 
     async def connect(self, address: Address, handler: ChannelHandler, *, once: bool = False) -> Channel:
         """A channel to a listener. BrokenError when nobody answers in the set time; `once`: or at the first refusal."""
@@ -366,7 +366,7 @@ class Vcpus(Protocol):
         """Return once every vCPU has ended: after `stop`, or at the end of its workload. Raises what one has raised."""
 
     def statistics(self) -> GuestStatistics:
-        """A snapshot."""
+        """Counters of the guest's vCPUs, as a frozen copy."""
 
     def words(self) -> Iterator[Word]:
         """Every word that a vCPU has accessed, at earlier destinations too, in order of address. After `stop`."""
@@ -380,7 +380,7 @@ class Accelerator(Protocol):
 
 
 class Tracer(Protocol):
-    """Where events go."""
+    """Takes every event of a node or of a world, in order."""
 
     def emit(self, event: Event) -> None:
-        """Record one event."""
+        """Take one event; must not block."""

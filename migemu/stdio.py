@@ -71,7 +71,7 @@ class Outlet(io.RawIOBase):
         self._news = threading.Condition(threading.RLock())
 
     def writable(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     def fileno(self) -> int:

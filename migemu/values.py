@@ -85,7 +85,7 @@ class Plain(Generic[V]):
     words: tuple[str, ...] = ()
 
     def parse(self, value: object) -> V:
-        """As `ValueKind.parse`."""
+        """Read the text as `ValueKind.parse` does."""
         try:
             made = self.read(value)
             if self.holds(made):
@@ -95,7 +95,7 @@ class Plain(Generic[V]):
         raise ValueError(refusal(value, self.accepted, self.words))
 
     def show(self, value: V) -> Any:
-        """As `ValueKind.show`."""
+        """Write the value as `ValueKind.show` does."""
         return self.shown(value)
 
 

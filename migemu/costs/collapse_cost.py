@@ -96,12 +96,12 @@ class Layout:
 
     @property
     def calls(self) -> int:
-        """Calls of all rounds."""
+        """How many madvise calls all rounds make together."""
         return sum(each.calls for each in self.rounds)
 
     @property
     def total_ns(self) -> int:
-        """All calls together."""
+        """Duration in ns of all calls together."""
         return sum(each.calls * each.stall.call_ns for each in self.rounds)
 
     @property

@@ -41,12 +41,12 @@ class Operations:
 
     @property
     def leaves_cleared(self) -> int:
-        """Of all levels."""
+        """How many leaves were cleared, of all levels."""
         return sum(self.cleared.values())
 
     @property
     def leaves_installed(self) -> int:
-        """Of all levels."""
+        """How many leaves were installed, of all levels."""
         return sum(self.installed.values())
 
 

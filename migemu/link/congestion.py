@@ -35,7 +35,7 @@ UNLIMITED: Final = 1 << 62
 
 
 class Congestion(Protocol):
-    """What decides a window."""
+    """A congestion control: how many bytes may be in flight after each acknowledgement or loss."""
 
     window: int
 
@@ -57,26 +57,26 @@ class Congestion(Protocol):
 
 
 class NoControl:
-    """No window."""
+    """No congestion control: the window has no limit."""
 
     window = UNLIMITED
     slow_start = False
 
     def acknowledged(self, acked_bytes: int, rtt_ns: int, now_ns: int) -> None:
-        """As ever."""
+        """The window stays without a limit."""
 
     def lost(self, flight_bytes: int, now_ns: int) -> None:
-        """As ever."""
+        """The window stays without a limit."""
 
     def timed_out(self, flight_bytes: int) -> None:
-        """As ever."""
+        """The window stays without a limit."""
 
     def idle(self) -> None:
-        """As ever."""
+        """The window stays without a limit."""
 
 
 class Reno:
-    """RFC 5681."""
+    """TCP Reno's window, as in RFC 5681."""
 
     beta = 0.5
 
@@ -87,7 +87,7 @@ class Reno:
 
     @property
     def slow_start(self) -> bool:
-        """Below ssthresh."""
+        """Whether the window is below ssthresh."""
         return self.window < self.ssthresh
 
     def acknowledged(self, acked_bytes: int, rtt_ns: int, now_ns: int) -> None:
@@ -122,7 +122,7 @@ class Reno:
 
 
 class Cubic(Reno):
-    """RFC 9438."""
+    """TCP CUBIC's window, as in RFC 9438."""
 
     beta = _CUBIC_BETA
 

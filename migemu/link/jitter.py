@@ -22,7 +22,7 @@ _SAMPLES_MAX = 1_000_000
 
 
 class Jitter(Protocol):
-    """What varies a delay."""
+    """The distribution by which the delay of each frame varies."""
 
     def draw(self) -> int:
         """Nanoseconds that the next frame is later than the link's delay."""
@@ -40,7 +40,7 @@ class Constant:
         self._jitter_ns = jitter_ns
 
     def draw(self) -> int:
-        """The same each time."""
+        """The jitter in ns, the same for each frame."""
         return self._jitter_ns
 
 
@@ -53,7 +53,7 @@ class UniformJitter:
         self._rng = rng
 
     def draw(self) -> int:
-        """From -jitter to +jitter."""
+        """A deviation in ns, uniform from -jitter to +jitter."""
         return self._rng.randint(-self._jitter_ns, self._jitter_ns) if self._jitter_ns else 0
 
 
@@ -81,7 +81,7 @@ class Pareto:
         self._shape = shape
 
     def draw(self) -> int:
-        """0 or later."""
+        """A deviation in ns, Pareto-distributed, 0 or more."""
         return round(self._jitter_ns * (self._rng.paretovariate(self._shape) - 1)) if self._jitter_ns else 0
 
 
@@ -103,5 +103,5 @@ class Samples:
         self._rng = rng
 
     def draw(self) -> int:
-        """One of them."""
+        """One of the samples, in ns, drawn uniformly."""
         return self._rng.choice(self._samples)

@@ -37,7 +37,7 @@ _NEVER: Final = 1 << 62
 
 
 class Scheduling(Enum):
-    """Whose segment is next."""
+    """A packet scheduler: decides which connection sends the next segment."""
 
     FIFO = "fifo"
     FAIR = "fair"

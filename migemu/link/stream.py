@@ -176,7 +176,7 @@ class Stream:
                 self._fill(departed_ns + self._rtt_ns, self.timer.rto_ns)
 
     def expire(self) -> None:
-        """The retransmission timer fires."""
+        """The retransmission timer has expired: send again, and tell the congestion control."""
         self._acknowledge(self.timeout_ns)
         self.repaired_late += 1
         self.congestion.timed_out(self._flight())

@@ -78,7 +78,7 @@ class Gather:
         self._listener(GatherStep(GatherKind.NOTIFIER_START, self.start, self.end))
 
     def notifier_end(self) -> None:
-        """mmu_notifier_invalidate_range_end."""
+        """Call mmu_notifier_invalidate_range_end for the range."""
         self._tell_cleared()
         self._listener(GatherStep(GatherKind.NOTIFIER_END, self.start, self.end))
 

@@ -74,7 +74,7 @@ class Vma:
 
     @property
     def hugepage_bytes(self) -> int:
-        """Bytes of one hugepage."""
+        """Size in bytes of one hugepage of this mapping."""
         return self.mapping.file.geometry.size(self.hstate)
 
     def page(self, addr: int) -> PageIndex:
@@ -108,7 +108,7 @@ class VmaTree:
         vma.mapping.file.i_mmap.append(vma)
 
     def remove(self, vma: Vma) -> None:
-        """Take a VMA out."""
+        """Remove a VMA from the tree."""
         at = self.vmas.index(vma)
         del self.vmas[at], self._starts[at]
         vma.mapping.file.i_mmap.remove(vma)

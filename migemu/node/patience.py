@@ -22,7 +22,7 @@ from migemu.units import format_time
 
 
 class Backoff:
-    """When to try again."""
+    """How long to wait before the next attempt to connect: exponential, with jitter."""
 
     def __init__(self, settings: RecoverySettings, rng: Random) -> None:
         self._settings = settings
@@ -52,7 +52,7 @@ class Backoff:
 
 
 class Patience:
-    """One node's."""
+    """When a node gives up: counts the attempts, errors and time since the connection was lost."""
 
     def __init__(self, settings: RecoverySettings) -> None:
         self.count = self.errors = 0
@@ -102,7 +102,7 @@ class Patience:
             self._since_ns = now
 
     def resumed(self, now: int) -> None:
-        """The migration goes on."""
+        """The migration goes on: begin to count anew."""
         self._paused_ns = self.paused_ns(now)
         self._paused_at, self._resumed_at = None, now
         self.count += 1

@@ -63,7 +63,7 @@ class _Logged(logging.Handler):
     """What the library logs (a plugin that cannot be used) is a notice; children leave it to whoever started them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
+        """Print the record as a line of the program."""
         if multiprocessing.parent_process() is None and "--supervised" not in sys.argv:
             Voice(stderr_console()).notice(record.getMessage())
 

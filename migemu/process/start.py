@@ -47,17 +47,17 @@ _HOME: Final = os.path.abspath(os.path.join(__file__, "../../.."))  # noqa: PTH1
 
 
 def migemu() -> NoReturn:
-    """`migemu`."""
+    """Entry point of the command `migemu`."""
     begin("migemu")
 
 
 def source() -> NoReturn:
-    """`migemu-source`."""
+    """Entry point of the command `migemu-source`."""
     begin("source_node")
 
 
 def destination() -> NoReturn:
-    """`migemu-dest`."""
+    """Entry point of the command `migemu-dest`."""
     begin("dest_node")
 
 

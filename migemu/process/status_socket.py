@@ -69,7 +69,7 @@ class NodeStatus:
     checkpoint: Protection | None = None
 
     def line(self) -> str:
-        """One line of JSON."""
+        """The status as one line of JSON."""
         checkpoint = self.checkpoint._asdict() if self.checkpoint else None
         return json.dumps(asdict(self) | {"checkpoint": checkpoint}, separators=(",", ":"))
 
@@ -105,7 +105,7 @@ class Order:
     sure: bool = False
 
     def line(self) -> str:
-        """One line of JSON."""
+        """The order as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
@@ -129,7 +129,7 @@ class Answer:
     told: str
 
     def line(self) -> str:
-        """One line of JSON."""
+        """The answer as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod

@@ -52,7 +52,7 @@ def number(kind: type[int] | type[float], default: float, doc: str, least: float
 
 
 def switch(default: bool, doc: str) -> Any:
-    """On or off."""
+    """An attrs field for a setting that is on or off; `doc` is shown by `migemu list --settings`."""
     return _setting(default, doc, values.switch())
 
 
@@ -62,7 +62,7 @@ def choice(default: str, doc: str, known: Iterable[str]) -> Any:
 
 
 def text(default: str, doc: str) -> Any:
-    """Any text."""
+    """An attrs field for a setting that is any text; `doc` is shown by `migemu list --settings`."""
     return _setting(default, doc, values.text())
 
 

@@ -49,7 +49,7 @@ _TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5)
 
 @attrs.frozen
 class GeneralSettings:
-    """[scenario]"""
+    """Section [scenario]: the name and the seed."""
 
     name: str = fields.text("unnamed", "what the run is called in results and folder names")
     seed: int = fields.number(int, 1, "seed of the pattern, the orders and the guest", 0, 2**63 - 1)
@@ -57,7 +57,7 @@ class GeneralSettings:
 
 @attrs.frozen
 class MemorySettings:
-    """[memory]"""
+    """Section [memory]: size, geometry, contents and backing of the guest's memory."""
 
     geometry: str = fields.choice(
         "x86_64",
@@ -129,7 +129,7 @@ class PullSettings:
 
 @attrs.frozen
 class CollapseSettings:
-    """[collapse]"""
+    """Section [collapse]: when the destination collapses small mappings."""
 
     policy: str = fields.spec("eager", "when the destination collapses small mappings", collapse_policies, X86_64)
 
@@ -182,7 +182,7 @@ class GuestSettings:
 
 @attrs.frozen
 class DeviceSettings:
-    """[device]"""
+    """Section [device]: the device state that the switch sends."""
 
     state: int = fields.size("4M", "size of the device state blob, sent while the guest stands still", most="1G")
 
@@ -232,7 +232,7 @@ class LinkSettings:
 
 @attrs.frozen
 class IntegritySettings:
-    """[integrity]"""
+    """Section [integrity]: digests of pieces."""
 
     digests: bool = fields.switch(
         False, "the source sends a digest with each base page: what comes corrupt is refused, and asked for again"

@@ -34,4 +34,4 @@ class Generators(asyncio.AbstractEventLoop):
         self._generators.clear()
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """There is none."""
+        """Does nothing: the virtual loop has no threads."""

@@ -160,7 +160,7 @@ class VirtualLoop(Generators, WithoutOutside):
         return sorted(asyncio.all_tasks(self), key=lambda task: getattr(task, "serial", 0))
 
     def statistics(self) -> LoopStatistics:
-        """A snapshot."""
+        """Counters of the loop, as a frozen copy."""
         return LoopStatistics(self._steps, self._moves, len(self._timers) - self._timers_cancelled, self.now_ns)
 
     # --- running ---

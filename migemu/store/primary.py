@@ -41,7 +41,7 @@ class Primary:
         self._handler: FaultHandler = _Unhandled()
 
     def install(self, run: PieceRun) -> Installed:
-        """In place: one UFFDIO_CONTINUE per piece of `run`; pieces that are mapped already (EEXIST) are counted. OSError."""
+        """In place: one UFFDIO_CONTINUE per piece; pieces that are mapped already (EEXIST) are counted. OSError."""
         return Installed(*self._mapping.continue_run(run))
 
     def uffdio_wake(self, first: PageIndex, count: int) -> None:

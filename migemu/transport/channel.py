@@ -39,7 +39,7 @@ _DISCARD_BYTES: Final = 64 * KIB
 
 
 class TcpChannel(asyncio.BufferedProtocol):
-    """ports.Channel over one connection."""
+    """ports.Channel over one TCP or Unix connection."""
 
     def __init__(
         self, accept: Callable[[TcpChannel], ChannelHandler], node: NodeTurns, gate: Handshake | None,
@@ -78,7 +78,7 @@ class TcpChannel(asyncio.BufferedProtocol):
     # --- what the loop tells us ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
+        """asyncio.Protocol: the connection is established."""
         transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self._transport = transport
         transport.set_write_buffer_limits(high=self._net.high_water)
@@ -240,7 +240,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is over."""
+        """asyncio.Protocol: the connection is closed or broken; the handler is told once."""
         error: MigemuError | None = None
         if exc is not None and not self._closing:
             error = BrokenError(f"the connection to {self.peer} broke: {reason(exc)}")
@@ -384,7 +384,7 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._waiters.wake()
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot."""
+        """Counters of this channel, as a frozen copy."""
         queued = self._outgoing.waiting_bytes
         if self._transport is not None:
             queued += self._transport.get_write_buffer_size()

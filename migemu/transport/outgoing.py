@@ -104,7 +104,7 @@ class Outgoing:
         self._moved()  # who waits looks for itself what else it has to wait for
 
     def drop(self) -> None:
-        """What waits is lost."""
+        """Drop all frames that are not sent yet."""
         self._queue.clear()
 
     @property
@@ -119,5 +119,5 @@ class Outgoing:
 
     @property
     def waiting_bytes(self) -> int:
-        """Their bytes."""
+        """Bytes of all frames that are not sent yet."""
         return sum(len(buffer) for buffer in self._queue)

@@ -50,7 +50,7 @@ class TcpListener:
         )
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; connections that exist stay."""
         self._server.close()
         if self._file is not None:
             self._file.remove()

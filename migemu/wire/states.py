@@ -52,7 +52,7 @@ from migemu.wire.messages import (
 
 
 class Role(Enum):
-    """Who speaks."""
+    """Which node sends a message."""
 
     SOURCE = "source"
     DESTINATION = "destination"

@@ -51,7 +51,7 @@ class Handshake:
         self._plain = bytearray()
 
     def start(self) -> None:
-        """The connection stands."""
+        """The connection is established: begin the handshake."""
         self._advance()
 
     @property

@@ -45,7 +45,7 @@ class PskEnd(Enum):
 
     @property
     def other(self) -> PskEnd:
-        """The end over there."""
+        """The end at the peer."""
         return PskEnd.DESTINATION if self is PskEnd.SOURCE else PskEnd.SOURCE
 
 
@@ -67,7 +67,7 @@ class Proof:
         return bool(self._peer_nonce)
 
     def opening(self) -> bytes:
-        """What is sent first."""
+        """The first bytes that this end sends."""
         return NAME + self._nonce
 
     def glance(self, begun: bytes) -> None:

@@ -82,7 +82,7 @@ class Tls:
         self.ended = False
 
     def feed(self, data: memoryview) -> None:
-        """Bytes that have come."""
+        """Take bytes that arrived from the network."""
         self._incoming.write(data)
 
     def output(self) -> bytes:
