@@ -73,8 +73,8 @@ class GaveUpError(BrokenError):
 class OverdueError(BrokenError):
     """The other side is there, and what it owes has not come; there has been no progress since `since_ns`."""
 
-    def __init__(self, told: str, since_ns: int) -> None:
-        super().__init__(told)
+    def __init__(self, text: str, since_ns: int) -> None:
+        super().__init__(text)
         self.since_ns = since_ns
 
 

@@ -32,7 +32,7 @@ from typing import Any, Final, TextIO
 from migemu.units import KIB, MIB
 
 #: What may wait to be told: many screens (assumed).
-TOLD_MAX: Final = MIB
+WAITING_BYTES_MAX: Final = MIB
 #: What may wait of results: far more than any of them has (assumed).
 RESULTS_MAX: Final = 64 * MIB
 #: How long a process that is done waits for whoever does not read what it told (assumed: nobody notices).
@@ -50,7 +50,9 @@ _numbers = itertools.count()
 class Outlet(io.RawIOBase):
     """A descriptor to which bytes are written by a thread. Begins one with the first bytes."""
 
-    def __init__(self, descriptor: int, waiting_max: int = TOLD_MAX, gap: Callable[[int], str] | None = None) -> None:
+    def __init__(
+        self, descriptor: int, waiting_max: int = WAITING_BYTES_MAX, gap: Callable[[int], str] | None = None
+    ) -> None:
         """`gap` words what stands where so many lines were lost; without it nothing does."""
         super().__init__()
         #: Lines that were not written, and why the last of them was not.
@@ -71,7 +73,7 @@ class Outlet(io.RawIOBase):
         self._news = threading.Condition(threading.RLock())
 
     def writable(self) -> bool:
-        """Always True."""
+        """Always True, as `io.RawIOBase` asks."""
         return True
 
     def fileno(self) -> int:
@@ -190,7 +192,7 @@ class Standard:
         for descriptor in _STANDARD:
             _open_if_closed(descriptor)
         self.out = Outlet(1, RESULTS_MAX)
-        self.error = Outlet(2, TOLD_MAX, _gap)
+        self.error = Outlet(2, WAITING_BYTES_MAX, _gap)
         if _is_one_file(1, 2):
             self.out.beside, self.error.beside = self.error, self.out
         #: Whether standard output speaks to a supervisor: then nothing on it is a result.

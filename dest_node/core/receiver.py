@@ -363,7 +363,7 @@ class Receiver:
         return self._leaves.overview(self.mapped_pages, cells_max)
 
     def statistics(self) -> ReceiverStatistics:
-        """A snapshot."""
+        """Counters of the receiver, as a frozen copy."""
         return ReceiverStatistics(
             self._pieces[Level.PTE], self._pieces[Level.PMD], self._zero, self._duplicate,
             self.received_pages.set_pages, self.mapped_pages.set_pages,

@@ -72,7 +72,7 @@ class MappedShares:
         self._set(first, first + self.geometry.pages(level), level)
 
     def drop(self, first: PageIndex, count: int) -> None:
-        """Unmap these pages."""
+        """Unmap `count` base pages from `first` on."""
         self._set(first, first + count, None)
 
     @property

@@ -81,5 +81,5 @@ class Disk:
             os.close(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Close the descriptor."""
+        """Close a descriptor of `create`, `open` or `lock`."""
         os.close(descriptor)

@@ -59,11 +59,11 @@ class NoFiles:
     """WorkloadFiles where no file exists, for workloads that need none."""
 
     def read_text(self, path: str) -> str:
-        """Raise FileNotFoundError."""
+        """Always raises FileNotFoundError: this guest has no files."""
         raise FileNotFoundError(path)
 
     def recording(self, path: str) -> Recording:
-        """Raise FileNotFoundError."""
+        """Always raises FileNotFoundError: this guest has no files."""
         raise FileNotFoundError(path)
 
 

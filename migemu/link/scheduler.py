@@ -53,7 +53,7 @@ class QueuedFrame:
     token: Any
     enqueued_ns: int
     serial: int
-    left: int
+    remaining: int
     started_ns: int = -1
     departed_ns: int = -1
     arrived_ns: int = -1
@@ -165,7 +165,7 @@ class LinkScheduler:
         if active := self._active:
             every = len(active) == 1 or self.scheduling is Scheduling.FAIR or not self._plain
             for flow in active if every else (self._first(active),):
-                count = flow.frames[0].left
+                count = flow.frames[0].remaining
                 if flow.stream is not None and flow.stream.timeout_ns:
                     count = flow.stream.stretch(count)  # what fills the hole is certain before the frame is
                 when_ns = min(when_ns, self._soonest(flow, count))
@@ -250,7 +250,7 @@ class LinkScheduler:
             return at
         if stream.open:
             return max(stream.retry_ns, at)
-        return stream.ready_ns(stream.stretch(min(flow.frames[0].left, self.segment_bytes)), at)
+        return stream.ready_ns(stream.stretch(min(flow.frames[0].remaining, self.segment_bytes)), at)
 
     def _first(self, flows: list[Flow]) -> Flow:
         if len(flows) == 1:
@@ -267,7 +267,7 @@ class LinkScheduler:
         """Take from `flow` what is due by `until_ns`: a segment, or as many as nobody can come between."""
         model = self.model
         frame = flow.frames[0]
-        count = min(frame.left, self.segment_bytes)
+        count = min(frame.remaining, self.segment_bytes)
         stream = flow.stream
         start_ns = max(at, model.free_ns)
         in_turn = self.scheduling is Scheduling.FAIR and len(self._active) > 1
@@ -275,7 +275,7 @@ class LinkScheduler:
             self._end_turns()
         if self._plain:
             if not in_turn:
-                count = min(frame.left, self._due(at, until_ns) // self.segment_bytes * self.segment_bytes + count)
+                count = min(frame.remaining, self._due(at, until_ns) // self.segment_bytes * self.segment_bytes + count)
             elif rounds := self._whole_rounds(at, until_ns):
                 for each in self._active:
                     self._move(each, rounds * self.segment_bytes, at)
@@ -309,20 +309,20 @@ class LinkScheduler:
         segment = self.segment_bytes
         if any(flow.frames[0].started_ns < 0 or flow.deficit > segment for flow in self._active):
             return 0
-        least = min(flow.frames[0].left for flow in self._active)
+        least = min(flow.frames[0].remaining for flow in self._active)
         return max(0, min((least - 1) // segment, self._due(at, until_ns) // (segment * len(self._active))))
 
     def _move(self, flow: Flow, count: int, at: int) -> None:
         """Put `count` bytes of the first frame of `flow` into the queue."""
         frame = flow.frames[0]
         departed_ns = self.model.serialise(count, at)
-        frame.left -= count
+        frame.remaining -= count
         flow.waiting_bytes -= count
         if flow.stream is not None:
             flow.stream.sent(count, at, departed_ns)
             if flow.held:
                 self._deliver(flow)  # the hole may be filled
-        if frame.left == 0:
+        if frame.remaining == 0:
             flow.frames.popleft()
             flow.unread_bytes += frame.size
             if not flow.frames or flow.shut:

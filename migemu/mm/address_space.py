@@ -146,14 +146,14 @@ class AddressSpace:
             vma = self.vmas.find(edge)
             if vma is not None and edge % vma.hugepage_bytes:
                 raise OSError(errno.EINVAL, f"a hugetlb VMA cannot be split at {edge:#x}, inside a hugepage")
-        told: list[UffdContext] = []
+        notified: list[UffdContext] = []
         for vma in list(self.vmas.overlapping(addr, end)):
             part = self.vmas.carve(vma, max(addr, vma.start), min(end, vma.end))
             unmap_region(part, part.start, part.end, self.on_gather)
             self.vmas.remove(part)
-            if part.uffd is not None and part.uffd.features & UffdFeature.EVENT_UNMAP and part.uffd not in told:
-                told.append(part.uffd)
-        for uffd in told:
+            if part.uffd is not None and part.uffd.features & UffdFeature.EVENT_UNMAP and part.uffd not in notified:
+                notified.append(part.uffd)
+        for uffd in notified:
             uffd.waiters.tell(UffdEvent.UNMAP, addr, end)
         self._hit_access = []
 

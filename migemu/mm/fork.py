@@ -35,7 +35,7 @@ def dup_mmap(parent: Iterable[Vma], child: VmaTree, on_wake: OnWake | None) -> l
     """
     mappings: dict[int, Mapping] = {}
     uffds: dict[int, Userfaultfd] = {}
-    told: list[tuple[UffdContext, UffdContext]] = []
+    notified: list[tuple[UffdContext, UffdContext]] = []
     for vma in parent:
         if id(vma.mapping) not in mappings:
             mappings[id(vma.mapping)] = _empty(vma.mapping)
@@ -46,12 +46,12 @@ def dup_mmap(parent: Iterable[Vma], child: VmaTree, on_wake: OnWake | None) -> l
             uffd = uffds.get(id(vma.uffd))
             if uffd is None:
                 uffd = uffds[id(vma.uffd)] = Userfaultfd(mapping.file.geometry, child, vma.uffd.features, on_wake)
-                told.append((vma.uffd, uffd))
+                notified.append((vma.uffd, uffd))
             copy.watch(uffd, vma.missing, vma.minor, vma.wp)
         child.insert(copy)
         if copy.wp and mapping.shared:
             copy_page_range(copy, vma)
-    for ours, theirs in told:
+    for ours, theirs in notified:
         ours.waiters.tell(UffdEvent.FORK, uffd=theirs)
     return list(uffds.values())
 

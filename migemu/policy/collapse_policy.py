@@ -114,15 +114,15 @@ class Never:
         """Any geometry will do."""
 
     def mapped(self, first: PageIndex, count: int, view: MappingView) -> Sequence[Span]:
-        """Proposes nothing: ()."""
+        """No proposals: the memory is never collapsed."""
         return _NOTHING
 
     def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
-        """Proposes nothing: ()."""
+        """No proposals: the memory is never collapsed."""
         return _NOTHING
 
     def ended(self, view: MappingView) -> Sequence[Span]:
-        """Proposes nothing: ()."""
+        """No proposals: the memory is never collapsed."""
         return _NOTHING
 
     def __repr__(self) -> str:
@@ -163,7 +163,7 @@ class Direct(Never):
         return self._propose(range(first & -self._per_largest, first + count, self._per_largest), view)
 
     def collapsed(self, span: Span, view: MappingView) -> Sequence[Span]:
-        """Proposes nothing: ()."""
+        """No proposals: a collapsed span may be proposed again only after it was removed."""
         self._proposed.discard(span)
         return _NOTHING
 

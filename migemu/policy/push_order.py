@@ -164,12 +164,12 @@ class Shuffled(_Order):
 
 
 class _Bubble:
-    """The range around a pivot: `[left, right)` has been pushed. An edge that may grow no further is closed."""
+    """The range around a pivot: `[low, high)` has been pushed. An edge that may grow no further is closed."""
 
-    __slots__ = ("backward", "forward", "left", "pivot", "right", "turn")
+    __slots__ = ("backward", "forward", "high", "low", "pivot", "turn")
 
     def __init__(self, pivot: PageIndex, dual: bool) -> None:
-        self.pivot = self.left = self.right = pivot
+        self.pivot = self.low = self.high = pivot
         self.forward = True
         self.backward = dual
         self.turn = 0
@@ -200,7 +200,7 @@ class Bubbling(_Order):
 
     def requested(self, page: PageIndex) -> None:
         """`page` becomes a pivot, unless a bubble has gone over it."""
-        if any(bubble.left <= page < bubble.right for bubble in self._bubbles):
+        if any(bubble.low <= page < bubble.high for bubble in self._bubbles):
             return
         self._bubbles.append(_Bubble(page, self._dual))
         if len(self._bubbles) > self._pivots:
@@ -226,29 +226,27 @@ class Bubbling(_Order):
         while bubble.forward or bubble.backward:
             bubble.turn ^= 1
             if bubble.turn and bubble.forward:
-                first = finder.forward(bubble.right)
-                if first < 0 or self._meets(bubble, bubble.right, first):
+                first = finder.forward(bubble.high)
+                if first < 0 or self._meets(bubble, bubble.high, first):
                     bubble.forward = False
                     continue
                 run = finder.run_from(first, pages_max)
-                bubble.right = first + run[1]
+                bubble.high = first + run[1]
                 return run
             if not bubble.turn and bubble.backward:
-                last = finder.backward(bubble.left)
-                if last < 0 or self._meets(bubble, last + 1, bubble.left):
+                last = finder.backward(bubble.low)
+                if last < 0 or self._meets(bubble, last + 1, bubble.low):
                     bubble.backward = False
                     continue
                 run = finder.run_to(last, pages_max)
-                bubble.left = run[0]
+                bubble.low = run[0]
                 return run
         return None
 
     def _meets(self, bubble: _Bubble, start: PageIndex, end: PageIndex) -> bool:
         """Whether the sent pages `[start, end)`, which an edge would have to jump, touch another bubble."""
         return start < end and any(
-            other.left < end and start < max(other.right, other.left + 1)
-            for other in self._bubbles
-            if other is not bubble
+            other.low < end and start < max(other.high, other.low + 1) for other in self._bubbles if other is not bubble
         )
 
     def _restart(self) -> None:

@@ -134,12 +134,12 @@ def exposition(
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StatusCollector(statuses))
     ProcessCollector(registry=registry)
-    told: list[Any] = []
+    response: list[Any] = []
     body: Iterable[bytes] = make_wsgi_app(registry, disable_compression=True)(
         {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "HTTP_ACCEPT": accept},
-        lambda status, headers: told.extend((status, headers)),
+        lambda status, headers: response.extend((status, headers)),
     )
-    return int(told[0].split()[0]), told[1], b"".join(body)
+    return int(response[0].split()[0]), response[1], b"".join(body)
 
 
 class MetricsServer:

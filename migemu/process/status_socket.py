@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 from migemu.checkpoint.writer import Protection
 from migemu.errors import BrokenError, InputError, MigemuError, one_line
-from migemu.transport.local import Credential, SocketFile, is_left, short
+from migemu.transport.local import Credential, SocketFile, is_stale, short
 
 SUFFIX: Final = ".sock"
 ASKERS_MAX: Final = 16
@@ -254,7 +254,7 @@ def sweep(directory: Path) -> None:
         pid = path.stem.rpartition("-")[2]
         if pid.isascii() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
             try:
-                if is_left(path):
+                if is_stale(path):
                     path.unlink()
             except OSError:
                 pass  # somebody else was quicker

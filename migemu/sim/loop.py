@@ -320,7 +320,7 @@ class VirtualLoop(Generators, WithoutOutside):
         if self._crash is not None:
             context, self._crash = self._crash, None
             self._limit = min(self._steps_max, self._steps + self._standstill_max)
-            raise CrashError(_told(context)) from context.get("exception")
+            raise CrashError(_text_of(context)) from context.get("exception")
         steps_max, self._steps_max = self._steps_max, self._steps + _GRACE_STEPS
         self._limit = self._steps_max
         if self._steps > steps_max:
@@ -407,6 +407,6 @@ class VirtualLoop(Generators, WithoutOutside):
         return f"<VirtualLoop {state} at {self.now_ns} ns, {len(self._ready)} ready, {len(self._timers)} timers>"
 
 
-def _told(context: dict[str, Any]) -> str:
+def _text_of(context: dict[str, Any]) -> str:
     error = context.get("exception")
     return f"{context['message']}: {type(error).__name__}: {error}" if error is not None else str(context["message"])

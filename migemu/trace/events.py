@@ -114,7 +114,7 @@ OF_SOURCE: Final = (Happening.ASKED, Happening.SENT, Happening.RECOVERED)
 OF_LINK: Final = (Happening.CARRIED,)
 
 
-def told_by(happening: Happening) -> tuple[str, ...]:
+def emitters_of(happening: Happening) -> tuple[str, ...]:
     """The nodes that tell of it."""
     if happening in OF_BOTH:
         return NODES[:2]

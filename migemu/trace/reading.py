@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 from migemu import named
 from migemu.errors import InputError
 from migemu.mm.pages import GEOMETRIES, Geometry, Level
-from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, CarriedFrame, Event, Happening, told_by
+from migemu.trace.events import FIELDS, KINDS, SCHEMA, SCHEMA_VERSION, CarriedFrame, Event, Happening, emitters_of
 
 _BLOCK: Final = 1024
 _HAPPENINGS: Final = {one.value: one for one in Happening}
@@ -221,7 +221,7 @@ def _plan(said: dict[str, Any]) -> _Plan:
     place = {"event": 1, "level": 2}
     names = list(said)
     places = [place.get(name, names.index(name) + 3 if name in said else 0) for name in Event._fields]
-    return _Plan(happening, told_by(happening), "level" in said, "wire" in said, itemgetter(*places))
+    return _Plan(happening, emitters_of(happening), "level" in said, "wire" in said, itemgetter(*places))
 
 
 def _wire(said: dict[str, Any]) -> CarriedFrame:

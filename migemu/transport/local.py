@@ -53,7 +53,7 @@ class SocketFile:
                 try:
                     self.socket.bind(address)
                 except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not is_left(path):
+                    if error.errno != errno.EADDRINUSE or not is_stale(path):
                         raise
                     path.unlink()
                     self.socket.bind(address)
@@ -75,7 +75,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def is_left(path: Path) -> bool:
+def is_stale(path: Path) -> bool:
     """Whether it is a socket of this user that no process has any more. OSError when it cannot be looked at.
 
     Asked by a socket of another type, so that whoever listens there is not disturbed: the kernel then refuses with

@@ -198,7 +198,7 @@ class Sender:
         return self.sent.complete and not self._urgent
 
     def statistics(self) -> SenderStatistics:
-        """A snapshot."""
+        """Counters of the sender, as a frozen copy."""
         return SenderStatistics(
             self._requests, self._requests_already_sent, self.sent.set_pages, self._pages_resent, self._pages_urgent,
             self._pages_lost,

@@ -83,7 +83,7 @@ class ReceivedWithinSent(Rule):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         self.suspect: tuple[Witness, PageIndex] | None = None
-        self.heard = self.told = False
+        self.heard = self.reported = False
 
     def looks(self) -> Mapping[Happening, Look]:
         """What came, and what shows that the source's events go on."""
@@ -111,9 +111,9 @@ class ReceivedWithinSent(Rule):
 
     def confirmed(self) -> Objection | None:
         """The objection to a page that was received and not sent, once; None if there is none, or it was made."""
-        if self.suspect is None or self.told:
+        if self.suspect is None or self.reported:
             return None
-        self.told = True
+        self.reported = True
         witness, page = self.suspect
         return Objection(f"page {page} was received, but not sent", page, witness=witness)
 
@@ -132,7 +132,7 @@ class CompletionIsTold(Rule):
     """
 
     def looks(self) -> Mapping[Happening, Look]:
-        """Events of stages."""
+        """The events that this rule judges: the stages of a node."""
         return {Happening.STATE: self.enters}
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:

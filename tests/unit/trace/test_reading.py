@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migemu.errors import InputError
 from migemu.mm.pages import TINY, Level
-from migemu.trace.events import FIELDS, CarriedFrame, Event, Happening, event_line, header_line, told_by
+from migemu.trace.events import FIELDS, CarriedFrame, Event, Happening, emitters_of, event_line, header_line
 from migemu.trace.reading import read_trace
 from tests.unit.trace.traces import destination, memory, source, whole, write_lines
 
@@ -64,7 +64,7 @@ def fields_of(happening: Happening) -> st.SearchStrategy[Event]:
     needed, possible = FIELDS[happening]
     fields: dict[str, st.SearchStrategy[object]] = {name: st.none() for name in values}
     fields |= {name: values[name] for name in needed} | {name: st.none() | values[name] for name in possible}
-    return st.builds(Event, st.just(7), st.sampled_from(told_by(happening)), st.just(happening), **fields)
+    return st.builds(Event, st.just(7), st.sampled_from(emitters_of(happening)), st.just(happening), **fields)
 
 
 @given(st.lists(st.sampled_from(sorted(Happening, key=lambda one: one.value)).flatmap(fields_of), max_size=20))
