@@ -181,7 +181,7 @@ class Recovery:
                 self._channels.cut(MAIN_CHANNEL)
                 self._owner.channel_lost(
                     MAIN_CHANNEL,
-                    PeerError(f"the source has sent everything, and {missing} base pages have not come"),
+                    PeerError(f"the source has sent everything, and {missing} base pages have not arrived"),
                 )
                 return
             before = come

@@ -150,7 +150,7 @@ def main(
             f"digest {outcome.digest}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    lost = [each for each in (tracer.lost if tracer else None, record.problem if record else None) if each]
+    lost = [each for each in (tracer.failure if tracer else None, record.problem if record else None) if each]
     if lost:
         exit_with(voice, BrokenError(f"verified, but not every file could be written: {'; '.join(lost)}"))
 

@@ -67,7 +67,7 @@ class MappingTracer:
         self._spent = 0.0  # cost x time up to there
 
     def emit(self, event: Event) -> None:
-        """Take the next event."""
+        """Take the next event and hand it on."""
         happening = event.event
         if happening in CHANGES:
             if self._mapping.take(event) and event.t >= self._next_ns:

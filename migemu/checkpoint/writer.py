@@ -103,8 +103,8 @@ class Keeper:
 
     @property
     def lost(self) -> str | None:
-        """Why another destination could not go on from here; empty if it could."""
-        return self.memory.checkpoint.lost or None if self.memory is not None else "nothing is kept yet"
+        """Why another process could not recover the guest from here; None if it could."""
+        return self.memory.checkpoint.failure if self.memory is not None else "nothing is kept yet"
 
     async def run(self) -> None:
         """Write generations until the protection is lost.

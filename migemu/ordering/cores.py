@@ -219,7 +219,7 @@ class Cores:
         self.return_path.append(request)
 
     def everything_mapped(self) -> None:
-        """See ExecutorHost."""
+        """See `dest_node.executor.ExecutorHost`: all base pages are mapped."""
         self.finishes += 1
         self.record(NODE, Happening.STATE, detail="completed")
 

@@ -172,7 +172,7 @@ def attribution(run: ShownRun) -> DataTable:
 
 
 def causes(run: ShownRun) -> DataTable:
-    """Faults by cause."""
+    """The table of faults by cause."""
     assert run.trace is not None
     rows = run.trace.faults.causes()
     total = len(run.trace.faults)

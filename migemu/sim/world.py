@@ -295,7 +295,7 @@ def _check(scenario: Scenario) -> None:
     guest = scenario.guest
     if guest.vcpus and not guest.rate and not guest.accesses_max:
         raise InputError(
-            "guest.rate: as fast as it can (0) is without end in virtual time, where an access takes none; give a "
+            "guest.rate: as fast as it can (0) never ends in virtual time, where an access takes no time; give a "
             "rate, or guest.accesses_max"
         )
     for name, link in (("link", scenario.link), ("return_link", scenario.return_link)):

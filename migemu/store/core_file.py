@@ -109,7 +109,7 @@ class CoreBytes:
         return memoryview(data)
 
     def changed(self) -> str | None:
-        """That of the file."""
+        """How the core file has changed since it was opened; None if it has not (see `Bytes.changed`)."""
         return self._file.changed()
 
     def __repr__(self) -> str:

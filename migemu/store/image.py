@@ -135,7 +135,7 @@ def open_image(path: str | Path, geometry: Geometry, image_format: str = "raw", 
 
 
 def image_advice(path: str | Path) -> str | None:
-    """A line for whoever takes the raw bytes of a file that holds a memory in another form; else None. InputError."""
+    """A warning if the file holds a memory in another format and is read as raw bytes; None if not. InputError."""
     try:
         with named.opened(path, devices=True) as file:
             what = advice(FileBytes(file, str(path)))

@@ -62,7 +62,7 @@ class Bytes(Protocol):
         """`count` bytes from byte `at` on; all of them were there once. UnreadableError when they cannot be read."""
 
     def changed(self) -> str | None:
-        """How what was read has changed since, in a clause; None if it has not."""
+        """How these bytes have changed since they were opened, in a clause; None if they have not."""
 
 
 class Held:
@@ -76,7 +76,7 @@ class Held:
         return self._view[at : at + count]
 
     def changed(self) -> None:
-        """They are this process's own: never."""
+        """None: no other process can change them."""
         return
 
 
@@ -110,7 +110,7 @@ class FileBytes:
         return data
 
     def changed(self) -> str | None:
-        """Rule 2."""
+        """What fstat says of a change since the file was opened, in a clause; None if nothing (rule 2)."""
         then = self._then
         try:
             now = os.fstat(self._descriptor)
@@ -173,7 +173,7 @@ class FileBytes:
 
 
 def advice(data: FileBytes) -> str | None:
-    """For whoever gives such a file as an image: what it is, and how to make a memory of it; None of most."""
+    """What format such a file has, and how to make a memory image of it; None if it has none that is known."""
     head = data.read(0, min(data.size, 128))
     if head[:4] == b"\x7fELF" and len(head) > 18:
         kind = int.from_bytes(head[16:18], "big" if head[5] == 2 else "little")

@@ -287,7 +287,7 @@ def others_can_write(directory: os.stat_result) -> bool:
 
 
 def risk(directory: Path) -> str | None:
-    """Why what lies in `directory` may be replaced by others, in words; None if it may not."""
+    """Why other users may replace what is in `directory`, in words; None if they may not."""
     try:
         found = directory.stat()
     except OSError:

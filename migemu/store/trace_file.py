@@ -36,9 +36,12 @@ class FileRecorder:
     def __init__(
         self, path: Path, kind: str, notice: Callable[[str], None] = lambda _: None, inputs: Iterable[Path] = ()
     ) -> None:  # fmt: skip
-        """Begin the file at `path`; `notice` is told once if it is lost on the way. What `Output` raises."""
+        """Begin the file at `path`; `notice` gets one line if the trace is lost on the way.
+
+        Raises what `Output` raises.
+        """
         #: Why there will be no trace; None as long as all is well.
-        self.lost: str | None = None
+        self.failure: str | None = None
         self._path = path
         self._notice = notice
         self._pending: list[Event] = []

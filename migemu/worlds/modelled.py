@@ -60,7 +60,7 @@ class Services:
         self, scenario: Scenario, network: Network, clock: Clock, memory: SourceMemory, migration: str,
         tracer: Tracer | None, record: SourceRecord,
     ) -> Source:  # fmt: skip
-        """Make the source's service, which notes in `record` what a source that takes its place needs."""
+        """The service of the source, on these seams."""
         return Source(scenario, network, clock, memory, migration, tracer, journal=record)
 
 

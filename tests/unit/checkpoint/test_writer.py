@@ -129,7 +129,7 @@ async def test_an_error_is_told_once_and_ends_the_protection_not_the_guest(disk:
     assert len(told) == 1
     assert f"--checkpoint {tmp_path}: Input/output error; the migration goes on unprotected" in told[0]
     assert "generation 2 stays" in told[0]
-    assert keeper.failure == "Input/output error"
+    assert keeper.lost == "Input/output error"
     assert memory.touch(0, 1, 0, 5) == 0
     await keeper.stop(discard=False)
     again = resume(UnsyncedDisk(), tmp_path, LOG_BYTES_MAX)
@@ -157,7 +157,7 @@ async def test_a_log_that_the_disk_does_not_take_is_told_too(disk: BreakableDisk
 async def test_before_there_is_a_memory_nothing_is_kept(disk: BreakableDisk, tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, from_mapping({}, "test").checkpoint, disk.clock, pytest.fail, disk)
     assert keeper.resume(hgm=True) is None
-    assert (keeper.failure, keeper.protection()) == ("nothing is kept yet", None)
+    assert (keeper.lost, keeper.protection()) == ("nothing is kept yet", None)
     await until(keeper, disk, 3)
     keeper.runs()
     await keeper.stop(discard=True)
@@ -202,6 +202,6 @@ async def test_a_verdict_that_the_disk_does_not_take_costs_the_protection(disk: 
     await keeper.verified("5e" * 16)
     await until(keeper, disk, 0.25)
     assert len(told) == 1
-    assert keeper.failure == "Input/output error"
+    assert keeper.lost == "Input/output error"
     assert not (tmp_path / "verified").exists()
     await keeper.stop(discard=False)
