@@ -56,14 +56,14 @@ class HeldVcpu(NamedTuple):
 class CollapseCalls:
     """Gathers calls; each is handed out once the next event shows that it is complete."""
 
-    __slots__ = ("_costs", "_geometry", "_held", "_last_t", "_signs", "_steps", "_told", "_zero")
+    __slots__ = ("_costs", "_geometry", "_held", "_last_t", "_reported", "_signs", "_steps", "_zero")
 
     def __init__(self, geometry: Geometry, costs: CostModel | None = None) -> None:
         """`costs` says how long a call takes that is told at one time; without it such a call is a moment."""
         self._geometry = geometry
         self._costs = costs
         self._steps: list[Event] = []
-        self._told: list[list[Event]] = []  # calls that were told at one time
+        self._reported: list[list[Event]] = []  # calls that were told at one time
         self._zero: int | None = None
         self._signs: deque[tuple[int, int, int]] = deque(maxlen=_SIGNS_MAX)  # (t, vCPU, its sign before)
         self._last_t: dict[int, int] = {}
@@ -74,7 +74,7 @@ class CollapseCalls:
         if self._zero is None:
             self._zero = event.t
         done: list[CollapseCall] = []
-        if self._told and event.t != self._told[-1][-1].t:
+        if self._reported and event.t != self._reported[-1][-1].t:
             done = list(self._timed())
         if event.event in _STEPS:
             if self._steps and not self._goes_on(event):
@@ -109,14 +109,14 @@ class CollapseCalls:
     def _complete(self) -> None:
         steps, self._steps = self._steps, []
         if any(each.event is Happening.COLLAPSED for each in steps):
-            self._told.append(steps)
+            self._reported.append(steps)
 
     def _timed(self) -> Iterator[CollapseCall]:
         """Rule 2."""
-        told, self._told = self._told, []
+        reported, self._reported = self._reported, []
         calls: list[CollapseCall] = []
         began: int | None = None
-        for steps in reversed(told):
+        for steps in reversed(reported):
             ended = steps[-1].t if began is None else min(began, steps[-1].t)
             operations = operations_of(steps)
             took_ns = self._costs.duration_ns(operations) if self._costs is not None else 0

@@ -136,7 +136,7 @@ class RunPicture:
         for chunk in chunks:
             columns = from_columns(self.index.read_events(chunk), EVENT_FIELDS)
             rows = np.flatnonzero((columns["kind"] == _CARRIED) & (columns["t"] >= asked) & (columns["t"] <= ended))
-            for each in self._told(chunk, columns, rows):
+            for each in self._as_json(chunk, columns, rows):
                 wire = each.get("wire")
                 if wire and each.get("detail") != "return" and wire["departed"] > asked and wire["started"] < started:
                     found.append(each)
@@ -147,21 +147,21 @@ class RunPicture:
         first, count = columns["first"], columns["count"].astype(np.int64)
         is_about = (first != NO_PAGE) & (first <= page) & (page < first + np.maximum(count, 1))
         rows = np.flatnonzero(is_about & (columns["kind"] != PART))
-        yield from self._told(chunk, columns, rows[-HISTORY_MAX:])
+        yield from self._as_json(chunk, columns, rows[-HISTORY_MAX:])
 
-    def _told(self, chunk: int, columns: dict[str, NDArray[Any]], rows: NDArray[np.intp]) -> list[Said]:
+    def _as_json(self, chunk: int, columns: dict[str, NDArray[Any]], rows: NDArray[np.intp]) -> list[Said]:
         """Those rows of a chunk as people read them."""
         if not len(rows):
             return []
         numbers = np.cumsum(columns["kind"] != PART)[rows] - 1 + self.index.chunks[chunk].event
         lines = self._lines(chunk, numbers.tolist())
-        told = []
+        found = []
         for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
             each = {name: columns[name][row].item() for name, _ in EVENT_FIELDS}
             said = {"number": number, "row": row, "chunk": chunk, **_words(each)}
             line = lines.get(number, {})
-            told.append(said | {name: line[name] for name in ("detail", "wire") if name in line})
-        return told
+            found.append(said | {name: line[name] for name in ("detail", "wire") if name in line})
+        return found
 
     def _lines(self, chunk: int, numbers: Sequence[int]) -> dict[int, Said]:
         """Those events as their lines in the trace say, by number; none where it cannot be read."""

@@ -88,7 +88,7 @@ class ViewServer:
         self._server.should_exit = True
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the listening socket; call it after `run` has ended."""
         self._socket.close()
 
     def _routes(self) -> list[Route]:
@@ -100,8 +100,8 @@ class ViewServer:
             ("faults", lambda run, number: run.index.stored_faults(number)),
         ):  # fmt: skip
             routes.append(Route(f"/run/{{run:int}}/{name}/{{number:int}}", self._numbered(_deflated, of_number)))
-        for name, told in (("page", RunPicture.history), ("fault", RunPicture.fault)):
-            routes.append(Route(f"/run/{{run:int}}/{name}/{{number:int}}", self._numbered(JSONResponse, told)))
+        for name, method in (("page", RunPicture.history), ("fault", RunPicture.fault)):
+            routes.append(Route(f"/run/{{run:int}}/{name}/{{number:int}}", self._numbered(JSONResponse, method)))
         for name, columns in (("collapses", "collapse_columns"), ("stalls", "stall_columns")):
             routes.append(Route(f"/run/{{run:int}}/{name}", self._columns(columns)))
         return routes
@@ -116,13 +116,13 @@ class ViewServer:
             return _not_found()
         return JSONResponse(run.now(int(after)))
 
-    def _numbered(self, answer: Callable[[Any], Response], told: Callable[[RunPicture, int], Any]) -> Any:
+    def _numbered(self, answer: Callable[[Any], Response], method: Callable[[RunPicture, int], Any]) -> Any:
         def endpoint(request: Request) -> Response:
             run = self._run(request)
             if run is None:
                 return _not_found()
             try:
-                said = told(run, request.path_params["number"])
+                said = method(run, request.path_params["number"])
             except IndexError:
                 return _not_found()
             return answer(said)
@@ -165,8 +165,8 @@ class ViewServer:
 
         async def answer(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                told = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *told]}
+                method = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *method]}
             await send(message)
 
         if refusal:

@@ -33,7 +33,7 @@ def test_all_files_of_a_run_go_and_no_other(tmp_path: Path) -> None:
         assert aside is not None
         assert names(aside) == ["report.html", "result.json", "trace.dest.jsonl.partial", "trace.jsonl"]
         assert (aside / "result.json").read_text() == round_
-        assert told.pop() == f"--out {tmp_path}: the files of an earlier run were moved to {aside} now"
+        assert told.pop() == f"--out {tmp_path}: the files of an earlier run were moved to {aside}"
     assert names(tmp_path)[:2] == ["kept", "mine.txt"]
     assert len(names(tmp_path)) == 4
 
