@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -35,23 +35,9 @@ from migemu.guest.workload import WorkloadFiles
 from migemu.mm.pages import Geometry
 from migemu.node.outcome import Snapshot
 from migemu.ports import GuestMemory
+from migemu.process.context import CONTEXT, version_option
 from migemu.process.metrics import coroutine, metrics_address, serving
-from migemu.process.options import (
-    CONTEXT,
-    address_from_here,
-    insecure_option,
-    json_option,
-    load_credentials,
-    load_scenario,
-    metrics_option,
-    paired_option,
-    quiet_option,
-    scenario_argument,
-    set_option,
-    supervised_option,
-    trace_option,
-    version_option,
-)
+from migemu.process.options import NodeOptions, address_from_here, load_credentials, load_scenario, node_options
 from migemu.process.runner import Voice, exit_with, run_node, stderr_console
 from migemu.process.status_socket import NodeStatus, Order, answering
 from migemu.report.terminal.pauses import Pauses
@@ -73,19 +59,26 @@ from migemu.units import format_time
 _STATUS_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _DestinationPlan:
+    """All that a destination serves by, checked; `files` are those of the one migration where it serves one."""
+
+    scenario: Scenario
+    credentials: Credentials
+    address: Address
+    files: Files | None
+    checkpoint: Path | None
+    migrations: int
+    workload_files: WorkloadFiles
+    metrics_at: TcpAddress | None
+
+
 @click.command(context_settings=CONTEXT)
-@scenario_argument
+@node_options(out="Write DIR/result.json; what an earlier run left goes to DIR/previous-<time>.")
 @click.option(
     "--listen", metavar="ADDRESS", default="127.0.0.1:4444", show_default=True,
     help="Where to wait for the source, HOST:PORT or unix:PATH; port 0 takes a free one.",
 )  # fmt: skip
-@set_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write DIR/result.json; what an earlier run left goes to DIR/previous-<time>.",
-)
 @click.option(
     "--dump", type=click.Path(path_type=Path), metavar="FILE",
     help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was, with "
@@ -99,18 +92,9 @@ _STATUS_S = 0.1
     "--migrations", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
     help="Serve N migrations, then end; 0: until interrupted. At once at most limits.migrations_max.",
 )  # fmt: skip
-@trace_option
-@metrics_option
-@insecure_option
-@json_option
-@quiet_option
-@supervised_option
-@paired_option
 @version_option
 def main(
-    scenario_file: Path | None, listen: str, assignments: tuple[str, ...], out: Path | None, dump: Path | None,
-    checkpoint: Path | None, migrations: int, trace: bool, metrics: str | None, insecure: bool, as_json: bool,
-    quiet: bool, supervised: bool, paired: bool,
+    options: NodeOptions, listen: str, dump: Path | None, checkpoint: Path | None, migrations: int
 ) -> None:  # fmt: skip
     """Wait for a source, receive its memory post-copy, run the guest meanwhile.
 
@@ -125,44 +109,41 @@ def main(
     With --migrations each one ends by itself, and its result goes to DIR/<first 8 digits of its name>/; the exit code
     is the highest there was.
     """
-    voice = Voice(stderr_console(), supervised, paired)
-    scenario = load_scenario(voice, scenario_file, assignments)
+    voice = Voice(stderr_console(), options.supervised, options.paired)
+    scenario = load_scenario(voice, options.scenario_file, options.assignments)
     try:
         address = address_from_here(listen)
-        credentials = load_credentials(voice, scenario, insecure)
+        credentials = load_credentials(voice, scenario, options.insecure)
         check_link("return_link", scenario.return_link)
-        metrics_at = metrics_address(metrics) if metrics is not None else None
+        metrics_at = metrics_address(options.metrics) if options.metrics is not None else None
         workload_files = read_ahead(scenario)
-        if trace and out is None:
+        if options.trace and options.out is None:
             raise InputError("--trace needs --out DIR to write to")
-        for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", trace)):
+        for option, given in (("checkpoint", checkpoint), ("dump", dump), ("trace", options.trace)):
             if given and migrations != 1:
                 raise InputError(f"--{option} follows one migration; leave it out, or --migrations")
         if checkpoint is not None and scenario.memory.backing != "anonymous":
             raise InputError(f"memory.backing={scenario.memory.backing}: with --checkpoint memory is a file in its DIR")
         if dump is not None and checkpoint is not None and dump.parent.resolve() == checkpoint.resolve():
             raise InputError(f"--dump {dump}: lies in --checkpoint {checkpoint}, which is for its own files alone")
-        inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
-        if out is not None and not supervised:
-            set_aside(out, OF_DESTINATION, inputs, voice.notice)
-        files = Files(out, dump, trace, inputs, voice.notice) if migrations == 1 else None
-        if out is not None and files is None:
-            results.begin(out, inputs).discard()  # those of each come later: can they?
+        inputs = [*named_files(scenario.resolved()), *([options.scenario_file] if options.scenario_file else [])]
+        if options.out is not None and not options.supervised:
+            set_aside(options.out, OF_DESTINATION, inputs, voice.notice)
+        files = Files(options.out, dump, options.trace, inputs, voice.notice) if migrations == 1 else None
+        if options.out is not None and files is None:
+            results.begin(options.out, inputs).discard()  # those of each come later: can they?
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     with files or contextlib.nullcontext():
-        endings = run_node(
-            voice,
-            lambda: _serve(
-                voice, scenario, credentials, address, out, files, checkpoint, migrations, quiet,
-                as_json and not supervised, workload_files, metrics_at,
-            ),
+        plan = _DestinationPlan(
+            scenario, credentials, address, files, checkpoint, migrations, workload_files, metrics_at
         )  # fmt: skip
-    if files is None or supervised:
+        endings = run_node(voice, lambda: _serve(voice, options, plan))
+    if files is None or options.supervised:
         pass  # each has been told of when it ended
-    elif as_json:
+    elif options.as_json:
         click.echo(json.dumps(endings.result, indent=2))
-    elif not quiet:
+    elif not options.quiet:
         Console().print(summary(endings.result))
     if endings.lost:
         way_back = (
@@ -173,11 +154,8 @@ def main(
         exit_with(voice, BrokenError(missing(endings.lost) + way_back))
 
 
-async def _serve(
-    voice: Voice, scenario: Scenario, credentials: Credentials, address: Address, out: Path | None,
-    files: Files | None, checkpoint: Path | None, migrations: int, quiet: bool, lines: bool,
-    workload_files: WorkloadFiles, metrics_at: TcpAddress | None,
-) -> Endings:  # fmt: skip
+async def _serve(voice: Voice, options: NodeOptions, plan: _DestinationPlan) -> Endings:
+    scenario, files, checkpoint, out = plan.scenario, plan.files, plan.checkpoint, options.out
     clock = MonotonicClock()
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -187,13 +165,15 @@ async def _serve(
             shaper = Shaper(scenario.return_link, clock, rng, scenario.net.high_water)
             stack.callback(voice.notice_unheld, "return_link", shaper)
             stack.callback(shaper.close)
-        progress = stack.enter_context(Progress(voice.console, scenario.scenario.name, quiet or voice.supervised))
+        progress = stack.enter_context(
+            Progress(voice.console, scenario.scenario.name, options.quiet or voice.supervised)
+        )
 
         kept = None
         observer = _Observer(voice, progress)
         if checkpoint is not None:
             kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, observer.tell))
-        endings = Endings(voice, scenario, observer.tell, out, files, lines)
+        endings = Endings(voice, scenario, observer.tell, out, files, options.as_json and not options.supervised)
 
         async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
             if files is not None and destination.incoming is not None and destination.incoming.advise is not None:
@@ -205,20 +185,20 @@ async def _serve(
 
         setup = DestinationSetup(
             scenario=scenario, clock=clock, allocate=provide,
-            accelerator=TaskAccelerator(scenario, clock, workload_files), tracer=files.tracer if files else None,
+            accelerator=TaskAccelerator(scenario, clock, plan.workload_files), tracer=files.tracer if files else None,
             checkpoint=kept.keeper if kept else None, restored=kept.restored if kept else None,
         )  # fmt: skip
-        network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
-        destination = Destination(network, setup, observer, migrations=migrations)
+        network = TcpNetwork(scenario.net, clock, shaper, plan.credentials, scenario.limits)
+        destination = Destination(network, setup, observer, migrations=plan.migrations)
         observer.follow(destination, endings, kept)
         status = partial(_statuses, destination, kept.keeper if kept else None)
-        await stack.enter_async_context(serving(metrics_at, coroutine(status), observer.tell))
+        await stack.enter_async_context(serving(plan.metrics_at, coroutine(status), observer.tell))
         await stack.enter_async_context(
             answering("destination", out, status, lambda order: _obey(destination, order), observer.tell)
         )
-        listener = await destination.listen(address)
+        listener = await destination.listen(plan.address)
         voice.tell(listening=str(listener.address))
-        if not voice.supervised and not quiet:
+        if not voice.supervised and not options.quiet:
             progress.note(f"migemu-dest: listening on {listener.address}")
         watch = loop.create_task(observer.watch())
         try:

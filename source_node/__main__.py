@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -24,22 +24,15 @@ import click
 from migemu.address import Address, TcpAddress, parse_address
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.node.outcome import Whereabouts
+from migemu.process.context import CONTEXT, version_option
 from migemu.process.metrics import coroutine, metrics_address, serving
 from migemu.process.options import (
-    CONTEXT,
+    NodeOptions,
     address_from_here,
-    insecure_option,
-    json_option,
+    image_option,
     load_credentials,
     load_scenario,
-    metrics_option,
-    paired_option,
-    quiet_option,
-    scenario_argument,
-    set_option,
-    supervised_option,
-    trace_option,
-    version_option,
+    node_options,
 )
 from migemu.process.runner import Voice, exit_with, run_node, stderr_console
 from migemu.process.status_socket import NodeStatus, Order, answering
@@ -61,22 +54,28 @@ from source_node.source_outcome import Advice, SourceOutcome
 _LOOK_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _SourcePlan:
+    """All that a migration is run by, checked; `out`, `tracer`, `record` and `metrics_at` where they were asked for."""
+
+    scenario: Scenario
+    credentials: Credentials
+    memory: ImageMemory
+    address: Address
+    out: Path | None
+    tracer: FileRecorder | None
+    migration: Migration
+    record: Record | None
+    metrics_at: TcpAddress | None
+
+
 @click.command(context_settings=CONTEXT)
-@scenario_argument
+@node_options(out="Keep what --recover needs in DIR/migration.json; --trace writes there too.")
 @click.option(
     "--connect", metavar="ADDRESS", default=None, show_default="127.0.0.1:4444",
     help="Where the destination listens, HOST:PORT or unix:PATH; tried for net.connect_timeout.",
 )  # fmt: skip
-@click.option(
-    "--image", default="", metavar="FILE",
-    help="The memory to migrate: any file; of an ELF core its bytes, or with --set memory.image_format=core the memory "
-    "in it. Default: a seeded pattern.",
-)  # fmt: skip
-@set_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR",
-    help="Keep what --recover needs in DIR/migration.json; --trace writes there too.",
-)  # fmt: skip
+@image_option
 @click.option(
     "--recover", type=click.Path(path_type=Path), metavar="DIR",
     help="Go on with the migration whose source was killed: DIR was its --out. All but --connect is taken from there.",
@@ -85,28 +84,18 @@ _LOOK_S = 0.1
     "--take-back", is_flag=True,
     help="With --recover: have the guest again that left and never ran at the destination, which has to be gone.",
 )  # fmt: skip
-@trace_option
-@metrics_option
-@insecure_option
-@json_option
-@quiet_option
-@supervised_option
-@paired_option
 @version_option
-def main(
-    scenario_file: Path | None, connect: str | None, image: str, assignments: tuple[str, ...], out: Path | None,
-    recover: Path | None, take_back: bool, trace: bool, metrics: str | None, insecure: bool, as_json: bool, quiet: bool,
-    supervised: bool, paired: bool,
-) -> None:  # fmt: skip
+def main(options: NodeOptions, connect: str | None, image: str, recover: Path | None, take_back: bool) -> None:
     """Migrate a memory image to a destination that listens (migemu-dest), post-copy.
 
     Memory, push order, piece size, the preempt channel and the link towards the destination are settings of this side.
     The image is only read. Exit codes: 0 verified, 2 bad input, 3 something broke (connection, memory), 4 the peer
     broke the protocol, 5 the memory differs, 130 interrupted.
     """
-    voice = Voice(stderr_console(), supervised, paired)
-    scenario = load_scenario(voice, scenario_file, assignments, image)
+    voice = Voice(stderr_console(), options.supervised, options.paired)
+    scenario = load_scenario(voice, options.scenario_file, options.assignments, image)
     migration: Migration | None = None
+    out = options.out
     try:
         if take_back:
             _take_back(voice, recover)
@@ -116,11 +105,11 @@ def main(
             scenario = migration.resumable()
             connect = connect or migration.address
         address = address_from_here(connect or "127.0.0.1:4444")
-        credentials = load_credentials(voice, scenario, insecure)
+        credentials = load_credentials(voice, scenario, options.insecure)
         check_link("link", scenario.link)
-        if trace and out is None:
+        if options.trace and out is None:
             raise InputError("--trace needs --out DIR to write to")
-        metrics_at = metrics_address(metrics) if metrics is not None else None
+        metrics_at = metrics_address(options.metrics) if options.metrics is not None else None
         memory = _memory(scenario)
         if scenario.memory.image and scenario.memory.image_format == "raw" and (line := image_advice(memory.name)):
             voice.notice(line)
@@ -128,22 +117,20 @@ def main(
         record = Record(out, begun) if out is not None else None
         if record is not None:
             record.claim()
-        inputs = [*named_files(scenario.resolved()), *([scenario_file] if scenario_file else [])]
-        if out is not None and not supervised:
+        inputs = [*named_files(scenario.resolved()), *([options.scenario_file] if options.scenario_file else [])]
+        if out is not None and not options.supervised:
             set_aside(out, OF_SOURCE if recover is None else OF_SOURCE[1:], inputs, voice.notice)
-        tracer = FileRecorder(out / OF_SOURCE[1], "measured", voice.notice, inputs) if out and trace else None
+        tracer = None
+        if out is not None and options.trace:
+            tracer = FileRecorder(out / OF_SOURCE[1], "measured", voice.notice, inputs)
+        plan = _SourcePlan(scenario, credentials, memory, address, out, tracer, begun, record, metrics_at)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     with tracer or contextlib.nullcontext():
-        outcome = run_node(
-            voice,
-            lambda: _migrate(
-                voice, scenario, credentials, memory, address, out, tracer, begun, record, metrics_at
-            ),
-        )  # fmt: skip
-    if as_json and not supervised:
+        outcome = run_node(voice, lambda: _migrate(voice, plan))
+    if options.as_json and not options.supervised:
         click.echo(json.dumps(asdict(outcome) | {"sender": outcome.sender._asdict()}, indent=2))
-    elif not quiet and not supervised:
+    elif not options.quiet and not options.supervised:
         voice.console.print(
             f"migemu-source: verified, {format_size(memory.memory_bytes)} of memory, "
             f"{format_size(outcome.wire_bytes)} on the wire, downtime {format_time(outcome.downtime_ns)}, "
@@ -214,12 +201,9 @@ class _Journal:
         self.note(**{name: value for name, value in changes.items() if value})
 
 
-async def _migrate(
-    voice: Voice, scenario: Scenario, credentials: Credentials, memory: ImageMemory, address: Address,
-    out: Path | None, tracer: FileRecorder | None, migration: Migration, record: Record | None,
-    metrics_at: TcpAddress | None,
-) -> SourceOutcome:  # fmt: skip
+async def _migrate(voice: Voice, plan: _SourcePlan) -> SourceOutcome:
     """Run it, or go on with it if its guest has left; DIR/migration.json is kept where there is a DIR."""
+    scenario, memory, migration, record, out = plan.scenario, plan.memory, plan.migration, plan.record, plan.out
     clock = MonotonicClock()
     with contextlib.ExitStack() as stack:
         shaper = None
@@ -227,12 +211,12 @@ async def _migrate(
             shaper = Shaper(scenario.link, clock, Random(f"{scenario.scenario.seed} link"), scenario.net.high_water)
             stack.callback(voice.notice_unheld, "link", shaper)
             stack.callback(shaper.close)
-        network = TcpNetwork(scenario.net, clock, shaper, credentials, scenario.limits)
+        network = TcpNetwork(scenario.net, clock, shaper, plan.credentials, scenario.limits)
 
         journal = _Journal(record, voice.notice)
         journal.keep()
         source = Source(
-            scenario, network, clock, memory, migration.migration, tracer,
+            scenario, network, clock, memory, migration.migration, plan.tracer,
             journal=journal, advice=Advice.of(out, voice.paired),
         )  # fmt: skip
 
@@ -247,12 +231,14 @@ async def _migrate(
         obey = partial(_obey, source, network, migration.migration, journal)
         watch = asyncio.get_running_loop().create_task(_watch(source, voice, scenario))
         try:
-            metrics = serving(metrics_at, coroutine(status), voice.notice)
+            metrics = serving(plan.metrics_at, coroutine(status), voice.notice)
             async with metrics, answering("source", out, status, obey, voice.notice):
                 if migration.switched:
-                    outcome = await source.recover(address, migration.downtime_ns, migration.ran, migration.all_sent)
+                    outcome = await source.recover(
+                        plan.address, migration.downtime_ns, migration.ran, migration.all_sent
+                    )
                 else:
-                    outcome = await source.run(address)
+                    outcome = await source.run(plan.address)
         except asyncio.CancelledError:
             if source.whereabouts is Whereabouts.SOURCE or voice.paired:
                 pass

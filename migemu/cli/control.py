@@ -10,7 +10,8 @@ import click
 
 from migemu.cli.status import sockets
 from migemu.errors import InputError, MigemuError, one_line
-from migemu.process.options import CONTEXT, address_from_here
+from migemu.process.context import CONTEXT
+from migemu.process.options import address_from_here
 from migemu.process.runner import Voice, exit_with, stderr_console
 from migemu.process.status_socket import SUFFIX, Order, give
 

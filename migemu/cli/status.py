@@ -15,7 +15,8 @@ from rich.text import Text
 
 from migemu.checkpoint.writer import Protection
 from migemu.errors import BrokenError, InputError, MigemuError, one_line
-from migemu.process.options import CONTEXT, json_option
+from migemu.process.context import CONTEXT
+from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
 from migemu.process.status_socket import SUFFIX, NodeStatus, ask, runtime_directory, sweep
 from migemu.units import format_size, format_time

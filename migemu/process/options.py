@@ -12,12 +12,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-import migemu
 from migemu.address import Address, UnixAddress, parse_address
 from migemu.errors import MigemuError
 from migemu.process.runner import Voice, exit_with, stderr_console
@@ -25,15 +26,21 @@ from migemu.scenario.scenario import Scenario, load
 from migemu.transport.security.credentials import Credentials
 from migemu.transport.security.credentials import load as load_security
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
+R = TypeVar("R")
 
 scenario_argument = click.argument(
     "scenario_file", metavar="[SCENARIO.toml]", required=False, type=click.Path(path_type=Path)
 )
 set_option = click.option(
     "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
-    help="Change one setting of the scenario; may be given many times. `migemu list --settings` shows them all. A "
+    help="Change one setting of the scenario; may be given for many. `migemu list --settings` shows them all. A "
     "comma in a value stands in quotes: 'guest.workload=replay:path=\"a,b\"'.",
+)  # fmt: skip
+image_option = click.option(
+    "--image", default="", metavar="FILE",
+    help="The memory to migrate: any file; of an ELF core its bytes, or with --set memory.image_format=core the memory "
+    "in it. Default: a seeded pattern.",
 )  # fmt: skip
 trace_option = click.option("--trace", is_flag=True, help="Also write every event to DIR/trace.jsonl.")
 report_option = click.option(
@@ -54,9 +61,94 @@ insecure_option = click.option(
 )
 supervised_option = click.option("--supervised", is_flag=True, hidden=True)
 paired_option = click.option("--paired", is_flag=True, hidden=True)
-version_option = click.version_option(migemu.__version__, prog_name="migemu")
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+#: Where the files of a run go; of a node the text of `--out` says what that is.
+_OUT_HELP: Final = "Where result.json and the rest go. Default: runs/<time>-<name>."
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `migemu run`, `demo` and `sim` take alike.
+
+    `trace`: events are wanted, by `--trace` or by what is made of them; `out`: None is a new directory in `runs`.
+    """
+
+    scenario_file: Path | None
+    assignments: tuple[str, ...]
+    out: Path | None
+    as_json: bool
+    quiet: bool
+    trace: bool
+    report: bool
+    perfetto: bool
+
+    @property
+    def traces(self) -> bool:
+        """Whether events are to be recorded: by themselves, or for a report or Perfetto."""
+        return self.trace or self.report or self.perfetto
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is shown for people."""
+        return self.quiet or self.as_json
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What `migemu-source` and `migemu-dest` take alike.
+
+    `metrics` is the address as it was given; `supervised`: started by `migemu run`, which reads what the node says;
+    `paired`: whoever started it starts the other node too.
+    """
+
+    scenario_file: Path | None
+    assignments: tuple[str, ...]
+    out: Path | None
+    trace: bool
+    metrics: str | None
+    insecure: bool
+    as_json: bool
+    quiet: bool
+    supervised: bool
+    paired: bool
+
+
+def out_option(text: str = _OUT_HELP) -> Callable[[Command], Command]:
+    """`--out DIR`; `text` says what is written there."""
+    return click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help=text)
+
+
+def run_options(command: Command) -> Command:
+    """Decorator: the options of `RunOptions`, which `command` takes as its first argument; its own stand below them."""
+    options = (
+        scenario_argument, set_option, out_option(), json_option, quiet_option, trace_option, report_option,
+        perfetto_option,
+    )  # fmt: skip
+    return _grouped(RunOptions, options, command)
+
+
+def node_options(out: str) -> Callable[[Command], Command]:
+    """Decorator: those of `NodeOptions`, as `run_options`; `out` is the help of `--out`."""
+    options = (
+        scenario_argument, set_option, out_option(out), trace_option, metrics_option, insecure_option, json_option,
+        quiet_option, supervised_option, paired_option,
+    )  # fmt: skip
+    return lambda command: _grouped(NodeOptions, options, command)
+
+
+def _grouped(
+    record: Callable[..., R], options: Sequence[Callable[[Command], Command]], command: Callable[..., Any]
+) -> Command:  # fmt: skip
+    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+
+    @wraps(command)
+    def with_record(**given: Any) -> Any:
+        return command(record(**{name: given.pop(name) for name in names}), **given)
+
+    grouped: Command = with_record
+    for option in reversed(options):
+        grouped = option(grouped)
+    return grouped
 
 
 class _Logged(logging.Handler):
@@ -71,11 +163,16 @@ class _Logged(logging.Handler):
 logging.getLogger("migemu").addHandler(_Logged())
 
 
-def load_scenario(voice: Voice, path: Path | None, assignments: Sequence[str], image: str = "") -> Scenario:
-    """The scenario of a file, `--set` and `--image`; leaves with one line when it is wrong."""
+def load_scenario(
+    voice: Voice, path: Path | None, assignments: Sequence[str], image: str = "", below: Sequence[str] = ()
+) -> Scenario:
+    """The scenario of a file, `--set` and `--image`; `below`: assignments that these stand above.
+
+    It ends the command with one line when anything is wrong.
+    """
     extra = [f"memory.image={image}"] if image else []
     try:
-        return load(path, [*assignments, *extra])
+        return load(path, [*assignments, *extra], below)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
 

@@ -17,6 +17,7 @@ import signal
 from asyncio import FIRST_COMPLETED
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -279,8 +280,9 @@ class Pair:
         return PairOutcome(cause.process.returncode or 1, f"{cause.name}: {reason}")
 
 
-def new_directory(base: Path, name: str, now: str) -> Path:
-    """`base/<now>-<name>`, with a number behind it where that exists already."""
+def run_directory(name: str) -> Path:
+    """`runs/<now>-<name>`, where a run goes that was given no `--out`; with a number behind it where that exists."""
+    base, now = Path("runs"), datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own time
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name) or "run"
     directory = base / f"{now}-{safe}"
     number = 2
