@@ -15,7 +15,7 @@ import click
 from migemu.process.context import CONTEXT, version_option
 
 
-class _Place(NamedTuple):
+class _CommandPlace(NamedTuple):
     """Where a command is in this package, and what it does, in a line of at most 60 characters."""
 
     module: str
@@ -25,21 +25,21 @@ class _Place(NamedTuple):
 
 #: Help shows them in this order.
 _COMMANDS: Final = {
-    "demo": _Place("run", "demo", "Migrate 1 GiB over an emulated link, and watch"),
-    "run": _Place("run", "run", "Run both nodes on this machine: real bytes, real time"),
-    "sim": _Place("sim", "sim", "Run a migration in virtual time"),
-    "sweep": _Place("sweep", "sweep", "Run many scenarios, and keep what they came to"),
-    "compare": _Place("compare", "compare", "Compare two runs or sweeps, with intervals and gates"),
-    "reproduce": _Place("reproduce", "reproduce", "Run what a paper or series published, beside its figures"),
-    "report": _Place("report", "report", "Write a page of runs or of a sweep, to look at"),
-    "view": _Place("view", "view", "Watch a trace as a moving picture, in the browser"),
-    "check": _Place("check", "check", "Judge the order of events in a trace"),
-    "list": _Place("listing", "list_", "Show choices, and every setting of a scenario"),
-    "status": _Place("status", "status", "Ask running nodes how they stand"),
-    "pause": _Place("control", "pause", "Break the connections of a migration until it is resumed"),
-    "resume": _Place("control", "resume", "Go on after a pause"),
-    "recover": _Place("control", "recover", "Have the two nodes meet at another address"),
-    "cancel": _Place("control", "cancel", "End a migration"),
+    "demo": _CommandPlace("run", "demo", "Migrate 1 GiB over an emulated link, and watch"),
+    "run": _CommandPlace("run", "run", "Run both nodes on this machine: real bytes, real time"),
+    "sim": _CommandPlace("sim", "sim", "Run a migration in virtual time"),
+    "sweep": _CommandPlace("sweep", "sweep", "Run many scenarios, and keep what they came to"),
+    "compare": _CommandPlace("compare", "compare", "Compare two runs or sweeps, with intervals and gates"),
+    "reproduce": _CommandPlace("reproduce", "reproduce", "Run what a paper or series published, beside its figures"),
+    "report": _CommandPlace("report", "report", "Write a page of runs or of a sweep, to look at"),
+    "view": _CommandPlace("view", "view", "Watch a trace as a moving picture, in the browser"),
+    "check": _CommandPlace("check", "check", "Judge the order of events in a trace"),
+    "list": _CommandPlace("listing", "list_", "Show choices, and every setting of a scenario"),
+    "status": _CommandPlace("status", "status", "Ask running nodes how they stand"),
+    "pause": _CommandPlace("control", "pause", "Break the connections of a migration until it is resumed"),
+    "resume": _CommandPlace("control", "resume", "Go on after a pause"),
+    "recover": _CommandPlace("control", "recover", "Have the two nodes meet at another address"),
+    "cancel": _CommandPlace("control", "cancel", "End a migration"),
 }
 
 

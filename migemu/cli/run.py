@@ -13,7 +13,7 @@ import click
 
 from migemu import named
 from migemu.address import TcpAddress
-from migemu.cli.ending import show_and_write
+from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, MigemuError
 from migemu.process.metrics import metrics_address, of_directory, serving
 from migemu.process.options import RunOptions, image_option, load_scenario, metrics_option, run_options

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from migemu.cli.ending import show_and_write
+from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.process.options import RunOptions, load_scenario, run_options
 from migemu.process.runner import Voice, end_signals, exit_with, stderr_console

@@ -27,7 +27,7 @@ def one_line(stderr: str) -> str:
         ([*TINY, "--set", "guest.workload=replay:path=/nowhere"], ["guest.workload", "/nowhere"]),
         (["--set", "push.piece=3M"], ["push.piece", "3M", "4K or 2M"]),
         (["--set", "memory.size=1000000000"], ["memory", "size", "whole hugetlb pages", "1G"]),
-        (["--set", "memory.size=0"], ["memory.size", "at least"]),
+        (["--set", "memory.size=0"], ["memory.size", "from 64K to 1T"]),
         (["--set", "gest.vcpus=1"], ["gest", "guest"]),
         (["--set", "guest.vcpu=1"], ["guest.vcpu", "vcpus"]),
         (["--set", "guest.vcpus=-1"], ["guest.vcpus", "-1", "0"]),
