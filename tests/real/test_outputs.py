@@ -248,7 +248,7 @@ def test_a_second_run_leaves_nothing_of_the_first_beside_its_own(command: str, t
     second = migemu(command, *TINY_RUN, "--set", "scenario.seed=7", "--out", "out", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     (aside,) = [name for name in names(out) if name.startswith("previous-")]
-    assert f"--out out: the files of an earlier run were moved to out/{aside} now" in " ".join(second.stderr.split())
+    assert f"--out out: the files of an earlier run were moved to out/{aside}" in " ".join(second.stderr.split())
     assert names(out / aside) == files
     assert (out / aside / "result.json").read_bytes() == before
     assert set(names(out)) - {aside, "migration.json"} == {"result.json", "scenario.toml"}

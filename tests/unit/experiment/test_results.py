@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_sweep_and_keeps_what_was_finished(tmp_path: Path) 
         (pages,) = results._db.execute("PRAGMA page_count").fetchone()
         results._db.execute(f"PRAGMA max_page_count = {pages + 6}")  # where SQLite finds the disk full
         campaign = Campaign(sweep, PLAIN, results, Notes())
-        with pytest.raises(BrokenError, match="disk is full; the runs that were finished before are stored in it"):
+        with pytest.raises(BrokenError, match="disk is full; runs that finished before are in it"):
             campaign.run(InProcess())
     assert 0 < campaign.tally.done < 12
     assert run(sweep, path, resume=True).already_done == campaign.tally.done
