@@ -26,6 +26,8 @@ from migemu.trace.reading import Trace, read_trace
 #: Shorter traces are read before anybody could look at a bar.
 _PROGRESS_BYTES: Final = 20_000_000
 PAGE: Final = "report.html"
+#: What figures are written as (migemu.report.figure_files.FORMATS, which takes a moment to import).
+FIGURE_FORMATS: Final = ("svg", "pdf", "png", "csv")
 PERFETTO: Final = "perfetto.json"
 
 
@@ -49,12 +51,21 @@ PERFETTO: Final = "perfetto.json"
     + " ".join(f"{each.name}: {each.meaning}." for each in OBJECTIVES.values()),
 )  # fmt: skip
 @click.option(
+    "--figures", type=click.Path(path_type=Path), metavar="DIR2",
+    help="Write every figure of the page as a file into DIR2, with its data as CSV; no page, unless --out is given.",
+)  # fmt: skip
+@click.option(
+    "--format", "formats", type=click.Choice(FIGURE_FORMATS), multiple=True,
+    help="Of --figures: what to write; may be given many times. Default: svg. All but csv need "
+    "pip install -e '.[figures]', and Chromium or Chrome.",
+)  # fmt: skip
+@click.option(
     "--perfetto", type=click.Path(path_type=Path), metavar="FILE.json",
     help="Instead of the page, write the trace of the run so that https://ui.perfetto.dev opens it.",
 )  # fmt: skip
 def report(
     directories: tuple[Path, ...], out: Path | None, hugepages: tuple[int, ...], metrics: tuple[str, ...],
-    objective: str, perfetto: Path | None,
+    objective: str, figures: Path | None, formats: tuple[str, ...], perfetto: Path | None,
 ) -> None:  # fmt: skip
     """Write what happened in one or several runs, or in a sweep, as one HTML file, which opens offline.
 
@@ -63,6 +74,7 @@ def report(
         migemu run --out runs/a --trace  &&  migemu report runs/a
         migemu report runs/a runs/b --out compared.html
         migemu report runs/a --perfetto a.json
+        migemu report runs/a --figures paper/ --format pdf
         migemu report runs/sweep-hgm_question --metric 'fault.*'
 
     A directory is one that `migemu run`, `sim` or `sweep` wrote; of a sweep its sweep.sqlite will do. With --trace it
@@ -72,21 +84,30 @@ def report(
     """
     voice = Voice(stderr_console())
     try:
+        if formats and figures is None:
+            raise InputError("--format is for --figures DIR2")
         sweep = next((found for each in directories if (found := _sweep_file(each)) is not None), None)
         if sweep is not None:
             if len(directories) > 1 or hugepages or perfetto is not None:
                 raise InputError("a sweep has a page of its own: give one, and no --hugepage or --perfetto")
-            path = out or sweep.parent / PAGE
-            write_sweep_page(sweep, path, metrics, objective)
-            click.echo(f"report: {path}")
+            if figures is not None:
+                _say_figures(write_sweep_figures(sweep, figures, formats, metrics, objective), figures)
+            if figures is None or out is not None:
+                path = out or sweep.parent / PAGE
+                write_sweep_page(sweep, path, metrics, objective)
+                click.echo(f"report: {path}")
         elif metrics:
             raise InputError("--metric is for a sweep; the page of a run has all its figures")
         elif perfetto is not None:
-            if len(directories) != 1 or out is not None or hugepages:
-                raise InputError("--perfetto takes one DIR, and no --out or --hugepage")
+            if len(directories) != 1 or out is not None or hugepages or figures is not None:
+                raise InputError("--perfetto takes one DIR, and no --out, --hugepage or --figures")
             entries = write_perfetto(directories[0], perfetto)
             click.echo(f"{perfetto}: {entries:,} entries; open it in https://ui.perfetto.dev")
         else:
+            if figures is not None:
+                _say_figures(write_run_figures(directories, figures, formats, hugepages or None), figures)
+            if figures is not None and out is None:
+                return
             path = out or (directories[0] / PAGE if len(directories) == 1 else Path(PAGE))
             write_page(directories, path, hugepages or None, voice.console)
             click.echo(f"report: {path}")
@@ -125,6 +146,36 @@ def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = (), obj
 
     with writing(path, inputs=[results]) as output:
         output.write(sweep_page.html(read_grid(results, metrics, objective), path).encode())
+
+
+def write_run_figures(
+    directories: Sequence[Path], path: Path, formats: Sequence[str], hugepages: Sequence[int] | None = None
+) -> list[Path]:  # fmt: skip
+    """Write every figure of the page of these runs into the directory `path`; the files. Errors as `write_page`."""
+    from migemu.report import figure_files
+    from migemu.report.page import load
+
+    opened = [RunDirectory.open(directory) for directory in directories]
+    found = figure_files.of_runs(load(opened, hugepages))
+    return figure_files.write_figures(
+        found, path, formats or ("svg",), [file for each in opened for file in each.files]
+    )
+
+
+def write_sweep_figures(
+    results: Path, path: Path, formats: Sequence[str], metrics: Sequence[str] = (), objective: str = DEFAULT
+) -> list[Path]:
+    """The same of the page of a sweep."""
+    from migemu.report import figure_files
+    from migemu.report.grid import read_grid
+
+    found = figure_files.of_sweep(read_grid(results, metrics, objective))
+    return figure_files.write_figures(found, path, formats or ("svg",), [results])
+
+
+def _say_figures(written: Sequence[Path], directory: Path) -> None:
+    drawn = sum(path.suffix != ".csv" for path in written)
+    click.echo(f"{directory}: {drawn} figures, and the data of {len(written) - drawn}")
 
 
 def _sweep_file(path: Path) -> Path | None:

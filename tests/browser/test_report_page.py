@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 from selenium.webdriver.common.by import By
 
 from migemu.cli.report import write_page
@@ -102,6 +104,46 @@ def test_it_prints_within_the_paper(chromium: Browser, directories: list[Path], 
     assert chromium.driver.execute_script(DRAWN) == before
     assert base64.b64decode(chromium.driver.print_page()).startswith(b"%PDF")
     assert chromium.complaints() == []
+
+
+def test_what_is_printed_begins_on_the_first_page(chromium: Browser, directories: list[Path], tmp_path: Path) -> None:
+    """Also from a dark page: it is printed on white, and nothing of the dark is left on it."""
+    path = tmp_path / "report.html"
+    write_page(directories[:2], path)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        chromium.open(path)
+        printed = PdfReader(BytesIO(base64.b64decode(chromium.driver.print_page())))
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    texts = [page.extract_text() for page in printed.pages]
+    assert "here, sim" in texts[0]
+    assert "What did it cost the guest?" in texts[0]
+    assert "a vCPU lost, in the mean" in texts[0]
+    assert all(text.strip() for text in texts), "no page is empty"
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_on_a_phone_nothing_is_wider_than_the_page(
+    chromium: Browser, directories: list[Path], tmp_path: Path, is_dark: bool
+) -> None:
+    path = tmp_path / "report.html"
+    write_page(directories, path)
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]}
+    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    try:
+        chromium.open(path)
+        assert chromium.driver.execute_script("return document.documentElement.scrollWidth") == 390
+        for figure in chromium.driver.execute_script(DRAWN):
+            assert figure["made"] >= figure["given"] > 0, figure
+            assert 280 < figure["width"] <= figure["room"], figure
+        assert chromium.complaints() == []
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_a_run_that_failed_says_so_and_draws_nothing(chromium: Browser, tmp_path: Path) -> None:
