@@ -1,11 +1,15 @@
 // Draws every figure of the page. plotly.js stands in #plotly, compressed; a figure is the JSON in a <script> beside its
-// <div>; what a picture of a hugetlb page shows stands once, compressed, in #map-N, for both of its figures.
+// <div>, compressed if it is long; what a picture of a hugetlb page shows stands once, compressed, in #map-N, for both of its figures.
 "use strict";
 (async () => {
-  const json = (id) => JSON.parse(document.getElementById(id).textContent);
   const unpacked = (text) => {
     const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
+  };
+
+  const json = async (id) => {
+    const { type, textContent } = document.getElementById(id);
+    return JSON.parse(type === "application/gzip" ? await unpacked(textContent).text() : textContent);
   };
 
   // A column by its numbers, or its words; what has none stands last. The second time the other way round.
@@ -33,7 +37,7 @@
 
   const pictures = new Map();
   const picture = async (id) => {
-    const given = json(id);
+    const given = await json(id);
     const how = new Uint8Array(await unpacked(given.how).arrayBuffer());
     const arrived = new Uint16Array(await unpacked(given.arrived).arrayBuffer());
     const digits = Math.max(0, -Math.floor(Math.log10(given.unit)));
@@ -46,6 +50,8 @@
     };
   };
   for (const id of new Set(divs.map((div) => div.dataset.map).filter(Boolean))) pictures.set(id, await picture(id));
+  const figures = new Map();
+  for (const { dataset } of divs) figures.set(dataset.figure, await json(dataset.figure));
 
   // Figures are drawn for a white page. On a dark one inks and papers change places, and dark colours become lighter.
   const DARK = {
@@ -95,11 +101,12 @@
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]], // no sharing
   };
   const shown = (div, printing) => {
-    const drawn = json(div.dataset.figure);
+    let drawn = figures.get(div.dataset.figure);
     if (div.dataset.map) {
       const { how, words, arrived } = pictures.get(div.dataset.map);
       const [trace] = drawn.data;
-      Object.assign(trace, { z: trace.name === "arrived" ? arrived : how, text: words, customdata: arrived });
+      const z = trace.name === "arrived" ? arrived : how;
+      drawn = { ...drawn, data: [{ ...trace, z, text: words, customdata: arrived }] };
     }
     const { data, layout } = div.clientWidth < NARROW && !printing ? narrowed(drawn) : drawn;
     const dark = wantsDark.matches && !printing;

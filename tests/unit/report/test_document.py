@@ -49,6 +49,14 @@ def test_data_is_told_as_it_is_and_ends_no_script() -> None:
     assert json.loads(inner) == {"name": ODD}
 
 
+def test_long_data_are_compressed() -> None:
+    value = {"name": [ODD] * 5000}
+    text = document.data(value, "x")
+    assert text.startswith('<script type="application/gzip" id="x">')
+    assert len(text) < 2000
+    assert json.loads(unpacked(text[text.index(">") + 1 : text.rindex("<")])) == value
+
+
 def test_what_is_packed_is_the_same_for_the_same_and_comes_out_again() -> None:
     value = bytes(range(256)) * 9
     assert packed(value) == packed(value)

@@ -243,6 +243,10 @@ def test_the_trade_has_a_mark_for_each_modelled_run_also_where_1g_never_came_bac
     go.Figure(panel.figure)
 
 
+def test_a_page_of_six_runs_stays_below_a_megabyte_and_a_half(runs: list[ShownRun]) -> None:
+    assert len(html(runs).encode()) < 1_500_000
+
+
 def test_maps_of_all_runs_of_a_kind_have_one_scale(directories: dict[str, Path]) -> None:
     made = pictures(loaded(directories["measured"], directories["tiny"]))
     scales = {by_time.figure["data"][0]["zmax"] for _, by_time, _ in made}
