@@ -11,7 +11,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from migemu.cli.report import write_comparison_report
+from migemu.cli.report import (
+    check_formats,
+    figures_option,
+    format_option,
+    say_figures,
+    write_comparison_figures,
+    write_comparison_report,
+)
 from migemu.errors import BrokenError, MigemuError
 from migemu.experiment.bootstrap import LEVEL, Interval
 from migemu.experiment.comparison import Comparison, Row
@@ -35,10 +42,12 @@ GATE_FAILED = 1
               help="Show this figure (* and ? are wildcards); may be given many times.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html",
               help="Also write a page: forest plots, gates, and all figures in a table.")  # fmt: skip
+@figures_option("Also write every figure of that page as a file into DIR2, with its data as CSV.")
+@format_option
 @json_option
 def compare(
     base: str, new: str, gates: tuple[str, ...], strict: bool, metrics: tuple[str, ...], report: Path | None,
-    as_json: bool,
+    figures: Path | None, formats: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Compare B with A: differences of pairs that share a cell and a seed, with bootstrap confidence intervals.
 
@@ -59,9 +68,12 @@ def compare(
     """
     voice = Voice(stderr_console())
     try:
+        check_formats(figures, formats)
         parsed = [parse_gate(gate) for gate in gates]
         sources = read_source(base), read_source(new)
         comparison = compare_sources(*sources, metrics, parsed)
+        if figures is not None:
+            written = write_comparison_figures(comparison, sources, figures, formats)
     except (MigemuError, KeyboardInterrupt) as error:
         exit_with(voice, error)
     for note in comparison.notes:
@@ -70,6 +82,8 @@ def compare(
         click.echo(json.dumps(_as_json(comparison), indent=2))
     else:
         _show(comparison)
+    if figures is not None and not as_json:
+        say_figures(written, figures)
     is_written = report is None or write_comparison_report(voice, comparison, *sources, report, as_json)
     failing = {GateVerdict.FAILS, GateVerdict.UNSURE} if strict else {GateVerdict.FAILS}
     failed = [ruling for ruling in comparison.rulings if ruling.verdict in failing]

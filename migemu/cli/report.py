@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 from rich.console import Console
@@ -30,6 +30,20 @@ PAGE: Final = "report.html"
 FIGURE_FORMATS: Final = ("svg", "pdf", "png", "csv")
 PERFETTO: Final = "perfetto.json"
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def figures_option(meaning: str) -> Callable[[_Command], _Command]:
+    """`--figures DIR2` of a command that draws figures."""
+    return click.option("--figures", type=click.Path(path_type=Path), metavar="DIR2", help=meaning)
+
+
+format_option = click.option(
+    "--format", "formats", type=click.Choice(FIGURE_FORMATS), multiple=True,
+    help="Of --figures: what to write; may be given many times. Default: svg. All but csv need "
+    "pip install -e '.[figures]', and Chromium or Chrome.",
+)  # fmt: skip
+
 
 @click.command()
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -50,15 +64,10 @@ PERFETTO: Final = "perfetto.json"
     help="Of a sweep: what the best cell is chosen by. "
     + " ".join(f"{each.name}: {each.meaning}." for each in OBJECTIVES.values()),
 )  # fmt: skip
-@click.option(
-    "--figures", type=click.Path(path_type=Path), metavar="DIR2",
-    help="Write every figure of the page as a file into DIR2, with its data as CSV; no page, unless --out is given.",
-)  # fmt: skip
-@click.option(
-    "--format", "formats", type=click.Choice(FIGURE_FORMATS), multiple=True,
-    help="Of --figures: what to write; may be given many times. Default: svg. All but csv need "
-    "pip install -e '.[figures]', and Chromium or Chrome.",
-)  # fmt: skip
+@figures_option(
+    "Write every figure of the page as a file into DIR2, with its data as CSV; no page, unless --out is given."
+)
+@format_option
 @click.option(
     "--perfetto", type=click.Path(path_type=Path), metavar="FILE.json",
     help="Instead of the page, write the trace of the run so that https://ui.perfetto.dev opens it.",
@@ -84,14 +93,13 @@ def report(
     """
     voice = Voice(stderr_console())
     try:
-        if formats and figures is None:
-            raise InputError("--format is for --figures DIR2")
+        check_formats(figures, formats)
         sweep = next((found for each in directories if (found := _sweep_file(each)) is not None), None)
         if sweep is not None:
             if len(directories) > 1 or hugepages or perfetto is not None:
                 raise InputError("a sweep has a page of its own: give one, and no --hugepage or --perfetto")
             if figures is not None:
-                _say_figures(write_sweep_figures(sweep, figures, formats, metrics, objective), figures)
+                say_figures(write_sweep_figures(sweep, figures, formats, metrics, objective), figures)
             if figures is None or out is not None:
                 path = out or sweep.parent / PAGE
                 write_sweep_page(sweep, path, metrics, objective)
@@ -105,7 +113,7 @@ def report(
             click.echo(f"{perfetto}: {entries:,} entries; open it in https://ui.perfetto.dev")
         else:
             if figures is not None:
-                _say_figures(write_run_figures(directories, figures, formats, hugepages or None), figures)
+                say_figures(write_run_figures(directories, figures, formats, hugepages or None), figures)
             if figures is not None and out is None:
                 return
             path = out or (directories[0] / PAGE if len(directories) == 1 else Path(PAGE))
@@ -173,7 +181,24 @@ def write_sweep_figures(
     return figure_files.write_figures(found, path, formats or ("svg",), [results])
 
 
-def _say_figures(written: Sequence[Path], directory: Path) -> None:
+def check_formats(figures: Path | None, formats: Sequence[str]) -> None:
+    """InputError for --format without --figures."""
+    if formats and figures is None:
+        raise InputError("--format is for --figures DIR2")
+
+
+def write_comparison_figures(
+    comparison: Comparison, sources: Sequence[SampleSource], path: Path, formats: Sequence[str]
+) -> list[Path]:  # fmt: skip
+    """Write every figure of the page of a comparison into the directory `path`; the files. Errors as `write_page`."""
+    from migemu.report import comparison_page, figure_files
+
+    found = figure_files.of_sections([comparison_page.forest(comparison)])
+    return figure_files.write_figures(found, path, formats or ("svg",), [source.file for source in sources])
+
+
+def say_figures(written: Sequence[Path], directory: Path) -> None:
+    """How many figures were written, and where."""
     drawn = sum(path.suffix != ".csv" for path in written)
     click.echo(f"{directory}: {drawn} figures, and the data of {len(written) - drawn}")
 

@@ -10,6 +10,7 @@ from typing import cast
 import click
 from rich.console import Console
 
+from migemu.cli.report import check_formats, figures_option, format_option, say_figures
 from migemu.errors import InputError, MigemuError
 from migemu.experiment.history import CHANGE_MIN, METRICS, By, History, read_history
 from migemu.experiment.history_tables import history_tables
@@ -38,10 +39,12 @@ _SUFFIX = Path(SWEEP_FILE).suffix
     show_default=True, help="Tell of changes of this many per cent or more.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page with figures.")
+@figures_option("Also write every figure of that page as a file into DIR2, with its data as CSV.")
+@format_option
 @json_option
 def history(
     places: tuple[Path, ...], metrics: tuple[str, ...], only: str, by: str, change_min: float, out: Path | None,
-    as_json: bool,
+    figures: Path | None, formats: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Follow one sweep over commits or dates, and tell where its figures changed.
 
@@ -58,10 +61,13 @@ def history(
     """
     voice = Voice(stderr_console())
     try:
+        check_formats(figures, formats)
         files = [file for place in places for file in found(place)]
         told = read_history(files, metrics, only, cast(By, by), change_min / 100)
         if out is not None:
             _write_page(told, out, files)
+        if figures is not None:
+            written = _write_figures(told, figures, formats, files)
     except MigemuError as error:
         exit_with(voice, error)
     if as_json:
@@ -74,6 +80,8 @@ def history(
         voice.notice(note)
     if out is not None:
         click.echo(f"page: {out}")
+    if figures is not None:
+        say_figures(written, figures)
 
 
 def found(place: Path) -> list[Path]:
@@ -93,3 +101,10 @@ def _write_page(history: History, path: Path, files: list[Path]) -> None:
 
     with writing(path, inputs=files) as output:
         output.write(history_page.html(history).encode())
+
+
+def _write_figures(history: History, path: Path, formats: tuple[str, ...], files: list[Path]) -> list[Path]:
+    from migemu.report import figure_files, history_page
+
+    found = figure_files.of_sections(history_page.sections(history))
+    return figure_files.write_figures(found, path, formats or ("svg",), files)

@@ -14,13 +14,18 @@ from migemu.report.draw.forest import LOOKS, WORDS, forests, judged
 from migemu.report.draw.style import Section
 
 
-def html(comparison: Comparison, base: str, new: str) -> str:
-    """The whole page as HTML."""
+def forest(comparison: Comparison) -> Section:
+    """The section of forest plots."""
     intro = (
         "Left is less, right is more. Full marks are settled by these pairs: a disc is better, a square is worse; an "
         "open diamond where the interval holds zero; an open circle is one pair, which settles nothing."
     )
-    drawn = Section("forest", "How large are the differences, and how sure?", intro, forests(comparison))
+    return Section("forest", "How large are the differences, and how sure?", intro, forests(comparison))
+
+
+def html(comparison: Comparison, base: str, new: str) -> str:
+    """The whole page as HTML."""
+    drawn = forest(comparison)
     links = [("gates", "Gates")] if comparison.rulings else []
     links += [("forest", drawn.title)] if drawn.panels else []
     links.append(("figures", "All figures"))

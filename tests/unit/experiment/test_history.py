@@ -167,6 +167,17 @@ def test_json_is_one_document(folder: Path) -> None:
     assert all(len(series["values"]) == 6 for series in said["series"])
 
 
+def test_its_page_and_the_data_of_its_figures_are_written(folder: Path, tmp_path: Path) -> None:
+    page, figures = tmp_path / "page.html", tmp_path / "figures"
+    done = typed(str(folder), "--metric", P99, "--out", str(page), "--figures", str(figures), "--format", "csv")
+    assert done.exit_code == 0, done.output
+    assert f"page: {page}" in done.output
+    assert "Where did figures change?" in page.read_text(encoding="utf-8")
+    (data,) = figures.iterdir()
+    assert data.name == "fault-p99_ns-0-fault-p99-ns.csv"
+    assert data.read_text().splitlines()[0].startswith('series,"state of the code, by time"')
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [((), "neither it nor a directory in it holds a sweep.sqlite"), (("--only", "nonsense"), "nonsense")],

@@ -67,6 +67,15 @@ def test_compare_writes_it_whatever_the_gates_say(sides: tuple[str, str], tmp_pa
     assert "report:" not in quiet.output
 
 
+def test_the_data_of_its_figures_are_written(sides: tuple[str, str], tmp_path: Path) -> None:
+    done = migemu(*sides, "--metric", "fault.p*", "--figures", tmp_path / "figures", "--format", "csv")
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert "forest-0-fault-p50-ns.csv" in names
+    assert f"0 figures, and the data of {len(names)}" in done.output
+    assert migemu(*sides, "--format", "csv").exit_code == 2
+
+
 def test_a_page_that_cannot_be_written_is_told_and_changes_no_verdict(sides: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for gates, code in (((), 3), (("--fail-if", "fault.p50_ns > +5%"), 1)):
