@@ -15,7 +15,7 @@ from migemu.process.runner import Voice, exit_with, stderr_console
 #: Runs that one picture shows.
 RUNS_MAX: Final = 2
 MISSING_LIBRARY: Final = (
-    "the picture in the browser needs two libraries more (starlette, uvicorn): pip install 'migemu[live]'"
+    "the picture in the browser needs two libraries more (starlette, uvicorn): pip install -e '.[live]'"
 )
 port_option = click.option(
     "--port", default=0, metavar="N", type=click.IntRange(0, 65535), help="Listen on this port. Default: a free one."

@@ -51,7 +51,7 @@ SMALL: Final = (
     "--set", "return_link.preset=", "--set", "push.rate=0",
 )  # fmt: skip
 #: Commands and options that need more than this process, or a minute: they are parsed, and run by other tests.
-ELSEWHERE: Final = {"--dask", "--workers", "--pace", "status", "reproduce"}
+ELSEWHERE: Final = {"--dask", "--workers", "--pace", "status", "reproduce", "view"}
 NODES: Final = {"migemu-source": source_node.__main__.main, "migemu-dest": dest_node.__main__.main}
 
 
@@ -176,7 +176,10 @@ def _provide(arguments: list[str], here: Path, made: Path) -> None:
 def _shrunk(arguments: list[str]) -> list[str]:
     name = arguments[0]
     if name in ("run", "sim", "demo"):
-        return [*arguments, *SMALL]
+        small = {word.partition("=")[0] for word in SMALL}
+        said = [n for n in range(1, len(arguments)) if arguments[n - 1] == "--set"]
+        taken = {place for n in said if arguments[n].partition("=")[0] in small for place in (n - 1, n)}
+        return [*(word for n, word in enumerate(arguments) if n not in taken), *SMALL]
     if name == "sweep" and arguments[1] not in ("export", "history", "--list"):
         return [*arguments, "--world", PLAIN]
     return arguments
@@ -334,7 +337,8 @@ def test_what_nodes_say_when_they_are_killed_is_what_the_readme_shows(tmp_path: 
     address, kept, out = f"127.0.0.1:{free_port()}", tmp_path / "kept", tmp_path / "dest"
     dest = ("dest_node", "--listen", address, "--out", str(out), "--checkpoint", str(kept), *TINY)
     slow = ("--set", "push.rate=4Mbit", "--set", "memory.size=4M", "--set", "push.run=16K")
-    arguments = ("--connect", address, "--out", str(tmp_path / "source"), *TINY, *slow)
+    tiny = ("--set", "memory.geometry=tiny", "--set", "scenario.name=test")  # TINY is of another size
+    arguments = ("--connect", address, "--out", str(tmp_path / "source"), *tiny, *slow)
     with node(*dest) as first:
         first.wait_until(lambda told: "listening" in told)
         with node("source_node", *arguments) as source:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migemu.cli.main import main
+from migemu.experiment import published_qemu  # noqa: F401 - it registers those that come with migemu
 from migemu.experiment.publication import Publication, between, judge, publications
 from migemu.scenario.scenario import Scenario
 from tests.unit.experiment.worlds import PLAIN, plain
