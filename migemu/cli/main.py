@@ -84,5 +84,5 @@ def main() -> None:
     Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
     Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
     To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
-    To watch:    migemu view runs/a  (a moving picture of its trace, in the browser)
+    To watch:    migemu demo --live   in the browser; afterwards, with time travel:    migemu view runs/a
     """

@@ -13,6 +13,7 @@ import click
 
 from migemu import named
 from migemu.address import TcpAddress
+from migemu.cli.live import watched
 from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, MigemuError
 from migemu.process.metrics import metrics_address, of_directory, serving
@@ -67,6 +68,8 @@ def _run(options: RunOptions, image: str, metrics: str | None, below: Sequence[s
     voice = Voice(stderr_console())
     scenario = load_scenario(voice, options.scenario_file, options.assignments, image, below)
     directory = options.out or run_directory(scenario.scenario.name)
+    if options.live:
+        click.get_current_context().with_resource(watched(voice, directory))
     try:
         metrics_at = metrics_address(metrics) if metrics is not None else None
         check_link("link", scenario.link)

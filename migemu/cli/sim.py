@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from migemu.cli.live import watched
 from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.process.options import RunOptions, load_scenario, run_options
@@ -65,6 +66,8 @@ def sim(options: RunOptions, seed: str | None, pace: float) -> None:
     if pace and not _PACE_MIN <= pace <= 1 / _PACE_MIN:
         exit_with(voice, InputError(f"--pace {pace}: give {_PACE_MIN} to {1 / _PACE_MIN:.0f}, or 0 for no pace"))
     directory = options.out or run_directory(scenario.scenario.name)
+    if options.live:
+        click.get_current_context().with_resource(watched(voice, directory))
     with Progress(voice.console, scenario.scenario.name, options.is_silent) as progress:
         simulation = Simulation(
             scenario, directory, trace=options.traces, pace=WallPace(pace) if pace else None, progress=progress,

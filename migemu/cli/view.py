@@ -9,14 +9,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from migemu.cli.live import MISSING_LIBRARY, serve_live
 from migemu.errors import InputError, MigemuError
 from migemu.process.runner import Voice, exit_with, stderr_console
 
 #: Runs that one picture shows.
 RUNS_MAX: Final = 2
-MISSING_LIBRARY: Final = (
-    "the picture in the browser needs two libraries more (starlette, uvicorn): pip install -e '.[live]'"
-)
 port_option = click.option(
     "--port", default=0, metavar="N", type=click.IntRange(0, 65535), help="Listen on this port. Default: a free one."
 )
@@ -26,7 +24,8 @@ port_option = click.option(
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @port_option
 @click.option("--open", "launch", is_flag=True, help="Open it in the browser at once.")
-def view(directories: tuple[Path, ...], port: int, launch: bool) -> None:
+@click.option("--follow", is_flag=True, hidden=True)
+def view(directories: tuple[Path, ...], port: int, launch: bool, follow: bool) -> None:
     """Show a run as a moving picture in the browser, with time travel; or two runs side by side on one bar of time.
 
     \b
@@ -44,7 +43,10 @@ def view(directories: tuple[Path, ...], port: int, launch: bool) -> None:
     """
     voice = Voice(stderr_console())
     try:
-        serve(voice, directories, port, launch)
+        if follow:
+            serve_live(directories[0], port)
+        else:
+            serve(voice, directories, port, launch)
     except MigemuError as error:
         exit_with(voice, error)
     except KeyboardInterrupt:

@@ -54,6 +54,9 @@ metrics_option = click.option(
     help="Serve how the migration stands for Prometheus, at http://127.0.0.1:PORT/metrics; port 0 takes a free one. "
     "Needs: pip install -e '.[metrics]'.",
 )  # fmt: skip
+live_option = click.option(
+    "--live", is_flag=True, help="Watch it in the browser as it runs; prints an address, implies --trace."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 insecure_option = click.option(
@@ -81,11 +84,12 @@ class RunOptions:
     trace: bool
     report: bool
     perfetto: bool
+    live: bool
 
     @property
     def traces(self) -> bool:
-        """Whether events are to be recorded: by themselves, or for a report or Perfetto."""
-        return self.trace or self.report or self.perfetto
+        """Whether events are to be recorded: by themselves, for a report or Perfetto, or to be watched."""
+        return self.trace or self.report or self.perfetto or self.live
 
     @property
     def is_silent(self) -> bool:
@@ -122,7 +126,7 @@ def run_options(command: Command) -> Command:
     """Decorator: the options of `RunOptions`, which `command` takes as its first argument; its own stand below them."""
     options = (
         scenario_argument, set_option, out_option(), json_option, quiet_option, trace_option, report_option,
-        perfetto_option,
+        perfetto_option, live_option,
     )  # fmt: skip
     return _grouped(RunOptions, options, command)
 

@@ -26,8 +26,11 @@ from migemu.errors import InputError, MigemuError
 from migemu.store.output import Output, broken_if_refused, writing
 from migemu.trace.events import Event, event_line, header_line
 from migemu.trace.reading import parse_header
+from migemu.units import MS
 
 _BLOCK: Final = 4096
+#: What happened is in the file after this time at the latest, as long as anything happens: others may read along.
+_WRITTEN_WITHIN_NS: Final = 100 * MS
 
 
 class FileRecorder:
@@ -45,6 +48,7 @@ class FileRecorder:
         self._path = path
         self._notice = notice
         self._pending: list[Event] = []
+        self._flush_t = 0
         self._hash = hashlib.sha256()
         self._output: Output | None = Output(path, inputs=inputs)
         try:
@@ -69,8 +73,9 @@ class FileRecorder:
         """Record one event. It is formatted and written later, in a block."""
         if self._output is not None:
             self._pending.append(event)
-            if len(self._pending) >= _BLOCK:
+            if len(self._pending) >= _BLOCK or event.t >= self._flush_t:
                 self.flush()
+                self._flush_t = event.t + _WRITTEN_WITHIN_NS
 
     def flush(self) -> None:
         """Write the events that are still in memory."""

@@ -61,11 +61,11 @@ class IndexBuilder:
                     self._take(event)
             finally:
                 self._lines = (end_offset, self.index.events)
-                self._update_chunk()
 
     def show_open(self) -> None:
         """Let the chunk that is being filled be read as far as it is: for a run that is watched."""
         with self.index.lock:
+            self._update_chunk()
             self.index.open_events = to_columns(self._rows, EVENT_FIELDS)
             self.index.open_faults = to_columns(self._fault_rows, FAULT_FIELDS)
             self.index.overview = self._overview()

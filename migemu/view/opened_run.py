@@ -50,7 +50,7 @@ def shown_name(found: RunDirectory) -> str:
 def _made(
     found: RunDirectory, trace: Path, path: Path, progress: Callable[[int], None], notice: Callable[[str], None]
 ) -> TraceIndex:  # fmt: skip
-    index = build_index(trace, found_costs(found), progress)
+    index = build_index(trace, run_costs(found), progress)
     try:
         index.save(path, trace)
     except MigemuError as error:
@@ -58,7 +58,7 @@ def _made(
     return index
 
 
-def found_costs(found: RunDirectory) -> CostModel | None:
+def run_costs(found: RunDirectory) -> CostModel | None:
     """What collapses took in that run, by its [costs]; None where its scenario is not known."""
     try:
         scenario = from_mapping(found.scenario, str(found.path))

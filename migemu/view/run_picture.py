@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from migemu import named
 from migemu.analysis.attribution import PHASES
 from migemu.mm.pages import Level, PageIndex
+from migemu.store.output import PARTIAL
 from migemu.view.event_columns import (
     CAUSES,
     COLLAPSE_FIELDS,
@@ -60,13 +61,20 @@ class RunPicture:
         self.index = index
         self.trace = trace
         self.missing = tuple(missing)
+        self._earlier: list[TraceIndex] = []
         #: Counts up when `index` is another one than before.
         self.generation = 0
 
     def replace(self, index: TraceIndex, trace: Path | None) -> None:
         """The same run by another index: the browser begins anew."""
+        self._earlier.append(self.index)  # somebody may be reading it at this moment
         self.index, self.trace = index, trace
         self.generation += 1
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        for index in (*self._earlier, self.index):
+            index.blobs.close()
 
     def about(self) -> Said:
         """What does not change while events come, for one generation."""
@@ -170,7 +178,7 @@ class RunPicture:
         wanted, found = set(numbers), {}
         begin = self.index.chunks[chunk]
         try:
-            with named.opened(self.trace) as file:
+            with _opened(self.trace) as file:
                 file.seek(begin.line_offset)
                 for number, line in enumerate(islice(file, numbers[-1] - begin.line_event + 1), begin.line_event):
                     if number in wanted:
@@ -178,6 +186,14 @@ class RunPicture:
         except (OSError, ValueError, RecursionError):
             return {}
         return {number: line for number, line in found.items() if isinstance(line, dict)}
+
+
+def _opened(trace: Path) -> BinaryIO:
+    """The trace, or as much of it as has been written. OSError."""
+    try:
+        return named.opened(trace)
+    except FileNotFoundError:
+        return named.opened(trace.with_name(trace.name + PARTIAL))
 
 
 def vocabulary() -> Said:

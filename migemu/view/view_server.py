@@ -54,11 +54,11 @@ Channel = Callable[..., Awaitable[Any]]
 
 
 class ViewServer:
-    """Serves some runs until it is stopped. `url` is its address; `asked_s` when it was last asked for something."""
+    """Serves some runs until it is stopped. `url` is its address."""
 
     def __init__(self, runs: Sequence[RunPicture], port: int = 0) -> None:
-        """Listen; a `port` of 0 takes a free one. BrokenError when it is taken."""
-        self._runs = tuple(runs)
+        """Listen; a `port` of 0 takes a free one. BrokenError when it is taken. `runs` may still grow."""
+        self._runs = runs
         try:
             self._socket = socket.create_server((HOST, port))
         except (OSError, OverflowError) as error:
@@ -67,7 +67,7 @@ class ViewServer:
         self._token = secrets.token_urlsafe(32)
         self._port = self._socket.getsockname()[1]
         self.url = f"http://{HOST}:{self._port}/{self._token}/"
-        self.asked_s = time.monotonic()
+        self._asked_s = time.monotonic()
         self._app = Starlette(routes=self._routes(), exception_handlers={404: _nothing_there})
         self._app.router.redirect_slashes = False
         self._server = Server(
@@ -82,6 +82,11 @@ class ViewServer:
     def run(self) -> None:
         """Serve, until `stop` or a signal; KeyboardInterrupt for the latter."""
         self._server.run(sockets=[self._socket])
+
+    @property
+    def quiet_s(self) -> float:
+        """How long nothing has been asked for."""
+        return time.monotonic() - self._asked_s
 
     def stop(self) -> None:
         """End `run`; from any thread."""
@@ -172,7 +177,7 @@ class ViewServer:
         if refusal:
             await PlainTextResponse(_REFUSALS[refusal], refusal)(scope, receive, answer)
             return
-        self.asked_s = time.monotonic()
+        self._asked_s = time.monotonic()
         await self._app({**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}, receive, answer)
 
     def __repr__(self) -> str:

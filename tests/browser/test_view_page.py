@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from migemu.mm.pages import TINY, X86_64, Geometry
+from migemu.store.trace_file import FileRecorder
 from migemu.trace.events import Event, Happening
 from migemu.view.index_builder import build_index
+from migemu.view.live_run import LiveRun
 from migemu.view.page_states import PageStates
 from migemu.view.run_picture import RunPicture
 from migemu.view.view_server import ViewServer
@@ -288,6 +291,66 @@ def test_it_can_be_used_and_read_without_seeing_it(show: Show) -> None:
     rows = driver.find_elements(By.CSS_SELECTOR, ".legend tr")
     assert rows[0].text.startswith("missing")
     assert rows[-1].text.startswith("stalled: under a collapse")
+
+
+def test_a_run_that_goes_on_is_shown_as_it_comes(chromium: Browser, tmp_path: Path) -> None:
+    """The page is opened before the run begins, follows it, and has it exactly in the end."""
+    events, driver = migration(wire=True), chromium.driver
+    runs: list[RunPicture] = []
+    server, live = ViewServer(runs), LiveRun(tmp_path, runs)
+    threads = [threading.Thread(target=server.run), threading.Thread(target=live.work)]
+    for thread in threads:
+        thread.start()
+    try:
+        chromium.complaints()
+        driver.get(server.url)
+        until(chromium, "return !document.getElementById('waiting').hidden")
+        with FileRecorder(tmp_path / "trace.jsonl", "modelled") as recorder:
+            for count in (300, 900, len(events)):
+                for event in events[recorded(runs) : count]:
+                    recorder.emit(event)
+                recorder.flush()
+                until(chromium, "return window.page && page.runs[0].events === arguments[0]", count)
+                until(chromium, "return page.tau === page.timeline.until && !page.pending")
+                newest = (
+                    f"const shown = ((...arguments) => {{ {SHOWN} }})(0); return shown?.[0] === {count} && shown[1];"
+                )
+                states = until(chromium, newest)
+                assert bytes(states) == expected(events, count, X86_64, X86_64.pages(X86_64.levels[-1])).states
+                assert driver.find_element(By.ID, "follow").is_displayed()
+            press(chromium, Keys.HOME)
+            until(chromium, "return document.getElementById('follow').ariaPressed === 'false'")
+        live.over.set()
+        until(chromium, "return !page.live && document.getElementById('follow').hidden")
+        assert chromium.complaints() == []
+    finally:
+        live.stop.set()
+        server.stop()
+        for thread in threads:
+            thread.join(WAIT_S)
+        server.close()
+        for run in runs:
+            run.close()
+
+
+def recorded(runs: list[RunPicture]) -> int:
+    return runs[0].index.events if runs else 0
+
+
+def test_without_its_server_the_page_says_so(chromium: Browser, tmp_path: Path) -> None:
+    runs: list[RunPicture] = []
+    server = ViewServer(runs)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    driver = chromium.driver
+    driver.get(server.url)
+    until(chromium, "return !document.getElementById('waiting').hidden")
+    server.stop()
+    thread.join(WAIT_S)
+    server.close()
+    until(chromium, "return !document.getElementById('trouble').hidden")
+    assert "cannot be shown" in driver.find_element(By.ID, "trouble").text
+    chromium.complaints()
 
 
 def test_a_name_is_never_code_and_nothing_else_is_asked_for(show: Show, served: dict[str, str]) -> None:

@@ -94,7 +94,7 @@ export class Run {
     let entry = this.cache.get(number);
     const stale = entry && entry.records < about.records;
     if (!entry) this.cache.set(number, entry = { records: -1, events: null, faults: null, state: null, busy: false, stateBusy: false });
-    if ((entry.events === null || stale) && !entry.busy) this.fetchChunk(number, entry, about.records);
+    if ((entry.events === null || stale) && !entry.busy) this.fetchChunk(number, entry);
     if (withState && entry.state === null && !entry.stateBusy) this.fetchState(number, entry);
     this.cache.delete(number);
     this.cache.set(number, entry); // the latest asked for is the last to go
@@ -102,13 +102,13 @@ export class Run {
     return entry.events && (!withState || entry.state) ? entry : null;
   }
 
-  async fetchChunk(number, entry, records) {
+  async fetchChunk(number, entry) {
     entry.busy = true;
     try {
       const [events, faults] = await Promise.all(["events", "faults"].map((what) => get(`run/${this.number}/${what}/${number}`, "arrayBuffer")));
       entry.events = columns(events, this.shared.event_fields);
       entry.faults = columns(faults, this.shared.fault_fields);
-      entry.records = Math.max(records, entry.events.length);
+      entry.records = entry.events.length;
       this.changed = true;
       this.fetched += 1;
     } finally { entry.busy = false; }

@@ -8,6 +8,8 @@ import { Timeline, bytes, time } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const LIVE_EVERY_MS = 200;
+/** After its end: the picture may be made anew, exact; and somebody is still looking. */
+const OVER_EVERY_MS = 1500;
 const NUMBERS_EVERY_MS = 150;
 const SINGLE_EVENTS_PER_S = 6;
 const WHOLE_RUN_S = 20;
@@ -358,7 +360,7 @@ class Page {
 
   async watch() {
     try {
-      for (const run of this.runs.filter((each) => !each.ended)) {
+      for (const run of this.runs) {
         const said = await get(`run/${run.number}/now?after=${Math.max(0, run.chunks.length - 1)}`);
         if (said.generation !== run.generation) {
           const all = await get("runs");
@@ -369,13 +371,14 @@ class Page {
         this.timeline.stale = true;
         this.setLanes();
       }
-      this.live = this.runs.some((run) => !run.ended);
-      if (!this.live) { this.following = false; this.pending = true; this.say("the run is over"); }
+      const goesOn = this.runs.some((run) => !run.ended);
+      if (this.live && !goesOn) { this.following = false; this.pending = true; this.say("the run is over"); }
+      this.live = goesOn;
       this.trouble("");
     } catch (error) {
       this.trouble(`migemu does not answer any more (${error.message}); what has come so far stays.`);
     }
-    if (this.live) setTimeout(() => this.watch(), LIVE_EVERY_MS);
+    setTimeout(() => this.watch(), this.live ? LIVE_EVERY_MS : OVER_EVERY_MS);
   }
 
   trouble(words) { $("trouble").textContent = words; $("trouble").hidden = !words; }
@@ -441,8 +444,18 @@ class Page {
   }
 }
 
+const begun = async () => {
+  for (;;) {
+    const said = await get("runs");
+    if (said.runs.length) return said;
+    $("waiting").hidden = false;
+    await new Promise((done) => setTimeout(done, LIVE_EVERY_MS));
+  }
+};
+
 try {
-  window.page = new Page(await get("runs"));
+  window.page = new Page(await begun());
+  $("waiting").hidden = true;
   document.body.dataset.ready = "1";
 } catch (error) {
   $("trouble").textContent = `The run cannot be shown: ${error.message}`;
