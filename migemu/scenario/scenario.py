@@ -6,8 +6,8 @@ Rules of this file
     2. Whoever holds a `Scenario` holds a valid one. Mistakes are `ScenarioError`s that name the file, the key, the
        value and what is accepted; unknown keys name the nearest known one.
     3. `resolved()` gives back plain text and numbers that `from_mapping` accepts and that make the same scenario.
-    4. What is said twice must be the same: `--set guest.vcpus=8 --set guest.vcpus=9` is an error, and so is `--seed 1`
-       beside another `--set scenario.seed`. A file, a preset and the settings of `migemu demo` stand below `--set`.
+    4. Of two `--set` of one setting the last counts, so that a script can put its own before those of its user. A file,
+       a preset and the settings of `migemu demo` stand below `--set`.
 """
 
 from __future__ import annotations
@@ -357,7 +357,7 @@ def _check(values: Mapping[str, Any], where: str) -> None:
 def parse_assignments(assignments: Iterable[str], where: str = "--set") -> dict[str, dict[str, str]]:
     """Section -> key -> value, checked but as it was written, of `section.key=value` texts.
 
-    ScenarioError names `where`: the form, the name or the value is wrong, or one setting is given two values.
+    Of two for one setting the last counts. ScenarioError names `where`: the form, the name or the value is wrong.
     """
     found: dict[str, dict[str, str]] = {}
     for assignment in assignments:
@@ -366,10 +366,7 @@ def parse_assignments(assignments: Iterable[str], where: str = "--set") -> dict[
         if not equals or not dot:
             raise ScenarioError(where, assignment, "write section.key=value, for example guest.vcpus=8")
         _check({section: {name: value.strip()}}, where)
-        earlier = found.setdefault(section, {}).setdefault(name, value.strip())
-        kind = attrs.fields_dict(_SECTIONS[section])[name].metadata["kind"]
-        if kind.parse(earlier) != kind.parse(value.strip()):
-            raise ScenarioError(where, f"{section}.{name}", f"{earlier!r} and {value.strip()!r} are given; give one")
+        found.setdefault(section, {})[name] = value.strip()
     return found
 
 
