@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,16 @@ class FaultTable:
 
     def __len__(self) -> int:
         return len(self._began)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """A copy of every column by name, units in the names; `cause` as its place in `CAUSES`."""
+        phases = {f"{phase}_ns": column for phase, column in zip(PHASES, self._phases, strict=True)}
+        numbers = {
+            "began_ns": self._began, "latency_ns": self._latency, "vcpu": self._vcpu, "page": self._page, **phases,
+            "main_ahead_bytes": self._ahead[0], "preempt_ahead_bytes": self._ahead[1],
+        }  # fmt: skip
+        causes = np.array(self._cause, dtype=np.int8)
+        return {**{name: np.array(column, dtype=np.int64) for name, column in numbers.items()}, "cause": causes}
 
     def ascending(self) -> Column:
         """All latencies in ns, in ascending order."""

@@ -80,6 +80,11 @@ def render(template: str, title: str, about: str, links: Iterable[tuple[str, str
     )  # fmt: skip
 
 
+def fragment(template: str, **values: Any) -> str:
+    """What `templates/<template>.html` makes, without a page around it: HTML for a notebook."""
+    return _environment().get_template(f"{template}.html").render(**values)
+
+
 def packed(data: bytes) -> str:
     """Bytes for a page: compressed, base64; the same for the same."""
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()

@@ -370,6 +370,18 @@ def parse_assignments(assignments: Iterable[str], where: str = "--set") -> dict[
     return found
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Section -> key -> value of a TOML file, checked but as it was written. ScenarioError names the file."""
+    try:
+        values = tomllib.loads(named.read_text(path, named.SETTINGS_BYTES_MAX, once=True))
+    except OSError as error:
+        raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
+        raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
+    from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
+    return values
+
+
 def load(path: Path | None, assignments: Iterable[str] = (), below: Iterable[str] = ()) -> Scenario:
     """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
 
@@ -377,15 +389,7 @@ def load(path: Path | None, assignments: Iterable[str] = (), below: Iterable[str
 
     ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(named.read_text(path, named.SETTINGS_BYTES_MAX, once=True))
-        except OSError as error:
-            raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
-            raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
-        from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
+    values = read_settings(path) if path is not None else {}
     for layer in (below, assignments):
         for section, settings in parse_assignments(layer).items():
             values.setdefault(section, {}).update(settings)

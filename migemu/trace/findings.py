@@ -26,6 +26,14 @@ class CheckVerdict(NamedTuple):
     violations: tuple[Violation, ...]
     broken: dict[str, int]
 
+    @property
+    def holds(self) -> bool:
+        """Whether no rule is broken."""
+        return not self.broken
+
+    def __bool__(self) -> bool:
+        return self.holds
+
 
 def judge_file(path: Path, rules: Sequence[str] = (), progress: Callable[[int], None] = lambda _: None) -> CheckVerdict:
     """Judge the trace file at `path` by `rules` (default: all). Lines are those of the file.

@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from asyncio import FIRST_COMPLETED
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -92,14 +93,19 @@ class Pair:
         self._interrupted = False
         self._served = False  # whether the destination has had a source
         self._nodes: list[NodeProcess] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._refused = asyncio.Event()
         set_aside(directory, OF_RUN, inputs, progress.note)
         write_text(directory / "scenario.toml", scenario.toml(), inputs=inputs)
 
     async def run(self) -> PairOutcome:
-        """Run both to the end; never raises for what becomes of them."""
-        loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in end_signals()}
+        """Run both to the end; never raises for what becomes of them.
+
+        In the main thread Ctrl-C and its like end it in order; in another one, whoever started it calls `interrupt`.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        in_main = threading.current_thread() is threading.main_thread()
+        before = {number: signal.getsignal(number) for number in end_signals()} if in_main else {}
         for number in before:
             loop.add_signal_handler(number, self._interrupt)
         try:
@@ -125,6 +131,11 @@ class Pair:
         if unwritten and not outcome.exit_code:
             return PairOutcome(BrokenError.exit_code, unwritten)
         return outcome
+
+    def interrupt(self) -> None:
+        """End the run in order, from another thread; a second time, at once. Without effect where it does not run."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._interrupt)
 
     async def _start(self, name: str, package: str, *arguments: str) -> NodeProcess:
         trace = ["--trace"] if self._trace else []
