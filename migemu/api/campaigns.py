@@ -117,7 +117,7 @@ def _planned(
         lines += [f"[base.{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     for setting, axis in plan.items():
         if isinstance(axis, str) or not isinstance(axis, Iterable):
-            raise ScenarioError(WHERE, str(setting), f'{axis!r} is not accepted here: give a list such as ["4K", "2M"]')
+            raise ScenarioError(WHERE, str(setting), refusal(axis, 'a list such as ["4K", "2M"]'))
         lines += ["[[axis]]", f"setting = {json.dumps(setting)}", f"values = {json.dumps([*axis])}"]
     file = temporary / "sweep.toml"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")

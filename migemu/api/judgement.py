@@ -28,12 +28,14 @@ def check(trace: Result | str | PathLike[str] | Sequence[Event], *, rules: Seque
     >>> verdict.holds, len(verdict.judged) > 5
     (True, True)
     """
-    if isinstance(trace, Result):
-        return judge_file(trace.trace_path, rules)
-    if isinstance(trace, str | PathLike):
-        path = Path(trace)
-        return judge_file(Result.read(path).trace_path if path.is_dir() else path, rules)
-    memory = next((event for event in trace if event.event is Happening.MEMORY), None)
-    if memory is None or memory.detail not in GEOMETRIES or not memory.count:
+    if isinstance(trace, Sequence) and not isinstance(trace, str):
+        return _judge(trace, rules)
+    path = trace.path if isinstance(trace, Result) else Path(trace)
+    return judge_file(Result.read(path).trace_path if path.is_dir() else path, rules)
+
+
+def _judge(events: Sequence[Event], rules: Sequence[str]) -> CheckVerdict:
+    memory = next((event for event in events if event.event is Happening.MEMORY), None)
+    if memory is None or memory.detail not in GEOMETRIES or not isinstance(memory.count, int):
         raise InputError("the events say nothing of their memory; begin with a `memory` event (count, detail)")
-    return judge_events(trace, GEOMETRIES[memory.detail], memory.count, rules)
+    return judge_events(events, GEOMETRIES[memory.detail], memory.count, rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable
 from os import PathLike
@@ -82,12 +83,12 @@ def _in_directory(out: str | PathLike[str] | None, work: Callable[[Path], None])
     if out is not None:
         work(Path(out))
         return Result.read(out)
-    owned = tempfile.TemporaryDirectory(prefix="migemu-", ignore_cleanup_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix="migemu-"))
     try:
-        work(Path(owned.name))
-        return Result(RunDirectory.open(Path(owned.name)), owned)
+        work(directory)
+        return Result(RunDirectory.open(directory), is_temporary=True)
     except BaseException:
-        owned.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
         raise
 
 

@@ -70,11 +70,18 @@ class _WorkThread(threading.Thread, Generic[T]):
 def _heard(interrupt: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C means `interrupt` meanwhile, unless the program has a handler of its own."""
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if not is_main or not _is_pythons(before):
         yield
         return
     signal.signal(signal.SIGINT, lambda *_: interrupt())
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_pythons(handler: object) -> bool:
+    """Whether it is Python's own, or the one by which asyncio.run cancels its task: that waits for us."""
+    of_runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return handler is signal.default_int_handler or isinstance(of_runner, asyncio.Runner)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import tempfile
+import shutil
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -89,13 +90,15 @@ class Result(ResultSection):
     mapping: ResultSection
     collapse: ResultSection
 
-    def __init__(self, directory: RunDirectory, owned: tempfile.TemporaryDirectory[str] | None = None) -> None:
-        """`owned` is removed with this object. InputError if the directory has no result."""
+    def __init__(self, directory: RunDirectory, is_temporary: bool = False) -> None:
+        """A temporary directory is removed with this object. InputError if the directory has no result."""
         if not directory.result:
             raise InputError(f"{directory.path}: {'; '.join(directory.missing)}")
         super().__init__(directory.result)
         self._directory = directory
-        self._owned = owned
+        self._is_temporary = is_temporary
+        if is_temporary:
+            weakref.finalize(self, shutil.rmtree, directory.path, ignore_errors=True)
 
     @classmethod
     def read(cls, directory: str | PathLike[str]) -> Self:
@@ -146,14 +149,14 @@ class Result(ResultSection):
     def shown(self) -> ShownRun:
         """The run as the figures of `migemu.report` take it."""
         run = page.load([self._directory])[0]
-        if self._owned is None or self.name != GeneralSettings().name:
+        if not self._is_temporary or self.name != GeneralSettings().name:
             return run
         return ShownRun(run.directory, run.trace, "run")  # nobody gave it a name, and its directory's says nothing
 
     @property
     def _trace_figures(self) -> TraceFigures:
         if self.shown.trace is None:
-            raise InputError(f"{self.path} has no trace that can be read: {'; '.join(self.shown.directory.missing)}")
+            raise InputError(f"{self.trace_path} cannot be read: {'; '.join(self.shown.directory.missing)}")
         return self.shown.trace
 
     def __repr__(self) -> str:
