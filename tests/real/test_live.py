@@ -157,9 +157,9 @@ def asked(url: str) -> dict[str, Any]:
 
 def test_on_a_terminal_the_picture_stays_until_ctrl_c(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "migemu", "sim", "--quiet", "--live", "--out", str(tmp_path), *TINY]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, text=True)
     try:
-        command = [sys.executable, "-m", "migemu", "sim", "--quiet", "--live", "--out", str(tmp_path), *TINY]
-        process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, text=True)
         heard = b""
         while b"stays until Ctrl-C: " not in heard or not heard.rstrip(b"\r\n").endswith(b"/"):
             heard += os.read(ours, 4096)
@@ -170,5 +170,7 @@ def test_on_a_terminal_the_picture_stays_until_ctrl_c(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(url, timeout=TIMEOUT_S)
     finally:
+        process.kill()
+        process.wait()
         os.close(ours)
         os.close(theirs)
