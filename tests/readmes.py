@@ -1,11 +1,16 @@
-"""The READMEs, taken apart into their blocks: what is typed, what is a file, what is shown.
+"""The READMEs and the pages of the documentation, taken apart into blocks: what is typed, a file, what is shown.
 
 A block is fenced (with a language, or none) or indented. A comment of HTML above it says what it is, where that cannot
 be told from its language:
 
     <!-- shown by: NAME -->          it is what the program shows; NAME is a sample in real/test_readme_samples.py
     <!-- not run: REASON -->         its commands are parsed, and not run
+    <!-- two processes: WHAT -->     its lines are processes at once: each begins when the one before it listens
     <!-- not compared: REASON -->    a drawing, or something that takes too long to be made anew
+    <!-- file: NAME -->              it is written to a file of that name before what follows is run
+
+In a block with prompts (`$ migemu compare a b`) the lines without one are the answer, and compared; `...` stands for
+whatever is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +27,8 @@ ROOT: Final = Path(__file__).parents[1]
 READMES: Final = tuple(
     sorted(path for path in ROOT.rglob("README.md") if not {*path.parts} & {".venv", "runs", "build"})
 )
-_REMARK: Final = re.compile(r"<!-- (shown by|not run|not compared): (.+) -->")
+PAGES: Final = tuple(sorted((ROOT / "migemu" / "docs").rglob("*.md")))
+_REMARK: Final = re.compile(r"<!-- (shown by|not run|not compared|two processes|file): (.+) -->")
 #: Programs of this project: their command lines are parsed by themselves.
 OURS: Final = ("migemu", "migemu-source", "migemu-dest")
 
@@ -52,17 +58,28 @@ class Block:
             if command:
                 yield command
 
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """(command, what it prints) of a block with prompts; nothing of any other."""
+        for part in f"\n{self.text}".replace("\\\n", " ").split("\n$ ")[1:]:
+            command, _, answer = part.partition("\n")
+            yield re.sub(r"\s+# .*", "", command).strip(), answer.strip("\n")
+
     def is_typed(self) -> bool:
         """Whether it holds commands."""
         first = next(self.commands(), "").split(maxsplit=1)[:1]
-        return self.language == "sh" or (not self.language and first in (["make"], [".venv/bin/python"], ["migemu"]))
+        return self.language in ("sh", "console") or (
+            not self.language and first in (["make"], [".venv/bin/python"], ["migemu"])
+        )
 
 
 def ours(command: str) -> Iterator[list[str]]:
-    """The command lines of this project's programs in a line of a shell."""
+    """The command lines of this project's programs in a line of a shell, without where their output goes."""
     words: list[str] = []
-    for word in [*shlex.split(command.replace(";", " ; ")), ";"]:
-        if word in ("&&", ";", "|"):
+    everything = iter([*shlex.split(command.replace(";", " ; ")), ";"])
+    for word in everything:
+        if word in (">", ">>", "2>"):
+            next(everything)
+        elif word in ("&&", ";", "|"):
             if words and words[0] in OURS:
                 yield words
             words = []
@@ -70,8 +87,15 @@ def ours(command: str) -> Iterator[list[str]]:
             words.append(word)
 
 
+def is_plain(command: str) -> bool:
+    """Whether a line holds programs of this project alone, one after the other, whose output goes nowhere else."""
+    words = shlex.split(command.replace(";", " ; "))
+    first = [words[0], *(after for word, after in pairwise(words) if word in ("&&", ";"))]
+    return {*first} <= {*OURS} and not {"|", ">", ">>", "2>"} & {*words}
+
+
 def blocks(path: Path) -> Iterator[Block]:
-    """The blocks of a README, in order."""
+    """The blocks of a README or a page, in order."""
     lines = path.read_text(encoding="utf-8").splitlines()
     at = 0
     while at < len(lines):

@@ -37,7 +37,7 @@ RINGS: Final[dict[str, int]] = {
     "migemu.result": READERS, "migemu.analysis": READERS, "migemu.report": READERS, "migemu.experiment": READERS,
     "migemu.view": READERS,
     "migemu.process": ROOTS, "migemu.worlds": ROOTS, "migemu.ordering": ROOTS, "migemu.cli": ROOTS,
-    "migemu.api": ROOTS,
+    "migemu.api": ROOTS, "migemu.docs": ROOTS,
     # Modules that stand elsewhere than their folder: where a node is put together as a process.
     "*.__main__": ROOTS, "dest_node.checkpointing": ROOTS, "dest_node.ending": ROOTS, "source_node.record": ROOTS,
 }  # fmt: skip

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "report": _CommandPlace("report", "report", "Write a page of runs or of a sweep, to look at"),
     "view": _CommandPlace("view", "view", "Watch a trace as a moving picture, in the browser"),
     "check": _CommandPlace("check", "check", "Judge the order of events in a trace"),
+    "help": _CommandPlace("help", "help_", "Read the documentation: tutorials, how-tos, reference"),
     "list": _CommandPlace("listing", "list_", "Show choices, and every setting of a scenario"),
     "status": _CommandPlace("status", "status", "Ask running nodes how they stand"),
     "pause": _CommandPlace("control", "pause", "Break the connections of a migration until it is resumed"),
@@ -76,8 +77,9 @@ def main() -> None:
     \b
     Try first:   migemu demo
     Your image:  migemu run --image vmcore --set link.rate=10Gbit --set guest.vcpus=8
+    Read:        migemu help
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
-    Virtual:     migemu sim --set link.preset=25G --set guest.vcpus=48
+    Virtual:     migemu sim recommended;  migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
     How is it:   migemu status runs/a
     Steer it:    migemu pause runs/a;  migemu resume runs/a;  migemu recover runs/a --connect HOST:PORT;  migemu cancel

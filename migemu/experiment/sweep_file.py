@@ -2,7 +2,7 @@
 
     [sweep]
     name = "pieces"
-    scenario = "base.toml"              # optional, beside this file
+    scenario = "base.toml"              # optional: a file beside this one, or the name of a shipped scenario
     seeds = [1, 2, 3]                   # every cell runs with each of them
     [base.link]                         # settings of all cells, on top of the scenario
     rate = "25Gbit"
@@ -38,6 +38,7 @@ from migemu import named
 from migemu.errors import ScenarioError
 from migemu.experiment.cell import Cell, Settings, known_settings, make_cell, overlay
 from migemu.scenario.scenario import from_mapping
+from migemu.scenario.shipped_scenarios import shipped
 from migemu.values import refusal, unknown
 
 CELLS_MAX: Final = 10_000
@@ -143,7 +144,9 @@ class _Reader:
     def _base(self) -> Settings:
         base: Settings = {}
         if "scenario" in self._head:
-            file = self._path.parent / self._word("sweep.scenario", self._head["scenario"])
+            name = self._word("sweep.scenario", self._head["scenario"])
+            beside = self._path.parent / name
+            file = beside if beside.exists() else shipped().get(name, beside)
             base = _toml(_text(file), str(file))
             from_mapping(base, str(file))
         inline = self._table("base", self._values.get("base", {}))

@@ -30,7 +30,7 @@ Command = Callable[..., Any]
 R = TypeVar("R")
 
 scenario_argument = click.argument(
-    "scenario_file", metavar="[SCENARIO.toml]", required=False, type=click.Path(path_type=Path)
+    "scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path)
 )
 set_option = click.option(
     "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,

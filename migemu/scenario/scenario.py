@@ -35,6 +35,7 @@ from migemu.scenario import fields
 from migemu.scenario.net import LimitsSettings, NetSettings, SecuritySettings
 from migemu.scenario.presets import PRESETS
 from migemu.scenario.recovery_settings import RecoverySettings
+from migemu.scenario.shipped_scenarios import find, missing
 from migemu.units import format_size
 from migemu.values import unknown
 
@@ -371,11 +372,15 @@ def parse_assignments(assignments: Iterable[str], where: str = "--set") -> dict[
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Section -> key -> value of a TOML file, checked but as it was written. ScenarioError names the file."""
+    """Section -> key -> value of a TOML file, or of a shipped scenario, checked but as it was written.
+
+    ScenarioError names the file.
+    """
     try:
-        values = tomllib.loads(named.read_text(path, named.SETTINGS_BYTES_MAX, once=True))
+        values = tomllib.loads(named.read_text(find(path), named.SETTINGS_BYTES_MAX, once=True))
     except OSError as error:
-        raise ScenarioError(str(path), "", f"cannot be read: {error.strerror}") from None
+        other = missing(path) if isinstance(error, FileNotFoundError) else ""
+        raise ScenarioError(str(path), "", other or f"cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number without end
         raise ScenarioError(str(path), "", f"is not TOML: {error}") from None
     from_mapping(values, str(path))  # so that a mistake in the file is told with the file's name
@@ -385,7 +390,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 def load(path: Path | None, assignments: Iterable[str] = (), below: Iterable[str] = ()) -> Scenario:
     """The scenario of a TOML file (or the defaults) with `section.key=value` assignments on top of it.
 
-    `-` is standard input, read once, as a pipe is. `below`: assignments that those of the user stand above.
+    `path` may be the name of a shipped scenario. `-` is standard input, read once, as a pipe is.
+    `below`: assignments that those of the user stand above.
 
     ScenarioError when the file cannot be read or anything in it, or in an assignment, is wrong.
     """

@@ -1,4 +1,5 @@
-"""Every block of every README is true: commands can be typed, files be read, and what is shown is what comes.
+"""Every block of every README and of every page of the documentation is true: commands can be typed,
+files be read, and what is shown is what comes.
 
 Most is done in this process and on a memory of a few pages: `--set` shrinks what is typed. Figures that were measured
 are compared without their numbers; what is compared with nothing says why, in a comment above it (`tests.readmes`).
@@ -6,6 +7,8 @@ are compared without their numbers; what is compared with nothing says why, in a
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import signal
@@ -38,12 +41,13 @@ from migemu.transport.security.credentials import load as load_security
 from migemu.units import GIB, MIB, SECOND
 from migemu.wire.states import diagram
 from tests.distributions import install
-from tests.readmes import READMES, ROOT, Block, blocks, ours
+from tests.readmes import PAGES, READMES, ROOT, Block, blocks, is_plain, ours
 from tests.real.processes import TINY, free_port, node
 from tests.unit.experiment.sweeps import PIECES
 from tests.unit.experiment.worlds import PLAIN
 
-BLOCKS: Final = [block for path in READMES for block in blocks(path)]
+DOCUMENTS: Final = (*READMES, *PAGES)
+BLOCKS: Final = [block for path in DOCUMENTS for block in blocks(path)]
 TYPED: Final = [block for block in BLOCKS if block.is_typed()]
 SHOWN: Final = [block for block in BLOCKS if block.remark[0] == "shown by"]
 SMALL: Final = (
@@ -51,7 +55,11 @@ SMALL: Final = (
     "--set", "return_link.preset=", "--set", "push.rate=0",
 )  # fmt: skip
 #: Commands and options that need more than this process, or a minute: they are parsed, and run by other tests.
-ELSEWHERE: Final = {"--dask", "--workers", "--pace", "status", "reproduce", "view"}
+ELSEWHERE: Final = {"--dask", "--workers", "--pace", "--live", "status", "reproduce", "view"}
+#: Programs that need a network, another machine, or this checkout.
+NOT_HERE: Final = {
+    "make", "pip", ".venv/bin/python", "dask", "ssh", "scp", "git", "sqlite3", "export", "sudo", "jupyter",
+}  # fmt: skip
 NODES: Final = {"migemu-source": source_node.__main__.main, "migemu-dest": dest_node.__main__.main}
 
 
@@ -138,21 +146,89 @@ def _parse(program: str, arguments: list[str]) -> None:
         load(None, assignments)
 
 
-RUN: Final = [block for block in TYPED if not block.remark[0] and any(
-    words[0] == "migemu" for command in block.commands() for words in ours(command))]  # fmt: skip
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_document_does_what_it_says(path: Path, here: Path, made: Path) -> None:
+    """All in their order, in one folder; on a small memory, unless the document shows what is printed."""
+    mine = [block for block in BLOCKS if block.path == path]
+    full = any(answer for block in mine if not block.remark[0] for _, answer in block.answers())
+    for block in mine:
+        if block.remark[0] == "file":
+            (here / block.remark[1]).write_text(block.text + "\n", encoding="utf-8")
+        elif block.remark[0] == "two processes":
+            _at_once(block)
+        elif block.is_typed() and not block.remark[0]:
+            answers = dict(block.answers())
+            for command in [block.text] if _is_script(block) else block.commands():
+                _type(command, answers.get(command, ""), here, made, full, block.name)
 
 
-@pytest.mark.parametrize("block", RUN, ids=named)
-def test_every_command_of_migemu_does_what_it_says(block: Block, here: Path, made: Path) -> None:
-    """In their order, on a small memory; a gate may fail, and a bug on purpose must."""
-    for command in block.commands():
-        for program, *arguments in ours(command):
-            if program != "migemu" or ELSEWHERE & {*arguments}:
-                continue
-            _provide(arguments, here, made)
-            done = CliRunner().invoke(main, _shrunk(arguments))
-            expected = {1} if "--wrong" in arguments else {0, 1} if "--fail-if" in arguments else {0}
-            assert done.exit_code in expected, f"{command}: {done.output} {done.exception}"
+def _is_script(block: Block) -> bool:
+    """It is a loop, not a line for each command."""
+    return bool(re.search(r"(^|; )do$", block.text, re.MULTILINE))
+
+
+def _type(command: str, answer: str, here: Path, made: Path, full: bool, where: str) -> None:
+    """Type one line. A gate may fail, a bug on purpose must; what is answered by an error may end as it likes."""
+    given = [*ours(command)] if not command.startswith("for ") else []
+    for words in given:
+        _provide(words[1:], here, made)
+    if given and is_plain(command):
+        printed = "".join(_run(words, answer, full, f"{where}: {command}") for words in given)
+    elif command.split()[0] in NOT_HERE:
+        return
+    else:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        run = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", command], cwd=here, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert run.returncode == 0 or "--fail-if" in command, f"{where}: {command}: {run.stdout} {run.stderr}"
+        printed = run.stdout
+    assert not answer or matches(printed, answer), f"{where}: {command}: {printed}"
+
+
+def _run(words: list[str], answer: str, full: bool, where: str) -> str:
+    """What a command prints, its errors and notices included; run in this process."""
+    program, *arguments = words
+    if program != "migemu" or ELSEWHERE & {*arguments}:
+        return answer
+    done = CliRunner().invoke(main, _shrunk(arguments, full), env={"COLUMNS": "100"})
+    expected = {1} if "--wrong" in arguments else {0, 1} if "--fail-if" in arguments else {0}
+    if "migemu: " in answer:
+        expected |= {1, 2, 3, 4, 5}
+    assert done.exit_code in expected, f"{where}: {done.output} {done.exception}"
+    notices = [line for line in done.stderr.splitlines() if line.startswith("migemu: ")]
+    return done.stdout + "".join(f"{line}\n" for line in notices)
+
+
+def matches(printed: str, answer: str) -> bool:
+    """Whether it is that answer, in which `...` stands for whatever is left out."""
+    wanted = ".*?".join(re.escape(part) for part in plain(answer).split("..."))
+    return bool(re.fullmatch(rf"\s*{wanted}\s*", plain(printed), re.DOTALL))
+
+
+def _at_once(block: Block) -> None:
+    """Processes of both nodes, on this machine, as two terminals would have them."""
+    address = f"127.0.0.1:{free_port()}"
+    with contextlib.ExitStack() as stack:
+        nodes = []
+        for program, *arguments in (words for command in block.commands() for words in ours(command)):
+            moved, host = _moved(arguments, address)
+            if "security.certificate" in " ".join(moved) and "security.peer_name" not in " ".join(moved):
+                moved += ["--set", f"security.peer_name={host}"]
+            nodes.append(
+                stack.enter_context(node({"migemu-source": "source_node"}.get(program, "dest_node"), *moved, *TINY))
+            )
+            if program == "migemu-dest":
+                nodes[-1].wait_until(lambda told: "listening" in told)
+        for each in nodes:
+            assert each.wait() == 0, f"{block.name}: {each.error}"
+
+
+def _moved(arguments: list[str], address: str) -> tuple[list[str], str]:
+    """The same with its address on this machine, and the host that it had."""
+    at = next(at for at, word in enumerate(arguments) if word in ("--listen", "--connect")) + 1
+    return [*arguments[:at], address, *arguments[at + 1 :]], arguments[at].rpartition(":")[0]
 
 
 def _provide(arguments: list[str], here: Path, made: Path) -> None:
@@ -173,9 +249,9 @@ def _provide(arguments: list[str], here: Path, made: Path) -> None:
             shutil.copy(out / "sweep.sqlite", here / word)
 
 
-def _shrunk(arguments: list[str]) -> list[str]:
+def _shrunk(arguments: list[str], full: bool) -> list[str]:
     name = arguments[0]
-    if name in ("run", "sim", "demo"):
+    if name in ("run", "demo") or (name == "sim" and not full):
         small = {word.partition("=")[0] for word in SMALL}
         said = [n for n in range(1, len(arguments)) if arguments[n - 1] == "--set"]
         taken = {place for n in said if arguments[n].partition("=")[0] in small for place in (n - 1, n)}
@@ -188,7 +264,7 @@ def _shrunk(arguments: list[str]) -> list[str]:
 def test_nobody_is_sent_to_an_index_that_has_no_migemu() -> None:
     """What is optional is installed from the checkout, whoever says so: `.[dask]`, as pyproject.toml calls it."""
     extras = {*tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]}
-    texts = [*READMES, *(path for name in ("migemu", "source_node", "dest_node", "tests") for path in
+    texts = [*READMES, *PAGES, *(path for name in ("migemu", "source_node", "dest_node", "tests") for path in
                          (ROOT / name).rglob("*.py") if path != Path(__file__))]  # fmt: skip
     for path in texts:
         text = path.read_text(encoding="utf-8")
@@ -359,6 +435,6 @@ def test_what_nodes_say_when_they_are_killed_is_what_the_readme_shows(tmp_path: 
 def said(text: str) -> str:
     """What nodes say, without lines, numbers, addresses and how a connection ended."""
     text = " ".join(text.split())
-    text = re.sub(r"the connection to .*? vCPUs", "the connection broke. vCPUs", text)
+    text = re.sub(r"the (?:connection to|source closed) .*? vCPUs", "the connection broke. vCPUs", text)
     text = re.sub(r"\b[0-9a-f]{8}\b", "ID", text)
     return re.sub(r"\d+", "N", text)
