@@ -4,8 +4,12 @@ Rules of this file
     1. Inside the program a quantity is an `int` in its base unit (ns, bytes, bits per second) and its name ends in
        that unit: `latency_ns`, `memory_bytes`, `rate_bps`. No floats for time.
     2. Sizes are binary, as everywhere in mm: 4K = 4096, 1G = 2**30. Rates are decimal, as everywhere in networking:
-       25Gbit = 25 * 10**9 bits per second (tc's own spelling).
-    3. `parse_x(format_x(n)) == n` for every n that is printed exactly.
+       25Gbit = 25 * 10**9 bits per second.
+    3. Rates are written as in tc(8), RATES, capitals or not: `bit` counts bits and `bps` **bytes** per second, both
+       with k, m, g, t (decimal) or ki, mi, gi, ti (binary) in front: 10Gbps = 80Gbit. Beside these, for other tools
+       print them: `Mbit/s`, and with a capital B `B/s`, `MB/s`, `MiB/s`. What could be meant in two ways is refused:
+       `Mb/s`, and a bare number, which is bits for tc and bytes for QEMU.
+    4. `parse_x(format_x(n)) == n` for every n that is printed exactly.
 """
 
 from __future__ import annotations
@@ -35,14 +39,24 @@ _SIZE_UNITS: Final = {
     "g": GIB, "gb": GIB, "gib": GIB,
     "t": TIB, "tb": TIB, "tib": TIB,
 }  # fmt: skip
-_RATE_UNITS: Final = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
+_PREFIXES: Final = {
+    "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": KIB, "mi": MIB, "gi": GIB, "ti": TIB,
+}  # fmt: skip
+_RATE_UNITS: Final = {
+    prefix + unit: scale * bits
+    for prefix, scale in _PREFIXES.items()
+    for unit, bits in (("bit", 1), ("bit/s", 1), ("bps", 8))
+}
 
 #: A rate of 0, in words.
 UNLIMITED: Final = "unlimited"
 
 TIME_ACCEPTED: Final = 'a time such as "50us", "1.5ms", "2s" (units: ns us ms s min)'
 SIZE_ACCEPTED: Final = 'a size such as "4K", "2M", "1G", "64G" (binary; units: K M G T)'
-RATE_ACCEPTED: Final = 'a rate such as "10Mbit", "25Gbit" (decimal bits per second), or 0 for no limit'
+RATE_ACCEPTED: Final = (
+    'a rate such as "10Mbit", "25Gbit" (bits per second), "400MB/s", "400Mbps" (bytes per second, as in tc), or 0 for '
+    "no limit"
+)
 
 
 def parse_time(value: str | int) -> Ns:
@@ -56,8 +70,13 @@ def parse_size(value: str | int) -> int:
 
 
 def parse_rate(value: str | int) -> int:
-    """Bits per second of `"25Gbit"` (decimal); `0` or `"unlimited"` is no limit. ValueError says what is accepted."""
-    return 0 if value == UNLIMITED else _parse(value, _RATE_UNITS, RATE_ACCEPTED, bare_zero_only=True)
+    """Bits per second of `"25Gbit"`, `"10Gbps"` (bytes, as in tc), `"1GiB/s"`; `0` or `"unlimited"` is no limit.
+
+    ValueError says what is accepted.
+    """
+    if value == UNLIMITED:
+        return 0
+    return _parse(value, _RATE_UNITS, RATE_ACCEPTED, bare_zero_only=True)
 
 
 def _parse(value: str | int, units: dict[str, int], accepted: str, bare_zero_only: bool = False) -> int:
@@ -69,12 +88,14 @@ def _parse(value: str | int, units: dict[str, int], accepted: str, bare_zero_onl
     match = _QUANTITY.match(str(value))
     if match is None or len(str(value)) > 64:
         raise refusal
-    number, unit = Fraction(match[1].replace("_", "")), match[2].lower()
+    number, unit = Fraction(match[1].replace("_", "")), match[2]
+    if unit.endswith("B/s"):  # bytes beyond doubt, for its capital
+        unit = unit.removesuffix("B/s") + "bps"
+    unit = unit.lower()
     if unit == "" and bare_zero_only:
         if number != 0:
             raise refusal
         return 0
-    unit = unit.removesuffix("/s")
     if unit not in units:
         raise refusal
     scaled = number * units[unit]

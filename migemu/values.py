@@ -26,7 +26,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from migemu.units import (
@@ -64,8 +64,12 @@ class ValueKind(Protocol[V_co]):
         """What may be written, in a phrase that fits behind "give": the form, the units, the limits."""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """All that may be written, where it is one of a few words; else empty."""
+    def words(self) -> Mapping[str, str]:
+        """All that may be written, with what each means, where it is one of a few words; else empty."""
+
+    @property
+    def unit(self) -> str:
+        """What a number counts, or what a text is: `"vCPUs"`, `"path of a file"`; else empty."""
 
     def parse(self, value: object) -> V_co:
         """The value that was written, in base units. ValueError repeats it and says what is accepted."""
@@ -82,7 +86,8 @@ class Plain(Generic[V]):
     read: Callable[[Any], V]
     holds: Callable[[V], bool] = lambda _: True
     shown: Callable[[V], Any] = lambda value: value
-    words: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
 
     def parse(self, value: object) -> V:
         """Read the text as `ValueKind.parse` does."""
@@ -142,19 +147,22 @@ def _number(value: Any, kind: type[int] | type[float]) -> Any:
     return kind(value)
 
 
-def whole(least: int | None = None, most: int | None = None) -> Plain[int]:
-    """A whole number from `least` to `most`; None is no limit."""
+def whole(least: int | None = None, most: int | None = None, unit: str = "") -> Plain[int]:
+    """A whole number of `unit` from `least` to `most`; None is no limit."""
     return Plain(
-        f"a whole number{_limits(least, most)}",
+        f"a whole number{_limits(least, most)}{_of(unit)}",
         lambda value: int(_number(value, int)),
         lambda made: (least is None or made >= least) and (most is None or made <= most),
+        unit=unit,
     )
 
 
-def number(least: float | None = None, most: float | None = None, *, above: float | None = None) -> Plain[float]:
-    """A finite number from `least` (or above `above`) to `most`; None is no limit."""
+def number(
+    least: float | None = None, most: float | None = None, unit: str = "", *, above: float | None = None
+) -> Plain[float]:  # fmt: skip
+    """A finite number of `unit` from `least` (or above `above`) to `most`; None is no limit."""
     return Plain(
-        f"a number{_limits(least, most, above)}",
+        f"a number{_limits(least, most, above)}{_of(unit)}",
         lambda value: float(_number(value, float)),
         lambda made: (
             math.isfinite(made)
@@ -162,7 +170,12 @@ def number(least: float | None = None, most: float | None = None, *, above: floa
             and (above is None or made > above)
             and (most is None or made <= most)
         ),
+        unit=unit,
     )
+
+
+def _of(unit: str) -> str:
+    return f" ({unit})" if unit else ""
 
 
 def _limits(least: object, most: object, above: object = None) -> str:
@@ -213,19 +226,19 @@ def switch() -> Plain[bool]:
             raise ValueError
         return word in _ON
 
-    return Plain("on or off (also: yes no, true false, 1 0)", read)
+    return Plain("on or off (also: yes no, true false, 1 0)", read, words={_ON[0]: "", _OFF[0]: ""})
 
 
-def choice(known: Iterable[str]) -> Plain[str]:
-    """One of a few words; the empty one is shown as `""`."""
-    accepted = tuple(known)
-    shown = ", ".join(word or '""' for word in accepted)
-    return Plain(f"one of {shown}", _word, lambda word: word in accepted, words=accepted)
+def choice(known: Mapping[str, str] | Iterable[str]) -> Plain[str]:
+    """One of a few words, with what each means where that is known; the empty one is shown as `""`."""
+    words = dict(known) if isinstance(known, Mapping) else dict.fromkeys(known, "")
+    shown = ", ".join(word or '""' for word in words)
+    return Plain(f"one of {shown}", _word, lambda word: word in words, words=words)
 
 
-def text() -> Plain[str]:
-    """Any text, as it stands."""
-    return Plain("a text", _word)
+def text(unit: str = "") -> Plain[str]:
+    """Any text, as it stands; `unit` says of what: `"path of a file"`."""
+    return Plain(f"a text{_of(unit)}", _word, unit=unit)
 
 
 def _word(value: Any) -> str:

@@ -6,49 +6,54 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-from rich.table import Table
 
 from migemu.errors import InputError
-from migemu.mm.pages import TINY
+from migemu.process.completing import rule_names, wrong_names
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.trace.checkers import Violation, Witness, checkers
-from migemu.trace.events import Event, event_line
-from migemu.trace.findings import CheckVerdict, judge_events, judge_file
-from migemu.trace.wrong import SCENARIOS
-from migemu.units import format_time
-from migemu.values import unknown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from migemu.trace.checkers import Violation
+    from migemu.trace.events import Event
+    from migemu.trace.findings import CheckVerdict
 
 #: Shorter files are judged before anybody could look at a bar.
 _PROGRESS_BYTES: Final = 20_000_000
 
 
 @click.command()
-@click.argument("trace", metavar="[TRACE.jsonl]", required=False, type=click.Path(path_type=Path))
+@click.argument("trace", metavar="[DIR|TRACE.jsonl]", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--rule", "rules", metavar="NAME", multiple=True, help="Judge by this rule only; may be given many times."
-)
+    "--rule", "rules", metavar="NAME", multiple=True, shell_complete=rule_names,
+    help="Judge by this rule only; may be given many times.",
+)  # fmt: skip
 @click.option("--list", "list_", is_flag=True, help="List every rule with its reason, and what is wrong on purpose.")
-@click.option("--wrong", metavar="NAME", help="Instead of a file, judge a scenario that is wrong on purpose.")
+@click.option(
+    "--wrong", metavar="NAME", shell_complete=wrong_names,
+    help="Instead of a file, judge a scenario that is wrong on purpose.",
+)  # fmt: skip
 @json_option
 def check(trace: Path | None, rules: tuple[str, ...], list_: bool, wrong: str | None, as_json: bool) -> None:
     """Judge a trace: does everything in it happen in an order that leaves the guest's memory right?
 
     \b
     Examples:
-        migemu run --trace --out runs/a  &&  migemu check runs/a/trace.jsonl
+        migemu run --trace --out runs/a  &&  migemu check runs/a
         migemu check runs/a/trace.jsonl --rule no_hole_collapsed --json
         migemu check --wrong collapse_before_received
 
+    DIR is what a run was given as --out; its trace.jsonl is judged, or what a killed node has left of it (.partial).
     A rule that finds nothing to judge in the trace is named, with what it misses. Exit codes: 0 every rule holds, 1 one
     is broken (shown with the event and the few that led to it), 2 not a trace, damaged, or of another version.
     """
+
+    from rich.console import Console
+
     if list_:
         _list()
         return
@@ -66,12 +71,22 @@ def check(trace: Path | None, rules: tuple[str, ...], list_: bool, wrong: str | 
 
 def _judge(console: Console, trace: Path | None, rules: tuple[str, ...], wrong: str | None) -> tuple[CheckVerdict, str]:
     """The verdict, and on what."""
+
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from migemu.mm.pages import TINY
+    from migemu.trace.findings import judge_events, judge_file
+    from migemu.trace.wrong import SCENARIOS
+    from migemu.values import unknown
+
     if wrong is not None and trace is None:
         if wrong not in SCENARIOS:
             raise InputError(unknown("bug", wrong, SCENARIOS))
         return judge_events(SCENARIOS[wrong].events(), TINY, TINY.largest_pages, rules), wrong
     if trace is None or wrong is not None:
-        raise InputError("give one trace to judge: a file, or --wrong NAME; --list shows the rules")
+        raise InputError("give one trace to judge: a file, the DIR of a run, or --wrong NAME; --list shows the rules")
+    if trace.is_dir():
+        trace = _trace_of(trace)
     try:
         size = trace.stat().st_size
     except OSError:
@@ -82,6 +97,17 @@ def _judge(console: Console, trace: Path | None, rules: tuple[str, ...], wrong: 
     with Progress("judging", *columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=size)
         return judge_file(trace, rules, lambda done: progress.update(task, completed=done)), str(trace)
+
+
+def _trace_of(directory: Path) -> Path:
+    """The trace that a run has left in its --out DIR."""
+
+    from migemu.report.directory import RunDirectory
+
+    trace = RunDirectory.open(directory).trace
+    if trace is None:
+        raise InputError(f"{directory}: holds no trace; run it with --trace")
+    return trace
 
 
 def _show(console: Console, verdict: CheckVerdict, what: str) -> None:
@@ -97,6 +123,13 @@ def _show(console: Console, verdict: CheckVerdict, what: str) -> None:
 
 
 def _show_violation(console: Console, violation: Violation, times: int, what: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from migemu.trace.checkers import Witness
+    from migemu.trace.events import event_line
+    from migemu.units import format_time
+
     more = f" and {times - 1:,} more" if times > 1 else ""
     console.print(f"[bold]{violation.rule}[/bold] is broken at {escape(what)}:{violation.line}{more}", highlight=False)
     console.print(f"  {violation.reason}", markup=False, highlight=False)
@@ -116,6 +149,9 @@ def _show_violation(console: Console, violation: Violation, times: int, what: st
 
 def _about(event: Event) -> str:
     """The fields of an event in words."""
+
+    from rich.markup import escape
+
     parts = []
     if event.first is not None:
         more = event.count is not None and event.count != 1
@@ -131,10 +167,14 @@ def _about(event: Event) -> str:
 
 
 def _summary(rule: str) -> str:
+    from migemu.trace.checkers import checkers
+
     return next(entry.summary for entry in checkers if entry.name == rule)
 
 
 def _as_json(verdict: CheckVerdict, what: str) -> dict[str, Any]:
+    from migemu.trace.events import event_line
+
     return {
         "trace": what,
         "kind": verdict.kind,
@@ -162,6 +202,13 @@ def _as_json(verdict: CheckVerdict, what: str) -> dict[str, Any]:
 
 
 def _list() -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from migemu.trace.checkers import checkers
+    from migemu.trace.wrong import SCENARIOS
+
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("rule", "what must hold", "why", title="rules of `migemu check`", title_justify="left")
     for entry in checkers:

@@ -6,28 +6,19 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from migemu.cli.report import (
-    check_formats,
-    figures_option,
-    format_option,
-    say_figures,
-    write_comparison_figures,
-    write_comparison_report,
-)
+from migemu.cli.report import figures_option, format_option
 from migemu.errors import BrokenError, MigemuError
-from migemu.experiment.bootstrap import LEVEL, Interval
-from migemu.experiment.comparison import Comparison, Row
-from migemu.experiment.comparison import compare as compare_sources
-from migemu.experiment.gate import GateVerdict, parse_gate
-from migemu.experiment.sources import read_source
-from migemu.experiment.text_tables import comparison_table, rulings_table
+from migemu.process.completing import figure_names
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
+
+if TYPE_CHECKING:
+    from migemu.experiment.bootstrap import Interval
+    from migemu.experiment.comparison import Comparison, Row
 
 GATE_FAILED = 1
 
@@ -35,10 +26,10 @@ GATE_FAILED = 1
 @click.command()
 @click.argument("base", metavar="A")
 @click.argument("new", metavar="B")
-@click.option("--fail-if", "gates", multiple=True, metavar="'KEY > LIMIT'",
+@click.option("--fail-if", "gates", multiple=True, metavar="'KEY > LIMIT'", shell_complete=figure_names,
               help="Exit 1 if so, as in 'fault.p99_ns > +5%'; may be given many times.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="A gate that the data do not settle fails too.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME",
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", shell_complete=figure_names,
               help="Show this figure (* and ? are wildcards); may be given many times.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html",
               help="Also write a page: forest plots, gates, and all figures in a table.")  # fmt: skip
@@ -66,6 +57,12 @@ def compare(
     --strict only; a single pair has no interval, there its difference decides. Gates look at each cell by itself.
     Exit codes: 0 no gate failed, 1 one did, 2 bad input or nothing in common, 3 the page cannot be written.
     """
+
+    from migemu.cli.report import check_formats, say_figures, write_comparison_figures, write_comparison_report
+    from migemu.experiment.comparison import compare as compare_sources
+    from migemu.experiment.gate import GateVerdict, parse_gate
+    from migemu.experiment.sources import read_source
+
     voice = Voice(stderr_console())
     try:
         check_formats(figures, formats)
@@ -97,6 +94,10 @@ def compare(
 
 
 def _show(comparison: Comparison) -> None:
+    from rich.console import Console
+
+    from migemu.experiment.text_tables import comparison_table, rulings_table
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(comparison_table(comparison))
     if comparison.settings:
@@ -107,6 +108,8 @@ def _show(comparison: Comparison) -> None:
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:
+    from migemu.experiment.bootstrap import LEVEL
+
     return {
         "kind": comparison.kind,
         "level": LEVEL,

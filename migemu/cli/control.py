@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from migemu.cli.status import sockets
 from migemu.errors import InputError, MigemuError, one_line
 from migemu.process.context import CONTEXT
 from migemu.process.options import address_from_here
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.process.status_socket import SUFFIX, Order, give
+
+if TYPE_CHECKING:
+    from migemu.process.status_socket import Order
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SOURCE: Final = f"source{SUFFIX}"
-_DESTINATION: Final = f"destination{SUFFIX}"
+#: The socket of either node in its --out DIR (migemu.process.status_socket).
+_SOURCE: Final = "source.sock"
+_DESTINATION: Final = "destination.sock"
 
 places_argument = click.argument(
     "places", metavar="DIR|SOCKET...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -44,6 +46,9 @@ def pause(places: tuple[Path, ...], migration: str) -> None:
 
     Exit codes: 0 paused, 2 it cannot be, and why, 3 a node is gone or does not answer; of several the highest.
     """
+
+    from migemu.process.status_socket import Order
+
     _give(Order("pause", migration), _found(places))
 
 
@@ -55,6 +60,9 @@ def resume(places: tuple[Path, ...], migration: str) -> None:
 
     Both nodes wait for each other for their recovery.timeout, counted from now. Exit codes as those of `migemu pause`.
     """
+
+    from migemu.process.status_socket import Order
+
     _give(Order("resume", migration), _found(places))
 
 
@@ -76,6 +84,9 @@ def recover(place: Path, connect: str | None, listen: str | None, migration: str
     A source that was killed is started again with `migemu-source --recover DIR`. Exit codes: 0 done, 2 it cannot be,
     and why (it is not paused, for one), 3 a node is gone, does not answer, or cannot listen there.
     """
+
+    from migemu.process.status_socket import Order
+
     voice = Voice(stderr_console())
     try:
         if (connect is None) == (listen is None):
@@ -99,6 +110,9 @@ def cancel(place: Path, migration: str, yes: bool) -> None:
     Afterwards what it costs is told, and only --yes does it. Of a DIR with both nodes the source is asked. The nodes
     end with exit code 130. Exit codes: 0 cancelled, 2 not, and what it would cost, 3 a node is gone or does not answer.
     """
+
+    from migemu.process.status_socket import Order
+
     found = _found((place,))
     first = [path for path in found if path.name == _SOURCE] or found[:1]
     _give(Order("cancel", migration, sure=yes), first)
@@ -108,6 +122,9 @@ def _found(places: Sequence[Path], name: str = "") -> list[Path]:
     """The sockets of all places, each once; of those that have several, those of `name`. Ends the command if there are
     none.
     """
+
+    from migemu.cli.status import sockets
+
     found: dict[Path, None] = {}
     try:
         for place in places:
@@ -120,6 +137,9 @@ def _found(places: Sequence[Path], name: str = "") -> list[Path]:
 
 def _give(order: Order, paths: Sequence[Path]) -> None:
     """To each of them; what they say is shown, and the worst exit code is the command's."""
+
+    from migemu.process.status_socket import give
+
     voice, worst = Voice(stderr_console()), 0
     for path in paths:
         try:

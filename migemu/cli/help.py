@@ -6,9 +6,6 @@ import os
 import sys
 
 import click
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.table import Table
 
 from migemu.docs.topics import Topic, find, topics
 from migemu.errors import MigemuError
@@ -48,6 +45,9 @@ def help_(context: click.Context, topic: tuple[str, ...]) -> None:
 
 
 def _list(found: list[Topic]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("topic", "page", box=None, pad_edge=False)
     for page in found:
@@ -57,6 +57,9 @@ def _list(found: list[Topic]) -> None:
 
 
 def _show(page: Topic) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     if not sys.stdout.isatty():
         click.echo(page.readable())
         return

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from migemu.process.context import CONTEXT, version_option
+from migemu.process.context import CONTEXT, Commands, version_option
 
 
 class _CommandPlace(NamedTuple):
@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "check": _CommandPlace("check", "check", "Judge the order of events in a trace"),
     "help": _CommandPlace("help", "help_", "Read the documentation: tutorials, how-tos, reference"),
     "list": _CommandPlace("listing", "list_", "Show choices, and every setting of a scenario"),
+    "completion": _CommandPlace("completion", "completion", "Make TAB complete commands and settings in your shell"),
     "status": _CommandPlace("status", "status", "Ask running nodes how they stand"),
     "pause": _CommandPlace("control", "pause", "Break the connections of a migration until it is resumed"),
     "resume": _CommandPlace("control", "resume", "Go on after a pause"),
@@ -44,7 +45,7 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """The commands of the table, each imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

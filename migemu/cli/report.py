@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
 
-from migemu.analysis.perfetto import CollapseNs, perfetto_lines
 from migemu.errors import InputError, MigemuError, ScenarioError
-from migemu.experiment.comparison import Comparison
 from migemu.experiment.objective import DEFAULT, OBJECTIVES
-from migemu.experiment.sources import SWEEP_FILE, SampleSource
-from migemu.mm.pages import Geometry
+from migemu.process.completing import figure_names
+from migemu.process.context import OneOf
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.report.directory import RunDirectory
-from migemu.scenario.scenario import from_mapping
-from migemu.store.output import writing
-from migemu.trace.events import Event
-from migemu.trace.reading import Trace, read_trace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from migemu.analysis.perfetto import CollapseNs
+    from migemu.experiment.comparison import Comparison
+    from migemu.experiment.sources import SampleSource
+    from migemu.mm.pages import Geometry
+    from migemu.report.directory import RunDirectory
+    from migemu.trace.events import Event
+    from migemu.trace.reading import Trace
 
 #: Shorter traces are read before anybody could look at a bar.
 _PROGRESS_BYTES: Final = 20_000_000
@@ -56,11 +59,11 @@ format_option = click.option(
     help="Draw the pieces of this hugetlb page; may be given many times. Default: a few, from the first to the last.",
 )  # fmt: skip
 @click.option(
-    "--metric", "metrics", metavar="NAME", multiple=True,
+    "--metric", "metrics", metavar="NAME", multiple=True, shell_complete=figure_names,
     help="Of a sweep: draw this figure (* and ? are wildcards); may be given many times. Default: the headlines.",
 )  # fmt: skip
 @click.option(
-    "--objective", type=click.Choice([*OBJECTIVES]), default=DEFAULT, show_default=True,
+    "--objective", type=OneOf([*OBJECTIVES]), default=DEFAULT, show_default=True,
     help="Of a sweep: what the best cell is chosen by. "
     + " ".join(f"{each.name}: {each.meaning}." for each in OBJECTIVES.values()),
 )  # fmt: skip
@@ -127,6 +130,10 @@ def write_page(
     directories: Sequence[Path], path: Path, hugepages: Sequence[int] | None = None, console: Console | None = None
 ) -> None:  # fmt: skip
     """Write the page of these runs. InputError when one is none, BrokenError when the file cannot be written."""
+
+    from migemu.report.directory import RunDirectory
+    from migemu.store.output import writing
+
     opened = [RunDirectory.open(directory) for directory in directories]
     if hugepages and not any(each.trace for each in opened):
         raise InputError("--hugepage draws the pieces of a trace, and there is none; run with --trace")
@@ -135,6 +142,8 @@ def write_page(
 
 
 def _page(opened: Sequence[RunDirectory], hugepages: Sequence[int] | None, console: Console | None) -> str:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
     from migemu.report.page import html, load  # plotly and numpy take a moment, which no other command shall wait
 
     sizes = {each.path: each.trace.stat().st_size for each in opened if each.trace}
@@ -149,8 +158,10 @@ def _page(opened: Sequence[RunDirectory], hugepages: Sequence[int] | None, conso
 
 def write_sweep_page(results: Path, path: Path, metrics: Sequence[str] = (), objective: str = DEFAULT) -> None:
     """Write the page of the sweep whose results these are. InputError, BrokenError as above."""
+
     from migemu.report import sweep_page
     from migemu.report.grid import read_grid
+    from migemu.store.output import writing
 
     with writing(path, inputs=[results]) as output:
         output.write(sweep_page.html(read_grid(results, metrics, objective), path).encode())
@@ -160,7 +171,9 @@ def write_run_figures(
     directories: Sequence[Path], path: Path, formats: Sequence[str], hugepages: Sequence[int] | None = None
 ) -> list[Path]:  # fmt: skip
     """Write every figure of the page of these runs into the directory `path`; the files. Errors as `write_page`."""
+
     from migemu.report import figure_files
+    from migemu.report.directory import RunDirectory
     from migemu.report.page import load
 
     opened = [RunDirectory.open(directory) for directory in directories]
@@ -205,6 +218,9 @@ def say_figures(written: Sequence[Path], directory: Path) -> None:
 
 def _sweep_file(path: Path) -> Path | None:
     """The results of a sweep that `path` means; None when it is something else."""
+
+    from migemu.experiment.sources import SWEEP_FILE
+
     if (path / SWEEP_FILE).is_file():
         return path / SWEEP_FILE
     return path if path.is_file() and path.suffix == Path(SWEEP_FILE).suffix else None
@@ -219,7 +235,9 @@ def write_comparison_report(
     voice: Voice, comparison: Comparison, base: SampleSource, new: SampleSource, path: Path, quiet: bool
 ) -> bool:  # fmt: skip
     """The page of a comparison; as `write_report`."""
+
     from migemu.report import comparison_page
+    from migemu.store.output import writing
 
     def write(path: Path) -> None:
         with writing(path, inputs=[base.file, new.file]) as output:
@@ -254,6 +272,12 @@ def write_perfetto(directory: Path, path: Path) -> int:
 
     Of a damaged trace what stands before the damage is written before InputError says so.
     """
+
+    from migemu.analysis.perfetto import perfetto_lines
+    from migemu.report.directory import RunDirectory
+    from migemu.store.output import writing
+    from migemu.trace.reading import read_trace
+
     found = RunDirectory.open(directory)
     if found.trace is None:
         raise InputError(f"{directory}: holds no trace; run it with --trace")
@@ -275,6 +299,9 @@ def write_perfetto(directory: Path, path: Path) -> int:
 
 def _collapse_ns(found: RunDirectory, geometry: Geometry) -> CollapseNs | None:
     """What a collapse took in that run, by its [costs]; None where its scenario is not known."""
+
+    from migemu.scenario.scenario import from_mapping
+
     try:
         scenario = from_mapping(found.scenario, str(found.path))
     except ScenarioError:

@@ -6,39 +6,33 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from migemu.errors import BrokenError, InputError, MigemuError
-from migemu.experiment import published_qemu  # noqa: F401 - it registers what this program knows by itself
-from migemu.experiment.cell import Cell
-from migemu.experiment.program import this_program
-from migemu.experiment.publication import Judged, Publication, buckets, judge, publications
-from migemu.experiment.run_world import MODELLED, Job, do, find_world
-from migemu.experiment.text_tables import histograms_table, published_table
+from migemu.process.completing import assignments, publication_names
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.scenario.scenario import parse_assignments
-from migemu.values import unknown
+
+if TYPE_CHECKING:
+    from migemu.experiment.cell import Cell
+    from migemu.experiment.publication import Judged, Publication
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=publication_names)
 @click.option("--list", "list_", is_flag=True, help="List the published results, with their sources.")
 @click.option(
     "--variant", "wanted", multiple=True, metavar="NAME", help="Run this variant only; may be given many times."
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, help="Seed of the runs.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE",
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", shell_complete=assignments,
               help="Change a setting of all variants: no longer what was published, and said so.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the files of each variant in DIR/VARIANT."
 )
-@click.option("--world", hidden=True, default=MODELLED, help="Dotted name of the function that runs a cell.")
+@click.option("--world", hidden=True, default="", help="Dotted name of the function that runs a cell.")
 @json_option
 def reproduce(
     name: str | None, list_: bool, wanted: tuple[str, ...], seed: int, assignments: tuple[str, ...], out: Path | None,
@@ -54,12 +48,17 @@ def reproduce(
 
     Exit codes: 0 all variants ran, whatever the errors are; 2 a variant cannot be run here, 3 one failed.
     """
+
+    from migemu.experiment.publication import judge
+    from migemu.experiment.run_world import MODELLED, find_world
+
     if list_:
         _list()
         return
     voice = Voice(stderr_console())
     try:
         publication, cells = _plan(name, wanted, assignments)
+        world = world or MODELLED
         find_world(world)
         results, problems, code = _run(voice, cells, world, seed, out)
     except (MigemuError, KeyboardInterrupt) as error:
@@ -75,6 +74,10 @@ def reproduce(
 def _plan(
     name: str | None, wanted: tuple[str, ...], assignments: tuple[str, ...]
 ) -> tuple[Publication, dict[str, Cell]]:
+    from migemu.experiment.publication import publications
+    from migemu.scenario.scenario import parse_assignments
+    from migemu.values import unknown
+
     if name is None:
         raise InputError("give a published result; `migemu reproduce --list` shows them")
     try:
@@ -93,6 +96,10 @@ def _run(
     voice: Voice, cells: Mapping[str, Cell], world: str, seed: int, out: Path | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
     """Results by variant, problems by variant, the exit code."""
+
+    from migemu.experiment.program import this_program
+    from migemu.experiment.run_world import Job, do
+
     results: dict[str, dict[str, Any]] = {}
     problems: dict[str, str] = {}
     code = 0
@@ -115,6 +122,11 @@ def _show(
     publication: Publication, rows: list[Judged], results: Mapping[str, dict[str, Any]], problems: Mapping[str, str],
     assignments: tuple[str, ...],
 ) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from migemu.experiment.publication import buckets
+    from migemu.experiment.text_tables import histograms_table, published_table
+
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(published_table(publication, [row for row in rows if row.figure.variant in {**results, **problems}]))
     for variant in publication.variants:
@@ -157,6 +169,12 @@ def _as_json(
 
 
 def _list() -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from migemu.experiment.publication import publications
+
     table = Table("name", "what", "source", "variants", title="published results", title_justify="left")
     for entry in publications:
         publication = entry.factory()

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from migemu import named
-from migemu.address import TcpAddress
-from migemu.cli.live import watched
-from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, MigemuError
-from migemu.process.metrics import metrics_address, of_directory, serving
 from migemu.process.options import RunOptions, image_option, load_scenario, metrics_option, run_options
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.report.terminal.progress import Progress
-from migemu.store.image import open_image
-from migemu.store.output import named_files
-from migemu.transport.shaper import check_link
-from migemu.worlds.pair import Pair, PairOutcome, run_directory
+
+if TYPE_CHECKING:
+    from migemu.address import TcpAddress
+    from migemu.report.terminal.progress import Progress
+    from migemu.worlds.pair import Pair, PairOutcome
 
 #: What `migemu demo` runs unless told otherwise: slow enough to watch, fast enough not to bore.
 DEMO: Final = (
@@ -65,6 +59,17 @@ def demo(options: RunOptions, image: str, metrics: str | None) -> None:
 
 
 def _run(options: RunOptions, image: str, metrics: str | None, below: Sequence[str] = ()) -> None:
+    import asyncio
+
+    from migemu.cli.live import watched
+    from migemu.cli.run_ending import show_and_write
+    from migemu.process.metrics import metrics_address
+    from migemu.report.terminal.progress import Progress
+    from migemu.store.image import open_image
+    from migemu.store.output import named_files
+    from migemu.transport.shaper import check_link
+    from migemu.worlds.pair import Pair, run_directory
+
     voice = Voice(stderr_console())
     scenario = load_scenario(voice, options.scenario_file, options.assignments, image, below)
     directory = options.out or run_directory(scenario.scenario.name)
@@ -90,12 +95,18 @@ def _run(options: RunOptions, image: str, metrics: str | None, below: Sequence[s
 
 async def _watched(pair: Pair, metrics_at: TcpAddress | None, directory: Path, progress: Progress) -> PairOutcome:
     """Run the pair, with metrics of both nodes meanwhile where they are wanted."""
+
+    from migemu.process.metrics import of_directory, serving
+
     async with serving(metrics_at, of_directory(directory), progress.note):
         return await pair.run()
 
 
 def _result(directory: Path) -> dict[str, Any]:
     """The result that the destination wrote, if it came to that."""
+
+    from migemu import named
+
     try:
         result: dict[str, Any] = json.loads(named.read_text(directory / "result.json"))
     except (OSError, ValueError):

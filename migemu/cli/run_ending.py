@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from migemu.cli.report import write_perfetto_beside, write_report
 from migemu.process.options import RunOptions
 from migemu.process.runner import Voice
-from migemu.report.terminal.summary import summary
 
 
 def show_and_write(voice: Voice, options: RunOptions, directory: Path, result: dict[str, Any]) -> bool:
@@ -20,6 +17,12 @@ def show_and_write(voice: Voice, options: RunOptions, directory: Path, result: d
 
     An empty `result` is a run that came to none. Answers whether all could be written; what could not is told.
     """
+
+    from rich.console import Console
+
+    from migemu.cli.report import write_perfetto_beside, write_report
+    from migemu.report.terminal.summary import summary
+
     if result and options.as_json:
         click.echo(json.dumps(result, indent=2))
     elif result and result["time_ns"]["postcopy"] and not options.quiet:

@@ -6,20 +6,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from migemu.cli.live import watched
-from migemu.cli.run_ending import show_and_write
 from migemu.errors import BrokenError, InputError, MigemuError
 from migemu.process.options import RunOptions, load_scenario, run_options
 from migemu.process.runner import Voice, end_signals, exit_with, stderr_console
-from migemu.report.terminal.progress import Progress
-from migemu.sim.pace import WallPace
-from migemu.sim.waiting import SimulationError
-from migemu.worlds.modelled import Simulation
-from migemu.worlds.pair import run_directory
+
+if TYPE_CHECKING:
+    from migemu.worlds.modelled import Simulation
 
 #: The slowest `--pace`: a virtual microsecond takes a second. Its inverse is the fastest.
 _PACE_MIN: Final = 1e-6
@@ -60,6 +56,15 @@ def sim(options: RunOptions, seed: str | None, pace: float) -> None:
 
     Outputs, options and exit codes are those of `migemu run`; `kind` is "modelled". Exit code 1: a rule is broken.
     """
+
+    from migemu.cli.live import watched
+    from migemu.cli.run_ending import show_and_write
+    from migemu.report.terminal.progress import Progress
+    from migemu.sim.pace import WallPace
+    from migemu.sim.waiting import SimulationError
+    from migemu.worlds.modelled import Simulation
+    from migemu.worlds.pair import run_directory
+
     voice = Voice(stderr_console())
     extra = (f"scenario.seed={seed}",) if seed is not None else ()
     scenario = load_scenario(voice, options.scenario_file, (*options.assignments, *extra))

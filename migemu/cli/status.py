@@ -6,20 +6,20 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from migemu.checkpoint.writer import Protection
 from migemu.errors import BrokenError, InputError, MigemuError, one_line
 from migemu.process.context import CONTEXT
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.process.status_socket import SUFFIX, NodeStatus, ask, runtime_directory, sweep
-from migemu.units import format_size, format_time
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from migemu.checkpoint.writer import Protection
+    from migemu.process.status_socket import NodeStatus
 
 _NODES_MAX: Final = 256
 
@@ -35,6 +35,11 @@ def status(places: tuple[Path, ...], as_json: bool) -> None:
     migrations one for each of them. Exit codes: 0 all have answered, 2 a place where there is nobody to ask, 3 a node
     is gone or does not answer; of several the highest.
     """
+
+    from rich.console import Console
+
+    from migemu.process.status_socket import ask, runtime_directory, sweep
+
     voice = Voice(stderr_console())
     found, worst = _found(voice, places)
     answers: list[NodeStatus] = []
@@ -75,6 +80,9 @@ def _found(voice: Voice, places: Sequence[Path]) -> tuple[list[Path], int]:
 
 def sockets(where: Path | None) -> list[Path]:
     """The sockets to ask. InputError when there are none."""
+
+    from migemu.process.status_socket import SUFFIX, runtime_directory
+
     path = where or runtime_directory()
     try:
         kind = path.stat().st_mode
@@ -94,6 +102,12 @@ def sockets(where: Path | None) -> list[Path]:
 
 def table(answers: list[NodeStatus]) -> Table:
     """For people: a row for each node, or for each of its migrations; fits into 80 columns."""
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from migemu.units import format_size
+
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("node", "stage", "sent / received", "mapped", "faults", "recoveries"):
         shown.add_column(header, no_wrap=True)
@@ -125,6 +139,8 @@ def remarks(answers: list[NodeStatus]) -> Iterator[str]:
 
 
 def _protection(checkpoint: Protection) -> str:
+    from migemu.units import format_time
+
     if checkpoint.lost:
         return f"LOST: {checkpoint.lost}"
     return f"generation {checkpoint.generation}, {format_time(checkpoint.age_ns // 1_000_000 * 1_000_000)} old"

@@ -8,38 +8,36 @@ import sys
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from migemu.cli.report import write_sweep_report
 from migemu.cli.sweep_history import history
 from migemu.errors import BrokenError, InputError, MigemuError
-from migemu.experiment.campaign import Campaign, Tally
-from migemu.experiment.campaign_progress import CampaignProgress
-from migemu.experiment.cell import parse_selector, selected
-from migemu.experiment.comparison import too_few
-from migemu.experiment.executors import Executor, InProcess
-from migemu.experiment.export import to_csv, to_parquet
-from migemu.experiment.program import Program, this_program
-from migemu.experiment.results import Changes, Results
-from migemu.experiment.run_world import MEASURED, MODELLED, find_world
-from migemu.experiment.shipped import find, shipped
-from migemu.experiment.sources import SWEEP_FILE
-from migemu.experiment.sweep_file import Sweep, load_sweep
-from migemu.experiment.text_tables import few, sweep_table
+from migemu.process.completing import sweep_names
+from migemu.process.context import Commands
 from migemu.process.options import json_option, quiet_option
 from migemu.process.runner import Voice, end_signals, exit_with, stderr_console
-from migemu.store.output import risk, writing
+
+if TYPE_CHECKING:
+    from migemu.experiment.campaign import Tally
+    from migemu.experiment.executors import Executor
+    from migemu.experiment.results import Changes, Results
+    from migemu.experiment.sweep_file import Sweep
 
 
-class _Sweep(click.Group):
+class _Sweep(Commands):
     """`migemu sweep FILE` is `migemu sweep run FILE`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from migemu.experiment.shipped import shipped
+        from migemu.values import unknown
+
+        word = args[0] if args else "-"
+        if len(args) > 1 and not word.startswith("-") and Path(word).suffix == "" and not Path(word).exists():
+            known = [*self.commands, *shipped()]
+            if word not in known:
+                ctx.fail(unknown("sweep or command", word, known))
         if not args or args[0] not in self.commands:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -51,7 +49,9 @@ def sweep() -> None:
 
 
 @sweep.command("run")
-@click.argument("file", metavar="[SWEEP.toml]", required=False, type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="[SWEEP.toml]", required=False, shell_complete=sweep_names, type=click.Path(path_type=Path)
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Where sweep.sqlite goes. Default: runs/sweep-<name>.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what DIR holds: done runs stay, failed ones are tried again.")
@@ -82,6 +82,13 @@ def run(
     of are named, and the rest runs. Exit codes: 0 all done, 2 bad input or impossible cells, 3 runs failed or something
     broke, 130 interrupted.
     """
+
+    from migemu.cli.report import write_sweep_report
+    from migemu.experiment.run_world import MEASURED, MODELLED, find_world
+    from migemu.experiment.shipped import find
+    from migemu.experiment.sources import SWEEP_FILE
+    from migemu.experiment.sweep_file import load_sweep
+
     if list_:
         _list()
         return
@@ -120,6 +127,8 @@ class _Later:
         self._workers, self._dask = workers, dask
 
     def make(self, runs: int) -> Executor:
+        from migemu.experiment.executors import InProcess
+
         if self._dask is not None:
             from migemu.experiment.cluster import Cluster
 
@@ -139,6 +148,12 @@ def _run(
     voice: Voice, plan: Sweep, directory: Path, world: str, chosen: Collection[str] | None, resume: bool, keep: bool,
     later: _Later, quiet: bool,
 ) -> Tally:  # fmt: skip
+    from migemu.experiment.campaign import Campaign
+    from migemu.experiment.campaign_progress import CampaignProgress
+    from migemu.experiment.results import Results
+    from migemu.experiment.sources import SWEEP_FILE
+    from migemu.store.output import risk
+
     for cell in plan.impossible:
         voice.notice(f"{cell.name} is impossible: {cell.problem}")
     if len(plan.impossible) == len(plan.cells):
@@ -166,6 +181,8 @@ def _run(
 
 
 def _chosen(plan: Sweep, only: str) -> Collection[str] | None:
+    from migemu.experiment.cell import parse_selector, selected
+
     if not only:
         return None
     axes = dict.fromkeys(axis for cell in plan.cells for axis in cell.coordinates)
@@ -177,6 +194,8 @@ def _chosen(plan: Sweep, only: str) -> Collection[str] | None:
 
 
 def _tell_changes(voice: Voice, results: Results, plan: Sweep) -> None:
+    from migemu.experiment.program import Program, this_program
+
     changes = results.changes(plan)
     if changes:
         voice.notice(f"the sweep file has changed since: {_changes(changes)}; their runs stay in the file")
@@ -186,6 +205,8 @@ def _tell_changes(voice: Voice, results: Results, plan: Sweep) -> None:
 
 
 def _changes(changes: Changes) -> str:
+    from migemu.experiment.text_tables import few
+
     parts = [
         (changes.new, "cells are new"), (changes.gone, "cells are gone"), (changes.changed, "cells are others"),
         (tuple(map(str, changes.seeds_new)), "seeds are new"), (tuple(map(str, changes.seeds_gone)), "seeds are gone"),
@@ -196,6 +217,9 @@ def _changes(changes: Changes) -> str:
 def _report(
     voice: Voice, plan: Sweep, directory: Path, chosen: Collection[str] | None, tally: Tally, as_json: bool, quiet: bool
 ) -> None:  # fmt: skip
+    from migemu.experiment.comparison import too_few
+    from migemu.experiment.sources import SWEEP_FILE
+
     path = directory / SWEEP_FILE
     if as_json:
         click.echo(json.dumps(_as_json(plan, path, tally), indent=2))
@@ -211,6 +235,13 @@ def _report(
 
 def _show(plan: Sweep, directory: Path, chosen: Collection[str] | None) -> None:
     """The table of the cells that were asked for, how many others there are, and where all of it is."""
+
+    from rich.console import Console
+
+    from migemu.experiment.results import Results
+    from migemu.experiment.sources import SWEEP_FILE
+    from migemu.experiment.text_tables import sweep_table
+
     path = directory / SWEEP_FILE
     with Results.read(path) as results:
         table = sweep_table(plan.name, (run for run in results.runs() if chosen is None or run.cell in chosen))
@@ -237,6 +268,13 @@ def _as_json(plan: Sweep, path: Path, tally: Tally) -> dict[str, Any]:
 
 
 def _list() -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from migemu.experiment.shipped import shipped
+    from migemu.experiment.sweep_file import load_sweep
+
     table = Table("name", "cells", "seeds", "what it asks", "axes", title="shipped sweeps", title_justify="left")
     for name, path in shipped().items():
         plan = load_sweep(path)
@@ -258,6 +296,12 @@ def export(db: Path, csv: Path | None, parquet: Path | None) -> None:
 
     DB is sweep.sqlite, or the directory that it is in.
     """
+
+    from migemu.experiment.export import to_csv, to_parquet
+    from migemu.experiment.results import Results
+    from migemu.experiment.sources import SWEEP_FILE
+    from migemu.store.output import writing
+
     voice = Voice(stderr_console())
     try:
         if csv is None and parquet is None:

@@ -5,32 +5,32 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
-from rich.console import Console
 
-from migemu.cli.report import check_formats, figures_option, format_option, say_figures
+from migemu.cli.report import figures_option, format_option
 from migemu.errors import InputError, MigemuError
-from migemu.experiment.history import CHANGE_MIN, METRICS, By, History, read_history
-from migemu.experiment.history_tables import history_tables
-from migemu.experiment.sources import SWEEP_FILE
+from migemu.experiment.figures import CHANGE_MIN, HISTORY_METRICS
+from migemu.process.completing import figure_names
+from migemu.process.context import OneOf
 from migemu.process.options import json_option
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.store.output import writing
 
-_SUFFIX = Path(SWEEP_FILE).suffix
+if TYPE_CHECKING:
+    from migemu.experiment.history import History
 
 
 @click.command("history")
 @click.argument("places", metavar="DB|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--metric", "metrics", metavar="NAME", multiple=True,
-    help="Look at this figure (* and ? are wildcards); may be given many times. Default: " + ", ".join(METRICS) + ".",
+    "--metric", "metrics", metavar="NAME", multiple=True, shell_complete=figure_names,
+    help="Look at this figure (* and ? are wildcards); may be given many times. "
+    f"Default: {', '.join(HISTORY_METRICS)}.",
 )  # fmt: skip
 @click.option("--only", metavar="AXIS=VALUE,...", default="", help="Look at these cells alone.")
 @click.option(
-    "--by", type=click.Choice(["commit", "date"]), default="commit", show_default=True,
+    "--by", type=OneOf(["commit", "date"]), default="commit", show_default=True,
     help="commit: one point for each state of the code. date: one for each file and state, for measured sweeps that "
     "the same code runs every day.",
 )  # fmt: skip
@@ -59,6 +59,13 @@ def history(
     and the 95 % interval over the seeds of what changed. Nothing is written to the files. Exit codes: 0 read, whatever
     has changed; 2 not files of one sweep; 3 the page cannot be written. A gate for CI: migemu compare --fail-if.
     """
+
+    from rich.console import Console
+
+    from migemu.cli.report import check_formats, say_figures
+    from migemu.experiment.history import By, read_history
+    from migemu.experiment.history_tables import history_tables
+
     voice = Voice(stderr_console())
     try:
         check_formats(figures, formats)
@@ -86,10 +93,12 @@ def history(
 
 def found(place: Path) -> list[Path]:
     """The files of results that a place means, oldest name first. InputError when there are none."""
+    from migemu.experiment.sources import SWEEP_FILE
+
     if place.is_dir():
         files = [place / SWEEP_FILE] if (place / SWEEP_FILE).is_file() else []
-        files = files or sorted(path for path in place.glob(f"*/*{_SUFFIX}") if path.is_file())
-        files = files or sorted(path for path in place.glob(f"*{_SUFFIX}") if path.is_file())
+        files = files or sorted(path for path in place.glob(f"*/*{Path(SWEEP_FILE).suffix}") if path.is_file())
+        files = files or sorted(path for path in place.glob(f"*{Path(SWEEP_FILE).suffix}") if path.is_file())
         if not files:
             raise InputError(f"{place}: neither it nor a directory in it holds a {SWEEP_FILE}")
         return files
@@ -98,6 +107,7 @@ def found(place: Path) -> list[Path]:
 
 def _write_page(history: History, path: Path, files: list[Path]) -> None:
     from migemu.report import history_page  # plotly takes a moment, which a table shall not wait for
+    from migemu.store.output import writing
 
     with writing(path, inputs=files) as output:
         output.write(history_page.html(history).encode())

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from migemu.cli.live import MISSING_LIBRARY, serve_live
 from migemu.errors import InputError, MigemuError
 from migemu.process.runner import Voice, exit_with, stderr_console
 
@@ -41,6 +38,9 @@ def view(directories: tuple[Path, ...], port: int, launch: bool, follow: bool) -
     once afterwards. It serves this machine alone, under an address that nobody can guess; Ctrl-C ends it.
     Exit codes: 0 it was ended, 2 no run or no trace in DIR, 3 the port is taken.
     """
+
+    from migemu.cli.live import serve_live
+
     voice = Voice(stderr_console())
     try:
         if follow:
@@ -55,6 +55,12 @@ def view(directories: tuple[Path, ...], port: int, launch: bool, follow: bool) -
 
 def serve(voice: Voice, directories: tuple[Path, ...], port: int, launch: bool) -> None:
     """Serve these runs until Ctrl-C. InputError, BrokenError."""
+
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from migemu.cli.live import MISSING_LIBRARY
+
     if len(directories) > RUNS_MAX:
         raise InputError(f"{len(directories)} runs: the picture shows one, or {RUNS_MAX} side by side")
     try:

@@ -15,6 +15,8 @@ from migemu.units import SECOND
 
 #: A plain line at most this often: it may go to a log that somebody has to read.
 _LINE_NS: Final = 2 * SECOND
+#: After so many runs it is said how long all of them will take.
+_PILOT_RUNS: Final = 3
 
 
 class CampaignProgress:
@@ -55,6 +57,9 @@ class CampaignProgress:
             self._failed += 1
             self.note(f"{cell.name}, seed {seed}: {answer.error}")
         now = time.monotonic_ns()
+        if self._done == _PILOT_RUNS and self._runs > 2 * _PILOT_RUNS and not self._quiet:
+            whole = remaining_time(now - self._began_ns, self._done, self._done + self._runs).removesuffix(" left")
+            self.note(f"all {self._runs:,} runs will take about {whole}, by the first {_PILOT_RUNS}; cells differ")
         remaining = remaining_time((now - self._began_ns), self._done, self._runs)
         self._progress.update(self._task, completed=self._done, remaining=remaining)
         if not (self._live or self._quiet) and (now - self._printed_ns >= _LINE_NS or self._done == self._runs):

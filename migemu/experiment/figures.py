@@ -25,6 +25,13 @@ HEADLINES: Final = (
     "mapping.access_mean_ns", "page_table.table_bytes_max", "modelled.collapse_ns",
     "modelled.collapse_stall_ns_max",
 )  # fmt: skip
+#: What a history is made of unless it is told.
+HISTORY_METRICS: Final = (
+    "lost_ns.mean", "guest.longest_silence_ns", "fault.p50_ns", "fault.p99_ns", "mapping.to_1G_ns",
+    "mapping.access_mean_ns", "time_ns.total", "throughput_bytes_per_s",
+)  # fmt: skip
+#: A share: smaller changes are not told.
+CHANGE_MIN: Final = 0.01
 #: What people call some of them.
 _WORDS: Final = {
     "lost_ns.mean": "Time lost by a vCPU", "guest.longest_silence_ns": "Longest silence",

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,19 +33,13 @@ from migemu.experiment.bootstrap import Interval
 from migemu.experiment.cell import Settings, parse_selector, selected
 from migemu.experiment.change_points import STATES_MAX, Series, change_points
 from migemu.experiment.comparison import too_few
-from migemu.experiment.figures import MORE_IS_BETTER, figures, unknown_figure
+from migemu.experiment.figures import CHANGE_MIN, HISTORY_METRICS, MORE_IS_BETTER, figures, unknown_figure
 from migemu.experiment.program import Program
 from migemu.experiment.results import Results, StoredRun
 from migemu.experiment.schema import DONE
 from migemu.experiment.text_tables import few
 
 By = Literal["commit", "date"]
-#: What a history is made of unless it is told.
-METRICS: Final = (
-    "lost_ns.mean", "guest.longest_silence_ns", "fault.p50_ns", "fault.p99_ns", "mapping.to_1G_ns",
-    "mapping.access_mean_ns", "time_ns.total", "throughput_bytes_per_s",
-)  # fmt: skip
-CHANGE_MIN: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +250,7 @@ def _same(one: Settings, other: Settings) -> bool:
 
 def _keys(metrics: Sequence[str], known: Mapping[str, None]) -> list[str]:
     if not metrics:
-        return [key for key in METRICS if key in known]
+        return [key for key in HISTORY_METRICS if key in known]
     chosen: dict[str, None] = {}
     for metric in metrics:
         found = [key for key in known if fnmatchcase(key, metric)]

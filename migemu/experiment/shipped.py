@@ -6,6 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from migemu import named
+from migemu.errors import InputError
+from migemu.values import unknown
+
 #: The package is installed as files; a zipped one is not supported.
 _FOLDER: Final = Path(str(files("migemu.experiment") / "sweeps"))
 
@@ -16,5 +20,13 @@ def shipped() -> dict[str, Path]:
 
 
 def find(name: Path) -> Path:
-    """The file that a user means: a path, or the name of a shipped sweep if there is no such file."""
-    return shipped().get(str(name), name) if not name.exists() else name
+    """The file that a user means: a path, or the name of a shipped sweep if there is no such file.
+
+    InputError: it can be no path, having no suffix, and no sweep of that name is shipped.
+    """
+    if str(name) == named.DASH or name.exists() or name.suffix or len(name.parts) > 1:
+        return name
+    known = shipped()
+    if str(name) not in known:
+        raise InputError(f"{unknown('sweep', str(name), known)}; a file is given as FILE.toml")
+    return known[str(name)]

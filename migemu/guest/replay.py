@@ -17,10 +17,11 @@ Simplified
 
 from __future__ import annotations
 
+from migemu import values
 from migemu.guest.workload import Access, WorkloadContext, workloads
 
 
-@workloads.register("replay")
+@workloads.register("replay", path=values.text("path of a file"))
 class Replay:
     """Each vCPU repeats its accesses from a file of lines `vcpu page r|w`, or a migemu trace's faults; then it ends.
 

@@ -99,7 +99,7 @@ class WorkloadContext:
 workloads: Registry[Workload] = Registry("workload", "migemu.workload")
 
 
-@workloads.register("sequential", stride=values.whole(1))
+@workloads.register("sequential", stride=values.whole(1, unit="base pages"))
 class SequentialWorkload:
     """Each vCPU walks through its own share of the memory, from the first page to the last, round after round.
 

@@ -30,7 +30,7 @@ from migemu.guest.workload import Access, WorkloadContext, workloads
 from migemu.permutation import Scatter
 
 
-@workloads.register("zipf", exponent=values.number(above=0, most=16))
+@workloads.register("zipf", exponent=values.number(above=0, most=16, unit="exponent"), layout=values.whole(unit="seed"))
 class Zipf:
     """Every vCPU touches few pages often and many rarely, by Zipf's law; all vCPUs share the hot pages.
 

@@ -70,7 +70,7 @@ class Normal:
         return round(self._rng.gauss(0, self._jitter_ns)) if self._jitter_ns else 0
 
 
-@jitters.register("pareto", shape=values.number(above=1, most=100))
+@jitters.register("pareto", shape=values.number(above=1, most=100, unit="exponent of the tail"))
 class Pareto:
     """late with a heavy tail: jitter x (Pareto(shape) - 1), on average jitter / (shape - 1)."""
 
@@ -85,7 +85,7 @@ class Pareto:
         return round(self._jitter_ns * (self._rng.paretovariate(self._shape) - 1)) if self._jitter_ns else 0
 
 
-@jitters.register("samples")
+@jitters.register("samples", path=values.text("path of a file"))
 class Samples:
     """extra delays out of a file, one time a line such as 35us; jitter has to be 0."""
 

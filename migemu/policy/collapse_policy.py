@@ -181,7 +181,7 @@ class Direct(Never):
         return spans
 
 
-@collapse_policies.register("batched", spans=values.whole(1, 65_536))
+@collapse_policies.register("batched", spans=values.whole(1, 65_536, "2M ranges"))
 class Batched(Never):
     """Collapses 2M ranges several at a time, then 1G as soon as all its 2M are done.
 

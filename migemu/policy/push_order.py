@@ -128,7 +128,7 @@ class FaultFollow(SequentialPush):
         """The page requested last is still the best place to go on from."""
 
 
-@push_orders.register("random", block=values.whole(0))
+@push_orders.register("random", block=values.whole(0, unit="base pages"))
 class Shuffled(_Order):
     """Pushes aligned blocks of pages in a random order drawn from the seed, whatever is requested.
 
@@ -175,7 +175,7 @@ class _Bubble:
         self.turn = 0
 
 
-@push_orders.register("bubbling", pivots=values.whole(1, 1024))
+@push_orders.register("bubbling", pivots=values.whole(1, 1024, "requested pages"))
 class Bubbling(_Order):
     """Pushes around the last few requested pages, in both directions at once (Hines et al. 2009).
 
@@ -254,7 +254,7 @@ class Bubbling(_Order):
         self._turn = len(self._bubbles) - 1
 
 
-@push_orders.register("fill_pmd", pending=values.whole(1, 65_536))
+@push_orders.register("fill_pmd", pending=values.whole(1, 65_536, "2M ranges"))
 class FillPmd(_Order):
     """Pushes the rest of the 2M around the latest fault first, so that it can be collapsed early; then on from there.
 

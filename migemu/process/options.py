@@ -8,23 +8,24 @@ supervisor. On its own it shows the same things to a person.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from migemu.address import Address, UnixAddress, parse_address
 from migemu.errors import MigemuError
+from migemu.process.completing import assignments
 from migemu.process.runner import Voice, exit_with, stderr_console
-from migemu.scenario.scenario import Scenario, load
-from migemu.transport.security.credentials import Credentials
-from migemu.transport.security.credentials import load as load_security
+
+if TYPE_CHECKING:
+    from migemu.address import Address
+    from migemu.scenario.scenario import Scenario
+    from migemu.transport.security.credentials import Credentials
 
 Command = Callable[..., Any]
 R = TypeVar("R")
@@ -33,7 +34,7 @@ scenario_argument = click.argument(
     "scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path)
 )
 set_option = click.option(
-    "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
+    "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True, shell_complete=assignments,
     help="Change one setting of the scenario; may be given for many. `migemu list --settings` shows them all. A "
     "comma in a value stands in quotes: 'guest.workload=replay:path=\"a,b\"'.",
 )  # fmt: skip
@@ -160,6 +161,9 @@ class _Logged(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record as a line of the program."""
+
+        import multiprocessing
+
         if multiprocessing.parent_process() is None and "--supervised" not in sys.argv:
             Voice(stderr_console()).notice(record.getMessage())
 
@@ -174,6 +178,9 @@ def load_scenario(
 
     It ends the command with one line when anything is wrong.
     """
+
+    from migemu.scenario.scenario import load
+
     extra = [f"memory.image={image}"] if image else []
     try:
         return load(path, [*assignments, *extra], below)
@@ -183,6 +190,9 @@ def load_scenario(
 
 def load_credentials(voice: Voice, scenario: Scenario, insecure: bool) -> Credentials:
     """What a node shows and asks to be shown; warnings are told. InputError."""
+
+    from migemu.transport.security.credentials import load as load_security
+
     credentials, warnings = load_security(scenario.security, os.environ, insecure)
     for line in warnings:
         voice.notice(line)
@@ -191,6 +201,9 @@ def load_credentials(voice: Voice, scenario: Scenario, insecure: bool) -> Creden
 
 def address_from_here(text: str) -> Address:
     """An address that somebody has typed; a relative path is of the current directory. InputError."""
+
+    from migemu.address import UnixAddress, parse_address
+
     address = parse_address(text)
     if isinstance(address, UnixAddress):
         return UnixAddress(str(Path(address.path).absolute()))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeVar
-
-import uvloop
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from migemu import stdio
 from migemu.errors import EXIT_INTERRUPTED, BrokenError, GaveUpError, MigemuError, one_line
-from migemu.transport.shaper import Shaper
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rich.console import Console
+
+    from migemu.transport.shaper import Shaper
 
 T = TypeVar("T")
 
@@ -72,6 +74,9 @@ class Voice:
 
 def stderr_console(quiet: bool = False) -> Console:
     """The console for people; results go to standard output, everything else here."""
+
+    from rich.console import Console
+
     return Console(stderr=True, quiet=quiet)
 
 
@@ -84,6 +89,11 @@ def exit_with(voice: Voice, error: BaseException) -> NoReturn:
 
 def run_node(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a node's coroutine on uvloop until it is done, interrupted, or orphaned; errors become exit codes."""
+
+    import asyncio
+
+    import uvloop
+
     # With its default handler in place asyncio would cancel on SIGINT too, and a second cancellation cuts the goodbye.
     for number in end_signals():
         signal.signal(number, _interrupted_early)
@@ -116,6 +126,9 @@ def _interrupted_early(*_: object) -> NoReturn:
 
 async def _guarded(voice: Voice, main: Callable[[], Coroutine[Any, Any, T]], ends: list[T | MigemuError]) -> T:
     """`ends` has the result or the error, where it came to one."""
+
+    import asyncio
+
     loop = asyncio.get_running_loop()
     task = loop.create_task(main())
     for number in end_signals():
@@ -139,6 +152,8 @@ def _cancel_once(task: asyncio.Task[Any]) -> None:
 
 
 def _supervisor_spoke(task: asyncio.Task[Any]) -> None:
+    import asyncio
+
     try:
         is_there = bool(os.read(_STDIN, 4096))
     except OSError:

@@ -100,12 +100,17 @@ def _run(name: str, module: str) -> int:
             return _tell(lack, _BROKEN)
         import click
 
+        from migemu.process.context import spelled
+
+        if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
+            from migemu.process import shells  # noqa: F401 - it tells click how our scripts ask
+
         try:
             code = import_module(module).main.main(prog_name=name, standalone_mode=False)
         except click.exceptions.Abort:
             return _tell("interrupted", _INTERRUPTED)
         except click.ClickException as error:
-            error.show()
+            spelled(error).show()
             return error.exit_code
         return code if isinstance(code, int) else 0
     except SystemExit as end:

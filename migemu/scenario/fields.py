@@ -6,7 +6,7 @@ How values are written, refused and shown is the grammar of `migemu.values`; a c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,9 @@ def rate(default: str, doc: str) -> Any:
     return _setting(default, doc, values.rate())
 
 
-def number(kind: type[int] | type[float], default: float, doc: str, least: float, most: float) -> Any:
-    """A plain number from `least` to `most`."""
-    made = values.whole(int(least), int(most)) if kind is int else values.number(least, most)
+def number(kind: type[int] | type[float], default: float, doc: str, least: float, most: float, unit: str) -> Any:
+    """A plain number of `unit`, from `least` to `most`."""
+    made = values.whole(int(least), int(most), unit) if kind is int else values.number(least, most, unit)
     return _setting(default, doc, made)
 
 
@@ -56,18 +56,18 @@ def switch(default: bool, doc: str) -> Any:
     return _setting(default, doc, values.switch())
 
 
-def choice(default: str, doc: str, known: Iterable[str]) -> Any:
-    """One of a few words."""
+def choice(default: str, doc: str, known: Mapping[str, str]) -> Any:
+    """One of a few words, each with what it means in a line."""
     return _setting(default, doc, values.choice(known))
 
 
-def text(default: str, doc: str) -> Any:
-    """An attrs field for a setting that is any text; `doc` is shown by `migemu list --settings`."""
-    return _setting(default, doc, values.text())
+def text(default: str, doc: str, unit: str) -> Any:
+    """Any text; `unit` says what it is: `"path of a file"`."""
+    return _setting(default, doc, values.text(unit))
 
 
 @dataclass(frozen=True, slots=True)
-class _Spec:
+class SpecKind:
     """A choice of a registry with its settings, as text. It is made once with `arguments` on trial."""
 
     registry: Registry[Any]
@@ -75,11 +75,18 @@ class _Spec:
 
     @property
     def accepted(self) -> str:
+        """As `ValueKind.accepted`."""
         return f"one of {', '.join(self.words)}; with settings: NAME:key=value,key=value (see migemu list)"
 
     @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(entry.name for entry in self.registry)
+    def words(self) -> Mapping[str, str]:
+        """The names of the registry, each with the first line of its docstring."""
+        return {entry.name: entry.summary for entry in self.registry}
+
+    @property
+    def unit(self) -> str:
+        """Empty: a choice counts nothing."""
+        return ""
 
     def parse(self, value: object) -> str:
         """As `ValueKind.parse`: its factory can refuse a setting here."""
@@ -91,12 +98,13 @@ class _Spec:
         return spec
 
     def show(self, value: str) -> str:
+        """As `ValueKind.show`: the text as it was written."""
         return value
 
 
 def spec(default: str, doc: str, registry: Registry[Any], *arguments: Any) -> Any:
     """One choice of a registry, made once with `arguments` on trial, so that its factory can refuse a setting here."""
-    return _setting(default, doc, _Spec(registry, arguments))
+    return _setting(default, doc, SpecKind(registry, arguments))
 
 
 def piece(default: str, doc: str) -> Any:
@@ -112,4 +120,5 @@ def piece(default: str, doc: str) -> Any:
         return levels[size_bytes]
 
     names = {Level.PTE: "4K", Level.PMD: "2M"}
-    return _setting(default, doc, values.Plain("4K or 2M", read, shown=names.__getitem__, words=("4K", "2M")))
+    meanings = {"4K": "a base page", "2M": "512 base pages at once"}
+    return _setting(default, doc, values.Plain("4K or 2M", read, shown=names.__getitem__, words=meanings))

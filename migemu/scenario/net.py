@@ -44,7 +44,9 @@ class NetSettings:
         "how long a node goes on polling after an urgent message before it sleeps (as net.core.busy_poll); 0 never",
     )
     congestion: str = fields.text(
-        "auto", "TCP congestion control; auto is cubic between addresses of one machine, else the system's"
+        "auto",
+        "TCP congestion control; auto is cubic between addresses of one machine, else the system's",
+        "name that the kernel knows (sysctl net.ipv4.tcp_available_congestion_control), or auto",
     )
 
 
@@ -56,15 +58,23 @@ class LimitsSettings:
     memory_max: int = fields.size("1T", "most memory that the destination accepts, over all migrations", least="64K")
     device_state_max: int = fields.size("1G", "largest device state blob that the destination accepts")
     migrations_max: int = fields.number(
-        int, 8, "migrations that the destination serves at once, where it serves several (--migrations)", 1, 256
+        int,
+        8,
+        "migrations that the destination serves at once, where it serves several (--migrations)",
+        1,
+        256,
+        "migrations",
     )
     connections_max: int = fields.number(
-        int, 64, "connections that the destination holds at once; a migration has two, or more in recovery", 2, 4096
+        int, 64, "connections that the destination holds at once; a migration has two, or more in recovery", 2, 4096,
+        "connections",
     )  # fmt: skip
     queue_frames_max: int = fields.number(
-        int, 100_000, "messages that wait for a peer to take them in before it counts as lost", 1000, 2**32
+        int, 100_000, "messages that wait for a peer to take them in before it counts as lost", 1000, 2**32, "messages"
     )
-    written_words_max: int = fields.number(int, 4_000_000, "8-byte words that a guest may write in one run", 1, 2**32)
+    written_words_max: int = fields.number(
+        int, 4_000_000, "8-byte words that a guest may write in one run", 1, 2**32, "words of 8 bytes"
+    )
 
 
 @attrs.frozen
@@ -72,14 +82,15 @@ class SecuritySettings:
     """[security] - who may be a peer. Files in PEM format; a key of `psk_file` may be in MIGEMU_PSK instead."""
 
     certificate: str = fields.text(
-        "", "this node's certificate and chain: every connection is TLS 1.3, both sides show one"
+        "", "this node's certificate and chain: every connection is TLS 1.3, both sides show one", "path of a file"
     )
-    key: str = fields.text("", "its private key, without a passphrase; default: in the same file")
-    authority: str = fields.text("", "certificates of those who may have signed the other side's")
+    key: str = fields.text("", "its private key, without a passphrase; default: in the same file", "path of a file")
+    authority: str = fields.text("", "certificates of those who may have signed the other side's", "path of a file")
     peer_name: str = fields.text(
         "", "name that the other side's certificate must carry (DNS name or address); default at the source: the host "
-        "it connects to; at the destination: any that the authority signed"
+        "it connects to; at the destination: any that the authority signed",
+        "DNS name or address",
     )  # fmt: skip
     psk_file: str = fields.text(
-        "", "file with a key that both sides have: at least 32 random bytes, for its owner only"
+        "", "file with a key that both sides have: at least 32 random bytes, for its owner only", "path of a file"
     )

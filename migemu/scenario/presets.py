@@ -19,6 +19,11 @@ class Preset:
     settings: Mapping[str, Any]
     source: str
 
+    @property
+    def shown(self) -> str:
+        """The settings as they would be written: `rate=10Gbit, delay=50us`."""
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items())
+
 
 PRESETS: Final[dict[str, Preset]] = {
     "loopback": Preset(

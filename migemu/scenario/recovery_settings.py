@@ -17,7 +17,12 @@ class RecoverySettings:
     backoff_min: int = fields.time("100ms", "how long the source waits before it connects again; doubles", least="1ms")
     backoff_max: int = fields.time("5s", "the longest of these waits", least="1ms")
     errors_max: int = fields.number(
-        int, 8, "how often the peer may break the protocol, or a piece come corrupt, without progress", 0, 1_000_000
+        int,
+        8,
+        "how often the peer may break the protocol, or a piece come corrupt, without progress",
+        0,
+        1_000_000,
+        "failures",
     )
 
     def __attrs_post_init__(self) -> None:

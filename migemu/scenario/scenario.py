@@ -17,16 +17,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from migemu import named
 from migemu.costs.collapse_cost import CostModel
-from migemu.costs.fault_cost import Handler, Place
-from migemu.errors import ScenarioError
+from migemu.errors import InputError, ScenarioError
 from migemu.guest.workload import WorkloadContext, workloads
-from migemu.link.congestion import CONGESTION
 from migemu.link.jitter import jitters
 from migemu.mm.pages import GEOMETRIES, X86_64, Geometry, Level
 from migemu.policy.collapse_policy import collapse_policies
@@ -37,7 +35,7 @@ from migemu.scenario.presets import PRESETS
 from migemu.scenario.recovery_settings import RecoverySettings
 from migemu.scenario.shipped_scenarios import find, missing
 from migemu.units import format_size
-from migemu.values import unknown
+from migemu.values import ValueKind, unknown
 
 
 def _no_text(path: str) -> str:
@@ -52,8 +50,8 @@ _TRIAL_GUEST: Final = WorkloadContext(_TRIAL_PAGES, 0, 1, Random(0), 0.5)
 class GeneralSettings:
     """Section [scenario]: the name and the seed."""
 
-    name: str = fields.text("unnamed", "what the run is called in results and folder names")
-    seed: int = fields.number(int, 1, "seed of the pattern, the orders and the guest", 0, 2**63 - 1)
+    name: str = fields.text("unnamed", "what the run is called in results and folder names", "name")
+    seed: int = fields.number(int, 1, "seed of the pattern, the orders and the guest", 0, 2**63 - 1, "seed")
 
 
 @attrs.frozen
@@ -62,8 +60,11 @@ class MemorySettings:
 
     geometry: str = fields.choice(
         "x86_64",
-        "page sizes; tiny is a '1G page' of 16 base pages in four '2M' of 4, for tests of every order of events",
-        ("x86_64", "tiny"),
+        "page sizes",
+        {
+            "x86_64": "4K, 2M and 1G pages",
+            "tiny": "a '1G page' of 16 base pages in four '2M' of 4, for tests of every order of events",
+        },
     )
     size: int = fields.size(
         "1G",
@@ -71,19 +72,33 @@ class MemorySettings:
         least="64K",
         most="1T",
     )
-    image: str = fields.text("", "file whose bytes are the source's memory, padded with zeros to whole hugetlb pages")
+    image: str = fields.text(
+        "", "file whose bytes are the source's memory, padded with zeros to whole hugetlb pages", "path of a file"
+    )
     image_format: str = fields.choice(
-        "raw", "what of the image is the memory: its bytes as they are, or, of an ELF core (kdump, QEMU's "
-        "dump-guest-memory), what its PT_LOAD segments hold, by physical address", ("raw", "core"),
-    )  # fmt: skip
+        "raw",
+        "what of the image is the memory",
+        {
+            "raw": "its bytes as they are",
+            "core": "of an ELF core (kdump, dump-guest-memory) what its PT_LOAD segments hold, by physical address",
+        },
+    )
     image_copy: bool = fields.switch(
         False, "send a private copy of the image, taken before the migration begins: by reflink where the file system "
         "can, else in memory; off: an image that changes while it is read is told at the end",
     )  # fmt: skip
-    zero_share: float = fields.number(float, 0.25, "share of zero pages in the pattern", 0.0, 1.0)
+    zero_share: float = fields.number(
+        float, 0.25, "share of zero pages in the pattern", 0.0, 1.0, "share: 0.25 is a quarter"
+    )
     backing: str = fields.choice(
-        "anonymous", "where the destination's bytes live", ("anonymous", "memfd", "hugetlbfs")
-    )  # fmt: skip
+        "anonymous",
+        "where the destination's bytes live",
+        {
+            "anonymous": "in private memory of the process",
+            "memfd": "in a memfd, as a VMM that shares its guest's memory has it",
+            "hugetlbfs": "in 1G hugetlb pages of this machine, which have to be reserved",
+        },
+    )
 
     hgm: bool = fields.switch(
         True, "HGM at the destination; off: a hugetlb page is mapped when all of it has come; a fault asks for it all"
@@ -120,9 +135,13 @@ class PullSettings:
     piece: Level = fields.piece("4K", "size of an urgent piece, asked for by a fault: 4K or 2M")
     preempt: bool = fields.switch(True, "urgent pieces on a connection of their own (QEMU: postcopy-preempt)")
     sender: str = fields.choice(
-        "request", "who sends urgent pieces: whoever reads the request, at once, or the thread that pushes (old QEMU)",
-        ("request", "push"),
-    )  # fmt: skip
+        "request",
+        "who sends urgent pieces",
+        {
+            "request": "whoever reads the request, at once",
+            "push": "the thread that pushes, when it comes to it (old QEMU)",
+        },
+    )
     resend: bool = fields.switch(
         False, "answer a request for a piece that is already under way with a second copy, which may overtake the first"
     )
@@ -140,27 +159,53 @@ class CostsSettings:
     """[costs] - by which scheme a kernel with HGM would do what the model does; prices in `costs.collapse_cost`."""
 
     mapcount: str = fields.choice(
-        "thp_like", "how mappings of a hugetlb page are counted: what a collapse has to change",
-        ("head_only", "thp_like", "hstate"),
-    )  # fmt: skip
+        "thp_like",
+        "how mappings of a hugetlb page are counted, which is what a collapse has to change",
+        {
+            "head_only": "one count on the head page, changed once for each entry (RFC v1 and v2)",
+            "thp_like": "an entry smaller than the hugepage counts on each 4K subpage that it covers (v2)",
+            "hstate": "one count while the hugepage's entry is not empty: a collapse changes nothing (RFC v1)",
+        },
+    )
     lock: str = fields.choice(
-        "mmap_lock", "what a collapse locks: the mm (v2) or the VMA (v1)", ("vma_lock", "mmap_lock")
-    )  # fmt: skip
+        "mmap_lock",
+        "what a collapse locks",
+        {
+            "vma_lock": "the VMA: faults on the same VMA or file wait while its loop runs (v1)",
+            "mmap_lock": "the mm: every fault and every UFFDIO_CONTINUE of the process waits for the whole call (v2)",
+        },
+    )
     notifier: str = fields.choice(
-        "around", "when KVM is told of a collapse: before and after it, or after it", ("around", "after")
+        "around",
+        "when KVM is told of a collapse",
+        {
+            "around": "before and after it, and every fault in between is stale (as posted)",
+            "after": "once, when all is done (asked for, never built)",
+        },
     )
     handler: str = fields.choice(
-        "spinning", "who handles a fault at the destination: the vCPU's own core, one that polls, or one that sleeps",
-        get_args(Handler),
-    )  # fmt: skip
+        "spinning",
+        "who handles a fault at the destination",
+        {
+            "same_core": "a thread on the vCPU's own core",
+            "spinning": "a thread on another core, which polls: 27 us more",
+            "sleeping": "a thread on another core, which sleeps: 104 us more",
+        },
+    )
     place: str = fields.choice(
-        "run", "how pieces are mapped: a run by one ioctl, or each copied and continued, or by UFFDIO_COPY (QEMU)",
-        get_args(Place),
-    )  # fmt: skip
+        "run",
+        "how pieces that have come are mapped",
+        {
+            "run": "received in their place; one UFFDIO_CONTINUE for all neighbours that came together",
+            "continue": "each copied through the alias and continued by itself (QEMU's doublemap series)",
+            "copy": "each by a UFFDIO_COPY of its own (QEMU without HGM)",
+        },
+    )
     threads: str = fields.choice(
-        "one", "the destination's threads: one for all, or one for each channel and one for faults (QEMU)",
-        ("one", "three"),
-    )  # fmt: skip
+        "one",
+        "the destination's threads",
+        {"one": "one for all", "three": "one for each channel, and one for faults (QEMU)"},
+    )
 
     def model(self, geometry: Geometry, vcpus: int) -> CostModel:
         """The cost model of a guest of `vcpus` vCPUs."""
@@ -171,14 +216,21 @@ class CostsSettings:
 class GuestSettings:
     """[guest] - who touches the memory at the destination."""
 
-    vcpus: int = fields.number(int, 4, "number of vCPUs; 0 is a migration without a guest", 0, 1024)
+    vcpus: int = fields.number(int, 4, "number of vCPUs; 0 is a migration without a guest", 0, 1024, "vCPUs")
     workload: str = fields.spec("zipf", "how a vCPU picks what it touches", workloads, _TRIAL_GUEST)
-    rate: int = fields.number(int, 10_000, "accesses per second and vCPU; 0 is as fast as it can", 0, 10_000_000)
+    rate: int = fields.number(
+        int, 10_000, "how often a vCPU touches memory; 0 is as fast as it can", 0, 10_000_000,
+        "accesses per second of each vCPU",
+    )  # fmt: skip
     tick: int = fields.time(
         "1ms", "how often a vCPU looks what is due: accesses come in bursts of that distance; 0 takes each at its time"
     )
-    write_share: float = fields.number(float, 0.2, "share of accesses that write", 0.0, 1.0)
-    accesses_max: int = fields.number(int, 0, "accesses after which a vCPU stops; 0 is none", 0, 2**40)
+    write_share: float = fields.number(
+        float, 0.2, "share of accesses that write", 0.0, 1.0, "share: 0.2 is one in five"
+    )
+    accesses_max: int = fields.number(
+        int, 0, "accesses after which a vCPU stops; 0 is none", 0, 2**40, "accesses of each vCPU"
+    )
 
 
 @attrs.frozen
@@ -193,8 +245,10 @@ class LinkSettings:
     """[link] (source to destination) and [return_link] (destination to source): the emulated link."""
 
     preset: str = fields.choice(
-        "", "settings of a known kind of link; what else is set here stands above them", ("", *PRESETS)
-    )  # fmt: skip
+        "",
+        "settings of a known kind of link; what else is set here stands above them",
+        {"": "none", **{name: preset.shown for name, preset in PRESETS.items()}},
+    )
     rate: int = fields.rate("0", "rate of the link; 0 is no limit")
     delay: int = fields.time("0", "propagation delay, one way")
     jitter: int = fields.time("0", "by how much the delay varies; order is kept")
@@ -203,15 +257,35 @@ class LinkSettings:
         "0", "bytes the link's queue holds before the sender has to wait; 0 is what it carries in 300us"
     )  # fmt: skip
     scheduling: str = fields.choice(
-        "fair", "which channel's segment goes into the queue next: the first sent, in turn, urgent first",
-        ("fair", "fifo", "strict"),
-    )  # fmt: skip
+        "fair",
+        "which channel's segment goes into the link's queue next",
+        {
+            "fair": "channels in turn, the same number of bytes each (deficit round robin, as fq)",
+            "fifo": "the frame that was sent first, whole: one buffer for all channels",
+            "strict": "urgent channels first; among equals the frame that was sent first",
+        },
+    )
     segment: int = fields.size(
         "64K", "most bytes of a frame that go out before another channel may", least="512", most="64M"
     )  # fmt: skip
     reorder: bool = fields.switch(False, "jitter lets channels overtake each other; each keeps its own order")
-    congestion: str = fields.choice("none", "TCP's window: none is never held back by one", tuple(CONGESTION))
-    loss: float = fields.number(float, 0.0, "share of packets that are lost and sent again by TCP", 0.0, 0.5)
+    congestion: str = fields.choice(
+        "none",
+        "what TCP's window does",
+        {
+            "none": "there is none: the stream is held back by the link and the send buffer alone",
+            "reno": "RFC 5681: slow start, then one segment a round trip; half the window after a loss",
+            "cubic": "RFC 9438: 0.7 of the window after a loss, then a cubic curve (Linux's default)",
+        },
+    )
+    loss: float = fields.number(
+        float,
+        0.0,
+        "share of packets that are lost and sent again by TCP",
+        0.0,
+        0.5,
+        "share: 0.001 is one in a thousand",
+    )
     rto_min: int = fields.time("200ms", "least time before TCP gives a packet up (Linux: 200ms)", least="1us")
     outages: tuple[tuple[int, int], ...] = fields.spans("", "times from-to at which nothing gets through")
 
@@ -416,13 +490,23 @@ def replace(scenario: Scenario, where: str = "option", **settings: Any) -> Scena
 
 
 class Described(NamedTuple):
-    """A setting for people: `default` as it would be written, `accepted` as `migemu.values.ValueKind` has it."""
+    """A setting for people: `default` as it would be written, `kind` says what may be written and in which unit."""
 
     section: str
     key: str
     default: str
-    accepted: str
+    kind: ValueKind[Any]
     doc: str
+
+    @property
+    def name(self) -> str:
+        """`section.key`, as `--set` takes it."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def accepted(self) -> str:
+        """What may be written, as `migemu.values.ValueKind` has it."""
+        return self.kind.accepted
 
 
 def describe() -> Iterable[Described]:
@@ -431,4 +515,17 @@ def describe() -> Iterable[Described]:
         for field in attrs.fields(settings):
             kind, default = field.metadata["kind"], field.metadata["default"]
             shown = ("off", "on")[default] if isinstance(default, bool) else str(default)
-            yield Described(section, field.name, shown, kind.accepted, field.metadata["doc"])
+            yield Described(section, field.name, shown, kind, field.metadata["doc"])
+
+
+def find_settings(name: str) -> list[Described]:
+    """The settings that `name` means: `section.key`, a section, or a key, which several sections may have.
+
+    InputError names what is near when there is none.
+    """
+    every = list(describe())
+    found = [each for each in every if name in (each.name, each.section, each.key)]
+    if not found:
+        names = [word for each in every for word in (each.name, each.section, each.key)]
+        raise InputError(unknown("setting", name, dict.fromkeys(names), "migemu list --settings shows all"))
+    return found

@@ -71,6 +71,31 @@ def test_other_spellings_are_read(parse: Callable[[str | int], int], text: str |
     assert parse(text) == value
 
 
+#: tc(8), RATES: `bit` is bits and `bps` bytes per second; k, m, g, t are decimal, ki, mi, gi, ti binary; no capitals.
+RATES_OF_TC = [
+    ("1bit", 1), ("10gbit", 10**10), ("10Gbit", 10**10), ("1kibit", KIB), ("3mibit", 3 * MIB), ("10gibit", 10 * GIB),
+    ("2tibit", 2 * TIB), ("1bps", 8), ("5kbps", 40_000), ("100mbps", 8 * 10**8), ("10Gbps", 80 * 10**9),
+    ("1tbps", 8 * 10**12), ("1kibps", 8 * KIB), ("2Mibps", 16 * MIB), ("1gibps", 8 * GIB), ("1tibps", 8 * TIB),
+    ("0.5gbit", 5 * 10**8),
+]  # fmt: skip
+#: What other tools print, where a capital B says bytes.
+RATES_OF_OTHERS = [
+    ("1B/s", 8), ("1kB/s", 8000), ("400MB/s", 32 * 10**8), ("1GB/s", 8 * 10**9), ("1KiB/s", 8 * KIB),
+    ("1.5 MiB/s", 12 * MIB), ("2GiB/s", 16 * GIB), ("10Gbit/s", 10**10), ("1Mibit/s", MIB),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "bps"), [*RATES_OF_TC, *RATES_OF_OTHERS])
+def test_rates_are_read_as_tc_reads_them(text: str, bps: int) -> None:
+    assert parse_rate(text) == bps
+
+
+@pytest.mark.parametrize("text", ["10Mb/s", "10mb/s", "10MB", "10Gb", "10Gbps/s", "10MBit/s/s", "10", "10G", "5MB/m"])
+def test_a_rate_that_could_be_meant_in_two_ways_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"bits per second.*bytes per second"):
+        parse_rate(text)
+
+
 @pytest.mark.parametrize("parse", [parse_time, parse_size, parse_rate])
 @pytest.mark.parametrize(
     "text",

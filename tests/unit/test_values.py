@@ -62,7 +62,7 @@ REFUSED: list[tuple[ValueKind[Any], object, str]] = [
     (values.size("4K", multiple="4K"), "6K", "(binary; units: K M G T), at least 4K, in whole multiples of 4K"),
     (values.size(most="1G"), "2G", "(binary; units: K M G T), at most 1G"),
     (values.size(), "-1K", "'-1K' is not accepted here: give a size such as"),
-    (values.rate(), "5", "'5' is not accepted here: give a rate such as \"10Mbit\", \"25Gbit\" (decimal"),
+    (values.rate(), "5", "'5' is not accepted here: give a rate such as \"10Mbit\", \"25Gbit\" (bits"),
     (values.switch(), "maybe", "'maybe' is not accepted here: give on or off (also: yes no, true false, 1 0)"),
     (values.switch(), 2, "2 is not accepted here: give on or off"),
     (values.switch(), 1.0, "1.0 is not accepted here: give on or off"),
@@ -120,7 +120,7 @@ WRONG = {
 def test_every_setting_is_refused_in_one_shape_wherever_it_is_given(setting: Any) -> None:
     wrong = next((wrong for words, wrong in WRONG.items() if setting.accepted.startswith(words)), None)
     if wrong is None:
-        assert setting.accepted == "a text"
+        assert setting.accepted == f"a text ({setting.kind.unit})"
         return
     name = f"{setting.section}.{setting.key}"
     ways: list[Callable[[], object]] = [

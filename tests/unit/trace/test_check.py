@@ -99,12 +99,28 @@ def test_what_is_no_trace_is_told_in_one_line(tmp_path: Path, content: str, said
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["trace.jsonl", "trace.dest.jsonl", "trace.dest.jsonl.partial"])
+def test_the_trace_of_a_run_is_found_by_its_directory(tmp_path: Path, name: str) -> None:
+    path = write_lines(tmp_path / name, whole())
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{path}: {len(whole())} events")
+
+
+def test_a_directory_without_a_trace_is_told(tmp_path: Path) -> None:
+    assert "holds no run" in run(tmp_path).stderr
+    (tmp_path / "scenario.toml").write_text("", encoding="utf-8")
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == f"migemu: {tmp_path}: holds no trace; run it with --trace\n"
+
+
 def test_a_file_a_rule_and_a_scenario_that_are_not_there(good: Path, tmp_path: Path) -> None:
     for arguments, said in (
         ([tmp_path / "none"], "the trace cannot be read: No such file or directory"),
         ([good, "--rule", "nonsense"], "unknown checker 'nonsense'; known: completion_is_told, "),
         (["--wrong", "nonsense"], "unknown bug 'nonsense'; known: collapse_before_received, "),
-        ([], "give one trace to judge: a file, or --wrong NAME"),
+        ([], "give one trace to judge: a file, the DIR of a run, or --wrong NAME"),
         ([good, "--wrong", "step_skipped"], "give one trace to judge"),
     ):
         result = run(*arguments)
