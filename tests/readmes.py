@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).parents[1]
 READMES: Final = tuple(
     sorted(path for path in ROOT.rglob("README.md") if not {*path.parts} & {".venv", "runs", "build"})
 )
-PAGES: Final = tuple(sorted((ROOT / "migemu" / "docs").rglob("*.md")))
+PAGES: Final = tuple(sorted({*(ROOT / "migemu" / "docs").rglob("*.md")} - {*READMES}))
 _REMARK: Final = re.compile(r"<!-- (shown by|not run|not compared|two processes|file): (.+) -->")
 #: Programs of this project: their command lines are parsed by themselves.
 OURS: Final = ("migemu", "migemu-source", "migemu-dest")

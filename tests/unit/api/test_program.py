@@ -48,6 +48,15 @@ def test_importing_it_loads_nothing() -> None:
     assert ours == set()
 
 
+def test_the_folder_that_a_checkout_lies_in_does_not_hide_the_package(tmp_path: Path) -> None:
+    """There is a folder migemu there, without __init__.py: Python would take it, if nothing else came later."""
+    (tmp_path / "migemu" / "migemu").mkdir(parents=True)
+    (tmp_path / "migemu" / "pyproject.toml").touch()
+    asked = [sys.executable, "-c", "import migemu; print(migemu.__file__)"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == Path(migemu.__file__)
+
+
 def test_every_name_is_there_and_no_other() -> None:
     for name in migemu.__all__:
         assert getattr(migemu, name).__name__ == name

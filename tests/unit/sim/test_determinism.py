@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from migemu.report.terminal.status_line import Status
 from migemu.sim.pace import WallPace
 from migemu.worlds.modelled import Simulation, run_cell
+from tests.pythons import other_pythons
 from tests.unit.sim.played import LIVELY, play, scenario
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,6 @@ DRAWN = LIVELY | {
     "push.order": "random", "link.loss": 0.01, "link.congestion": "cubic", "guest.workload": "zipf",
     "collapse.policy": "batched:spans=3", "link.distribution": "pareto",
 }  # fmt: skip
-_NEEDED = "attrs, click, msgpack, numpy, rich, uvloop, xxhash"
 
 
 def digest(python: str = sys.executable, hash_seed: str = "0") -> str:
@@ -41,18 +40,6 @@ def digest(python: str = sys.executable, hash_seed: str = "0") -> str:
     return done.stdout.strip()
 
 
-def other_pythons() -> list[str]:
-    """Those on the path, and in MIGEMU_PYTHONS (divided by colons), that have what migemu needs."""
-    named = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
-    found = []
-    for path in (*filter(None, os.environ.get("MIGEMU_PYTHONS", "").split(":")), *filter(None, named)):
-        asked = f"import sys, {_NEEDED}; assert sys.version_info >= (3, 11); print(sys.version_info[:2])"
-        done = subprocess.run([path, "-c", asked], capture_output=True, text=True, check=False)
-        if not done.returncode and done.stdout.strip() != str(sys.version_info[:2]):
-            found.append(path)
-    return found
-
-
 def test_the_digest_is_the_same_under_any_hash_seed() -> None:
     here = run_cell(scenario(DRAWN), None)["trace_digest"]
     assert len(here) == 64
@@ -60,7 +47,7 @@ def test_the_digest_is_the_same_under_any_hash_seed() -> None:
 
 
 def test_the_digest_is_the_same_on_every_python() -> None:
-    pythons = other_pythons()
+    pythons = [*other_pythons().values()]
     if not pythons:
         pytest.skip("no other Python has what migemu needs; name some in MIGEMU_PYTHONS")
     here = run_cell(scenario(DRAWN), None)["trace_digest"]
