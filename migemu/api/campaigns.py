@@ -113,7 +113,9 @@ def _planned(
         return load_sweep(find(Path(plan)))
     make_scenario(settings)  # so that a mistake is told of the settings, not of a file that nobody has written
     lines = ["[sweep]", 'name = "sweep"', f"seeds = {json.dumps([*seeds])}"]
-    for section, values in layered(settings).items():
+    base = layered(settings)
+    base.pop("scenario", None)  # a run of a sweep is called after its cell, and has a seed of the sweep
+    for section, values in base.items():
         lines += [f"[base.{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     for setting, axis in plan.items():
         if isinstance(axis, str) or not isinstance(axis, Iterable):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,10 +206,10 @@ def test_settings_stand_above_those_before_them_whatever_their_form(tmp_path: Pa
     ],
     ids=str,
 )
-def test_a_wrong_setting_is_an_error_of_migemu(settings: object, says: str) -> None:
+def test_a_wrong_setting_is_an_error_of_migemu(settings: Any, says: str) -> None:
     for call in (migemu.simulate, migemu.run):
         with pytest.raises(ScenarioError, match=says):
-            call(settings)  # type: ignore[arg-type]
+            call(settings)
 
 
 # --- where an event loop is running, and where it is interrupted
@@ -360,9 +361,18 @@ def test_a_sweep_goes_to_processes_and_tells_what_failed(tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_a_wrong_sweep_is_an_error_of_migemu(plan: object, says: str) -> None:
+def test_a_wrong_sweep_is_an_error_of_migemu(plan: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        migemu.sweep(plan)  # type: ignore[arg-type]
+        migemu.sweep(plan)
+
+
+def test_a_shipped_scenario_is_known_by_its_name_and_may_be_what_a_sweep_has_in_common() -> None:
+    guest = {"guest.vcpus": 1, "memory.geometry": "tiny", "memory.size": "64K"}
+    assert migemu.simulate("early_collapse", guest).name == "early_collapse"
+    found = migemu.sweep({"collapse.policy": ["at_end"]}, "recommended", guest)
+    assert [row["cell"] for row in found.rows] == ["collapse.policy=at_end"]
+    with pytest.raises(ScenarioError, match="did you mean 'early_collapse'"):
+        migemu.simulate("early_colapse")
 
 
 async def test_a_sweep_runs_inside_a_running_loop() -> None:
