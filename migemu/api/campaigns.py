@@ -139,7 +139,7 @@ class _Stoppable:
         self._asked = True
 
     def began(self, runs: int, already_done: int) -> None:
-        """Nothing to do."""
+        """As of `Watcher`; the number of runs is not shown to a program."""
 
     def ended(self, cell: Cell, seed: int, answer: RunAnswer) -> None:
         """Say what failed, and end the campaign if that was asked for."""
