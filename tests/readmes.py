@@ -79,7 +79,7 @@ def ours(command: str) -> Iterator[list[str]]:
     for word in everything:
         if word in (">", ">>", "2>"):
             next(everything)
-        elif word in ("&&", ";", "|"):
+        elif word in ("&&", "||", ";", "|"):
             if words and words[0] in OURS:
                 yield words
             words = []
@@ -90,7 +90,7 @@ def ours(command: str) -> Iterator[list[str]]:
 def is_plain(command: str) -> bool:
     """Whether a line holds programs of this project alone, one after the other, whose output goes nowhere else."""
     words = shlex.split(command.replace(";", " ; "))
-    first = [words[0], *(after for word, after in pairwise(words) if word in ("&&", ";"))]
+    first = [words[0], *(after for word, after in pairwise(words) if word in ("&&", "||", ";"))]
     return {*first} <= {*OURS} and not {"|", ">", ">>", "2>"} & {*words}
 
 
