@@ -38,7 +38,7 @@ class Topic:
 
     @property
     def title(self) -> str:
-        """Its first heading."""
+        """Its first heading without the `# `; the topic of a page that has none."""
         return next((line[2:] for line in self.text.splitlines() if line.startswith("# ")), self.name)
 
     @property

@@ -82,7 +82,7 @@ class GrowingFile:
         return bool(data) or not is_over
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file that is followed; what has been read of it stays."""
         self._file.close()
 
 
