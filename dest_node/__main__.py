@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migemu.process import start
+from migemu.wire.states import Stage
 
 if __name__ == "__main__":  # comes here again by its name, when the process is ready for all that is below
     start.destination()
@@ -258,7 +259,7 @@ class _Observer:
             pauses = {name: pauses.get(name) or Pauses() for name in snapshots}
             for name, seen in snapshots.items():
                 advice = _advice(destination, seen, self._voice.paired)
-                if line := pauses[name].see(seen.stage.value, seen.recoveries, seen.last_error, advice, seen.held):
+                if line := pauses[name].see(seen.stage, seen.recoveries, seen.last_error, advice, seen.held):
                     self.tell(line if destination.is_for_one else f"migration {name[:8]}: {line}")
             await asyncio.sleep(_STATUS_S)
 
@@ -313,7 +314,7 @@ def _statuses(destination: Destination, keeper: Keeper | None) -> list[NodeStatu
     """For whoever asks."""
     if not destination.serving:
         away = destination.turned_away_count
-        return [NodeStatus("destination", os.getpid(), "", "waiting", 0, 0, "", turned_away=away)]
+        return [NodeStatus("destination", os.getpid(), "", Stage.WAITING.value, 0, 0, "", turned_away=away)]
     return [_status(incoming, keeper, destination.turned_away_count) for incoming in destination.serving.values()]
 
 

@@ -38,7 +38,7 @@ from migemu.errors import (
 )  # fmt: skip
 from migemu.mm.pages import Level, PieceRun
 from migemu.node.due import Due
-from migemu.node.outcome import Outcome, Snapshot, Stage, Whereabouts, with_whereabouts
+from migemu.node.outcome import Outcome, Snapshot, Whereabouts, with_whereabouts
 from migemu.node.owned_tasks import OwnedTasks
 from migemu.node.patience import Patience
 from migemu.ports import Channel, Landing, MinorFault
@@ -68,10 +68,10 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import Legality, Role, State
+from migemu.wire.states import Legality, Role, Stage
 
 #: A source that says in these states that it gives up has not said Run, or knows that it was not heard.
-_NOT_SAID: Final = (State.NONE, State.SETUP, State.ADVISE, State.LISTEN)
+_NOT_SAID: Final = (Stage.NONE, Stage.SETUP, Stage.ADVISE, Stage.LISTEN)
 #: What a source can owe.
 ADVISE, DIGESTS, AGREED, PAGES = "Advise", "the next Digests", "Agreed", "what faults wait for"
 
@@ -249,7 +249,7 @@ class Incoming:
         assembly = self._status.assembly
         waits = assembly is not None and assembly.receiver.pages_waited_for > 0
         come = (self._status.landings, assembly.receiver.received.set_pages if assembly is not None else 0)
-        if not waits or self.legality.states[Role.DESTINATION] is not State.RUNNING:
+        if not waits or self.legality.states[Role.DESTINATION] is not Stage.RUNNING:
             self._due.settled(PAGES)
         elif come != self._progress_seen or not self._due.is_due(PAGES):
             self._due.expect(PAGES, now)
@@ -360,7 +360,7 @@ class Incoming:
         self._advise_taken.may_run()
         self._due.settled(RUN)
         self._status.began(run=self._clock.now_ns())
-        self.enter(Stage.RUN)
+        self.enter(Stage.RUNNING)
         if self._checkpoint is not None:
             self._checkpoint.runs()
         self.say(Running())
@@ -436,7 +436,7 @@ class Incoming:
         """Compare every byte, tell the source."""
         await self._status.settled()
         complete = await self._verdict.reach(assembly)
-        if self.legality.states[Role.SOURCE] is State.END:
+        if self.legality.states[Role.SOURCE] is Stage.END:
             self.say(complete)  # else the source is gone; it will be told when it has come back
             self._due.expect(AGREED, self._clock.now_ns())
         self.enter(Stage.COMPLETED)

@@ -12,11 +12,12 @@ from dest_node.channels import DestinationChannels
 from dest_node.core.advise import Announced
 from dest_node.resumption import CheckpointSink, RestoredMigration
 from migemu.errors import MigemuError, one_line
-from migemu.node.outcome import DOUBT, Certificate, Outcome, RecoveryStatistics, Snapshot, Stage, Times, Whereabouts
+from migemu.node.outcome import DOUBT, Certificate, Outcome, RecoveryStatistics, Snapshot, Times, Whereabouts
 from migemu.node.patience import Patience
 from migemu.ports import Clock
 from migemu.wire.limits import Limits
 from migemu.wire.messages import Advise, Agreed, Complete, End
+from migemu.wire.states import Stage
 
 _NOTHING_ANNOUNCED: Final = Advise("", 0, 0, 0, False, "{}")
 _IN_DOUBT_KEPT: Final = (

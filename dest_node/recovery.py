@@ -20,12 +20,12 @@ from dest_node.assembly import Assembly
 from dest_node.channels import DestinationChannels
 from dest_node.incoming_status import IncomingStatus
 from migemu.errors import BrokenError, MigemuError, PeerError, because, one_line
-from migemu.node.outcome import Stage, with_whereabouts
+from migemu.node.outcome import with_whereabouts
 from migemu.node.patience import Patience
 from migemu.ports import Clock
 from migemu.wire.bitmap import parts as bitmap_parts
 from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, Message, Ready, Recover, Resume, Resumed
-from migemu.wire.states import Legality, Role, State
+from migemu.wire.states import Legality, Role, Stage
 
 #: What a source that has come back can owe: its question, the switch, that it goes on.
 RECOVER, RUN, RESUME = "Recover", "Run", "Resume"
@@ -122,7 +122,7 @@ class Recovery:
         self._channels.due.settled(RECOVER)
         self._channels.cut(PREEMPT_CHANNEL)
         self._legality.preempt_lost()
-        if self._legality.states[Role.SOURCE] is not State.RECOVER:
+        if self._legality.states[Role.SOURCE] is not Stage.RECOVER:
             self._status.lost_preempt()
         else:
             self._owner.enter(Stage.RECOVER)
@@ -141,9 +141,9 @@ class Recovery:
             self._status.sent_bitmap(len(payload))
             self._owner.say(part, payload or None)
             await asyncio.sleep(0)
-        if self._legality.states[Role.SOURCE] is State.RECOVER:
+        if self._legality.states[Role.SOURCE] is Stage.RECOVER:
             self._channels.due.expect(RESUME, self._clock.now_ns())
-        if self._legality.states[Role.DESTINATION] is State.RUNNING:
+        if self._legality.states[Role.DESTINATION] is Stage.RUNNING:
             assembly.executor.carry(assembly.receiver.recovered(self._clock.now_ns()))
 
     def listens(self) -> None:
@@ -158,7 +158,7 @@ class Recovery:
         assembly, now = self._assembly(), self._clock.now_ns()
         self._patience.resumed(now)
         self._channels.due.settled(RESUME)
-        self._owner.enter(Stage.RUN)
+        self._owner.enter(Stage.RUNNING)
         self._owner.say(Resumed())
         assembly.executor.carry(assembly.receiver.recovered(now))
 

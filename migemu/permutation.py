@@ -21,17 +21,35 @@ Simplified
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING, Any, Final
 
-_SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_MASK_64 = (1 << 64) - 1
+if TYPE_CHECKING:
+    import numpy as np
+
+    Words = np.ndarray[Any, np.dtype[np.uint64]]
+
+# The splitmix64 generator's constants (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+GAMMA: Final = 0x9E3779B97F4A7C15
+_MIX_1: Final = 0xBF58476D1CE4E5B9
+_MIX_2: Final = 0x94D049BB133111EB
+MASK_64: Final = (1 << 64) - 1
 
 
-def _splitmix64(number: int) -> int:
-    """Sixty-four well mixed bits of `number` (Steele, Lea and Flood 2014)."""
-    number = (number + _SPLITMIX[0]) & _MASK_64
-    number = ((number ^ (number >> 30)) * _SPLITMIX[1]) & _MASK_64
-    number = ((number ^ (number >> 27)) * _SPLITMIX[2]) & _MASK_64
-    return number ^ (number >> 31)
+def mix(value: int) -> int:
+    """The splitmix64 output function, a permutation of 64-bit numbers: neighbours come out far apart."""
+    value = (value + GAMMA) & MASK_64
+    value = (value ^ value >> 30) * _MIX_1 & MASK_64
+    value = (value ^ value >> 27) * _MIX_2 & MASK_64
+    return value ^ value >> 31
+
+
+def mix_all(values: Words) -> Words:
+    """`mix` of each value of an array of uint64."""
+    uint64 = values.dtype.type
+    values = values + uint64(GAMMA)
+    values = (values ^ values >> uint64(30)) * uint64(_MIX_1)
+    values = (values ^ values >> uint64(27)) * uint64(_MIX_2)
+    return values ^ values >> uint64(31)
 
 
 def _odd(number: int, bits: int) -> int:
@@ -90,7 +108,7 @@ class Scatter:
         self.size = size
         self._mask = (1 << bits) - 1
         self._shift = (bits + 1) // 2
-        self._first, self._second, self._third = (_odd(_splitmix64(3 * key + n), bits) for n in range(3))
+        self._first, self._second, self._third = (_odd(mix(3 * key + n), bits) for n in range(3))
 
     def place(self, number: int) -> int:
         """The place of `number` in the permutation."""

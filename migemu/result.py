@@ -18,10 +18,11 @@ import attrs
 from migemu.errors import ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
-from migemu.node.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot, Stage, Times
+from migemu.node.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot, Times
 from migemu.scenario.scenario import Scenario, from_mapping
 from migemu.store.output import Output, broken_if_refused
 from migemu.units import KIB, SECOND
+from migemu.wire.states import Stage
 
 SCHEMA_VERSION: Final = 1
 NAME: Final = "result.json"

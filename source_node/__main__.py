@@ -223,7 +223,7 @@ async def _migrate(voice: Voice, plan: _SourcePlan) -> SourceOutcome:
         def status() -> list[NodeStatus]:
             seen = source.status()
             return [NodeStatus(
-                "source", os.getpid(), migration.migration, seen.stage, memory.memory_bytes, seen.recoveries,
+                "source", os.getpid(), migration.migration, seen.stage.value, memory.memory_bytes, seen.recoveries,
                 seen.last_error, sent_bytes=seen.pages_sent * memory.geometry.page_bytes,
                 whereabouts=seen.whereabouts.value,
             )]  # fmt: skip

@@ -74,6 +74,7 @@ from migemu.wire.messages import (
     Running,
 )  # fmt: skip
 from migemu.wire.seal import seal_of
+from migemu.wire.states import Stage
 from source_node.conversation import Conversation
 from source_node.core.sender import Sender
 from source_node.preempt import PreemptChannel
@@ -125,7 +126,7 @@ class Source:
         tracer: Tracer | None = None, *, journal: SourceJournal = _NO_JOURNAL, advice: Advice = _ADVICE,
     ) -> None:  # fmt: skip
         """`migration` is its name: 32 hexadecimal digits, unlike any other. `advice` is what errors end with."""
-        self.stage = "setup"
+        self.stage = Stage.SETUP
         self._scenario = scenario
         self._clock = clock
         self._memory = memory
@@ -268,7 +269,7 @@ class Source:
     def resume(self) -> str:
         """End an operator's pause: the destination is tried again, at once. InputError."""
         if not self._patience.held:
-            raise InputError(f"it is not paused by an operator (stage {self.stage}); there is nothing to resume")
+            raise InputError(f"it is not paused by an operator (stage {self.stage.value}); there is nothing to resume")
         self._patience.begin_again(self._clock.now_ns())
         self._backoff.at_once()
         self._may_connect.set()
@@ -277,8 +278,8 @@ class Source:
     def recover_at(self, address: Address) -> str:
         """Look for the destination at another address from now on, at once. InputError when it is not paused."""
         self._check_recoverable()
-        if self.stage not in ("paused", "recover"):
-            raise InputError(f"it is not paused (stage {self.stage}): it is connected to {self._destination}")
+        if self.stage not in (Stage.PAUSED, Stage.RECOVER):
+            raise InputError(f"it is not paused (stage {self.stage.value}): it is connected to {self._destination}")
         self._address = address
         self._patience.begin_again(self._clock.now_ns())
         self._backoff.at_once()
@@ -313,7 +314,9 @@ class Source:
         if self._talk.over:
             raise InputError("it is over already")
         if self.whereabouts is Whereabouts.SOURCE:
-            raise InputError(f"the guest is here (stage {self.stage}); migemu cancel ends the attempt, at no cost")
+            raise InputError(
+                f"the guest is here (stage {self.stage.value}); migemu cancel ends the attempt, at no cost"
+            )
         if not self._scenario.recovery.timeout:
             raise InputError("with recovery.timeout=0 a lost connection is the end of the migration")
 
@@ -355,7 +358,7 @@ class Source:
 
     async def _propose(self) -> Complete:
         scenario, talk = self._scenario, self._talk
-        self._stage("advise")
+        self._enter(Stage.ADVISE)
         talk.say(Advise(
             self._geometry.name, self._memory.memory_bytes, self._memory.image_bytes, scenario.device.state,
             scenario.pull.preempt, _for_the_record(scenario),
@@ -375,7 +378,7 @@ class Source:
         talk, main = self._talk, self._talk.main()
         if not talk.run_said:
             self._journal.switch()
-        self._stage("listen")
+        self._enter(Stage.LISTEN)
         talk.say(Listen())
         if self._stopped_ns is None:
             self._stopped_ns = self._clock.now_ns()  # the guest stands still from here on
@@ -390,9 +393,9 @@ class Source:
     async def _recover(self) -> Complete:
         """Find the destination again, and learn what has arrived there."""
         talk = self._talk
-        self._stage("paused")
+        self._enter(Stage.PAUSED)
         main = await self._reconnect()
-        self._stage("recover")
+        self._enter(Stage.RECOVER)
         talk.say(Hello(MAIN_CHANNEL.role, self._migration, True))
         bitmap = await talk.ask_what_is_there(self._sender.sent if self._sent_known else None)
         self._sent_known = True
@@ -431,7 +434,7 @@ class Source:
     async def _transfer(self, answer: type[Message]) -> Complete:
         """Send all there is to send; the verdict."""
         talk, main = self._talk, self._talk.main()
-        self._stage("run")
+        self._enter(Stage.RUNNING)
         if self._scenario.pull.preempt and self._scenario.recovery.timeout:
             self.spawn(self._preempt.tend(self._destination))
         push = asyncio.get_running_loop().create_task(self._pusher.push(main))
@@ -446,7 +449,7 @@ class Source:
             await push
         finally:
             push.cancel()
-        self._stage("end")
+        self._enter(Stage.END)
         if not self._all_sent:
             self._all_sent = True
             self._journal.learned(all_sent=True)
@@ -511,7 +514,7 @@ class Source:
             self._preempt.lost()
             return
         closed = f"the destination closed the {channel_id} connection before the migration was complete"
-        broken = error or BrokenError(f"{closed} (stage {self.stage})")
+        broken = error or BrokenError(f"{closed} (stage {self.stage.value})")
         if self._was_nobody(broken):
             self._talk.begin_anew()
             self._interrupted = True
@@ -569,9 +572,9 @@ class Source:
 
     # --- small things ---
 
-    def _stage(self, stage: str) -> None:
+    def _enter(self, stage: Stage) -> None:
         self.stage = stage
-        self._emit(Happening.STATE, detail=stage)
+        self._emit(Happening.STATE, detail=stage.value)
 
     def _emit(self, happening: Happening, **fields: Any) -> None:
         if self._tracer is not None:
@@ -587,4 +590,4 @@ class Source:
             self.fail(error)
 
     def __repr__(self) -> str:
-        return f"<Source {self.stage}, {self._sender!r}>"
+        return f"<Source {self.stage.value}, {self._sender!r}>"

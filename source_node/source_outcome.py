@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from migemu.errors import GaveUpError, MigemuError, UnreadableError, VerificationError
 from migemu.node.outcome import DOUBT, Whereabouts, with_whereabouts
+from migemu.wire.states import Stage
 from source_node.core.sender import SenderStatistics
 
 
@@ -51,7 +52,7 @@ class SourceStatus(NamedTuple):
     `last_error` is why it is paused, or was last; empty if it never was. `held`: its operator has paused it.
     """
 
-    stage: str
+    stage: Stage
     pages_sent: int
     recoveries: int
     last_error: str

@@ -16,6 +16,8 @@ from typing import Final
 
 import pytest
 
+from migemu.wire.states import Stage
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("migemu", "source_node", "dest_node")
 
@@ -290,6 +292,44 @@ def has_short_constructors(module: Module) -> Iterator[str]:
                 )
 
 
+#: Names and fields that hold a Stage or, in the details of a trace, its word; and what a stage is handed to.
+_HOLDS_A_STAGE: Final = ("stage", "_stage", "detail")
+_TAKES_A_STAGE: Final = ("enter", "_enter", "stage", "_stage")
+_STAGE_TARGETS: Final = ("STAGE", "STAGES", "PRINTED_STAGES")
+_STAGES: Final = frozenset(stage.value for stage in Stage)
+
+
+def _said_as_text(node: ast.AST) -> Iterator[str]:
+    """Words of a Stage that stand in `node` itself, or in the tuple, list or set that it is."""
+    for each in node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]:
+        if isinstance(each, ast.Constant) and each.value in _STAGES:
+            yield each.value
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def names_its_stages(module: Module) -> Iterator[str]:
+    """A stage is a member of Stage wherever one is compared, assigned, or entered; its word is for those who read."""
+    for node in ast.walk(module.tree):
+        said: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            of_a_stage = any(_last_name(part) in _HOLDS_A_STAGE for side in sides for part in ast.walk(side))
+            said = sides if of_a_stage else []
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            said = (
+                [node.value] if any(_last_name(each).strip("_").upper() in _STAGE_TARGETS for each in targets) else []
+            )
+        elif isinstance(node, ast.Call):
+            said = list(node.args) if _last_name(node.func) in _TAKES_A_STAGE else []
+            said += [keyword.value for keyword in node.keywords if keyword.arg in _HOLDS_A_STAGE]
+        for word in (word for each in said for word in _said_as_text(each)):
+            yield f"{node.lineno}: says {word!r}: name the stage, Stage of migemu.wire.states"
+
+
 # --- the rules of everything ---
 
 
@@ -351,6 +391,7 @@ Rule = Callable[[Module], Iterator[str]]
 OF_THE_PROGRAM: Final[tuple[Rule, ...]] = (
     has_a_ring, imports_inwards, is_pure, has_no_hidden_randomness, keeps_the_loop_out, waits_in_order, obeys_no_bytes,
     limits_its_msgpack, reads_through_one_door, asks_for_the_largest_leaf, has_short_constructors,
+    names_its_stages,
 )  # fmt: skip
 OF_EVERYTHING: Final[tuple[Rule, ...]] = (has_short_functions, is_named_after_a_thing, has_nothing_left_to_do)
 OF_TESTS: Final[tuple[Rule, ...]] = (does_not_sleep, does_not_mock, skips_with_a_reason)
@@ -410,6 +451,13 @@ def test_the_house_is_in_order(rule: Rule) -> None:
         (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, {NINE}): ..."),
         (has_short_constructors, "migemu.units", f"class A:\n def __init__(self, *, {NINE}): ..."),
         (has_short_constructors, "migemu.units", "@dataclass(slots=True)\nclass A:\n" + FIELDS),
+        (names_its_stages, "migemu.trace.reading", "event.detail == 'run'"),
+        (names_its_stages, "migemu.trace.reading", "account.stage.get('source') == 'end'"),
+        (names_its_stages, "source_node.service", "self.stage not in ('paused', 'recover')"),
+        (names_its_stages, "source_node.service", "self.stage = 'setup'"),
+        (names_its_stages, "source_node.service", "self._enter('run')"),
+        (names_its_stages, "migemu.report.terminal.pauses", "_STAGES: Final = ('paused', 'recover')"),
+        (names_its_stages, "migemu.ordering.cores", "self.record(node, Happening.STATE, detail='run')"),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 70),
         (is_named_after_a_thing, "migemu.utils", ""),
         (is_named_after_a_thing, "migemu.units", "class PageManager: ..."),
@@ -459,6 +507,8 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
             "migemu.units",
             "@dataclass\nclass A:\n" + FIELDS.replace("i: int", "i: ClassVar[int]"),
         ),
+        (names_its_stages, "source_node.service", "self.stage = Stage.SETUP"),
+        (names_its_stages, "migemu.costs.fault_cost", "place == 'run'"),
         (has_short_functions, "migemu.units", "def f():\n" + " 0\n" * 69),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.skip('no such kernel')"),
         (skips_with_a_reason, "tests.test_x", "import pytest\npytest.mark.skipif(True, reason='no such kernel')"),

@@ -21,11 +21,14 @@ from migemu.mm.pages import Geometry, Level
 from migemu.node.outcome import MappingFigures
 from migemu.trace.events import Event, Happening
 from migemu.units import MS
+from migemu.wire.states import Stage
 
 SHARE: Final = 0.9
 STEP_NS: Final = 1 * MS
 STEPS: Final = 1000
 _LEVELS: Final = (Level.PMD, Level.PUD)
+_RUN: Final = Stage.RUNNING.value
+_COMPLETED: Final = Stage.COMPLETED.value
 
 
 def pattern_of(workload: str) -> Pattern:
@@ -72,8 +75,8 @@ class MappingTracer:
         if happening in CHANGES:
             if self._mapping.take(event) and event.t >= self._next_ns:
                 self._look(event.t)
-        elif happening is Happening.STATE and event.detail in ("run", "completed") and event.node == "destination":
-            if event.detail == "run":
+        elif happening is Happening.STATE and event.detail in (_RUN, _COMPLETED) and event.node == "destination":
+            if event.detail == _RUN:
                 self._started_ns = event.t
             self._look(event.t)
 

@@ -31,6 +31,7 @@ from migemu.costs.operations import Operations
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
 from migemu.units import format_size
+from migemu.wire.states import Stage
 
 Entry = dict[str, Any]
 #: How long one call takes, in ns (`migemu.costs.collapse_cost.CostModel.duration_ns`).
@@ -221,7 +222,7 @@ class Perfetto:
     def _state(self, event: Event) -> Iterator[Entry]:
         if event.node != "destination":
             return
-        if event.detail == "run":
+        if event.detail == Stage.RUNNING.value:
             self._run_t = event.t
         yield from self._name(_DESTINATION, _STAGES, "stages")
         where = {"pid": _DESTINATION, "tid": _STAGES, "ts": self._us(event.t)}

@@ -23,6 +23,7 @@ from migemu.errors import InputError
 from migemu.mm.pages import Geometry
 from migemu.trace.events import Event, Happening
 from migemu.trace.reading import Trace, read_trace
+from migemu.wire.states import Stage
 
 MAPS_MAX: Final = 4
 #: Quantities of `TraceFigures.received`, in bytes.
@@ -121,7 +122,7 @@ class TraceFigures:
             self.marks.append(Mark(event.t, f"{event.node} lost {detail}"))
         elif event.node == "destination":
             self.marks.append(Mark(event.t, detail))
-            if detail == "run" and self.began is None:
+            if detail == Stage.RUNNING.value and self.began is None:
                 self.began = event.t
 
 

@@ -10,19 +10,7 @@ from migemu.errors import sentences
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.guest.stall import StallStatistics
 from migemu.mm.pages import Geometry, Level
-
-
-class Stage(Enum):
-    """How far the migration has come."""
-
-    SETUP = "setup"
-    ADVISE = "advise"
-    LISTEN = "listen"
-    RUN = "run"
-    PAUSED = "paused"
-    RECOVER = "recover"
-    END = "end"
-    COMPLETED = "completed"
+from migemu.wire.states import Stage
 
 
 class Whereabouts(Enum):

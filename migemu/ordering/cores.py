@@ -38,7 +38,7 @@ from migemu.ports import Collapsed, Installed
 from migemu.trace.checkers import Checks
 from migemu.trace.events import Event, Happening
 from migemu.wire.messages import MAIN_CHANNEL, PREEMPT_CHANNEL, ChannelId, End, Page, Request, Zero
-from migemu.wire.states import Legality, Role
+from migemu.wire.states import Legality, Role, Stage
 
 #: Of memories up to this many base pages, all is compared before every effect.
 SMALL_PAGES: Final = 1024
@@ -92,7 +92,7 @@ class Cores:
             self.record(node, Happening.MEMORY, count=self.total, detail=self.geometry.name)
         self.record(NODE, Happening.POLICY, detail=" ".join((policy_name(plan.policy), *self.promised)))
         for node in ("source", NODE):
-            self.record(node, Happening.STATE, detail="run")
+            self.record(node, Happening.STATE, detail=Stage.RUNNING.value)
 
     # --- the trace, the clock and the memory that the hands are given ---
 
@@ -201,7 +201,7 @@ class Cores:
             self.executor.arrived(run, message.urgent, isinstance(message, Zero))
         elif isinstance(message, End):
             self.record(NODE, Happening.ENDED, count=message.pages)
-            self.record(NODE, Happening.STATE, detail="end")
+            self.record(NODE, Happening.STATE, detail=Stage.END.value)
             self.executor.carry(self.receiver.ended(self.now))
         return max(here, 1)
 
@@ -221,7 +221,7 @@ class Cores:
     def everything_mapped(self) -> None:
         """See `dest_node.executor.ExecutorHost`: all base pages are mapped."""
         self.finishes += 1
-        self.record(NODE, Happening.STATE, detail="completed")
+        self.record(NODE, Happening.STATE, detail=Stage.COMPLETED.value)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """See ExecutorHost: time passes by `pass_deadline`."""

@@ -34,7 +34,7 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import Legality, Role
+from migemu.wire.states import Legality, Role, Stage
 from source_node.core.sender import Sender
 
 MAIN: Final = MAIN_CHANNEL
@@ -112,7 +112,7 @@ class SourceSide:
             self._send(MAIN, waiting, urgent=False)
         elif not self.end_sent:
             self.end_sent = True
-            self._record(Happening.STATE, detail="end")
+            self._record(Happening.STATE, detail=Stage.END.value)
             self._say(MAIN, End(self.plan.pages, 0, 0))
 
     def urgent(self) -> None:

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from migemu.address import TcpAddress, parse_address
 from migemu.errors import BrokenError, InputError
-from migemu.node.outcome import Stage, Whereabouts
+from migemu.node.outcome import Whereabouts
 from migemu.process.status_socket import SUFFIX, NodeStatus, ask
+from migemu.wire.states import Stage
 
 if TYPE_CHECKING:
     import h11
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 CLIENTS_MAX: Final = 16
 _HEAD_BYTES_MAX: Final = 16 << 10
 _REQUEST_S: Final = 5.0
-_STAGES: Final = ("waiting", *(stage.value for stage in Stage))
+#: Those a node can be in; the others are of a role alone.
+_STAGES: Final = tuple(stage.value for stage in Stage if stage not in (Stage.NONE, Stage.FAILED))
 _PLACES: Final = tuple(place.value for place in Whereabouts)
 
 #: Metrics with one number for each migration: name without `_total` -> (type, meaning, field of NodeStatus, nodes).

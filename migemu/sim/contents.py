@@ -29,38 +29,18 @@ from typing import Any, Final
 import numpy as np
 
 from migemu.mm.pages import Geometry, Level, PageIndex, PieceRun
+from migemu.permutation import GAMMA, MASK_64, mix, mix_all
 from migemu.ports import Word
 from migemu.store.image import ZERO_ROW_PAGES
 from migemu.store.primary import Primary
 from migemu.units import format_size
 from migemu.wire.codec import Sized
 
-# The splitmix64 generator's constants (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-_GAMMA: Final = 0x9E3779B97F4A7C15
-_MIX_1: Final = 0xBF58476D1CE4E5B9
-_MIX_2: Final = 0x94D049BB133111EB
-_MASK: Final = (1 << 64) - 1
 _ZERO_DIGEST: Final = 0
 #: What damage does to a word, and to a digest (assumed: any bits will do).
 _DAMAGE: Final = 1 << 40
 
 _Words = np.ndarray[Any, np.dtype[np.uint64]]
-
-
-def mix(value: int) -> int:
-    """The splitmix64 output function: a permutation of 64-bit numbers."""
-    value = (value + _GAMMA) & _MASK
-    value = (value ^ value >> 30) * _MIX_1 & _MASK
-    value = (value ^ value >> 27) * _MIX_2 & _MASK
-    return value ^ value >> 31
-
-
-def mix_all(values: _Words) -> _Words:
-    """`mix` of each value of an array of uint64."""
-    values = values + np.uint64(_GAMMA)
-    values = (values ^ values >> np.uint64(30)) * np.uint64(_MIX_1)
-    values = (values ^ values >> np.uint64(27)) * np.uint64(_MIX_2)
-    return values ^ values >> np.uint64(31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +123,7 @@ class PageContent:
         """The word at byte `offset` of `page`."""
         if not self._holds[page // self._row_pages]:
             return 0
-        return ((page << 12 | offset) + self._key) * _GAMMA & _MASK  # odd: no two words are alike
+        return ((page << 12 | offset) + self._key) * GAMMA & MASK_64  # odd: no two words are alike
 
     def digests(self, pages: _Words) -> _Words:
         """The digest of each of `pages`."""

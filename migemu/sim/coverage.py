@@ -27,7 +27,7 @@ from migemu.wire.messages import (
     Page,
     ReceivedBitmap,
 )
-from migemu.wire.states import PREEMPT_TRANSITIONS, TRANSITIONS, Role, State
+from migemu.wire.states import PREEMPT_TRANSITIONS, TRANSITIONS, Role, Stage
 
 #: Those that may have a payload.
 _CARRIERS: Final = (DeviceState, Page, Digests, ReceivedBitmap)
@@ -45,7 +45,7 @@ class Said(NamedTuple):
 
     channel: ChannelRole
     role: Role
-    state: State
+    state: Stage
     kind: type[Message]
 
     def __str__(self) -> str:
@@ -93,14 +93,14 @@ def part_of(fault: Fault, byte: int, header_bytes: int) -> str:
 def can_be() -> dict[Said, tuple[Kind, ...]]:
     """Every message in every state in which it may be said, with the faults that can hit it."""
     rows = [Said(ChannelRole.MAIN, *key) for key in TRANSITIONS]
-    rows += [Said(ChannelRole.MAIN, role, State.RUNNING, Alive) for role in Role]
+    rows += [Said(ChannelRole.MAIN, role, Stage.RUNNING, Alive) for role in Role]
     rows += [Said(ChannelRole.PREEMPT, Role.SOURCE, *key) for key in PREEMPT_TRANSITIONS]
     return {said: tuple(kind for kind in KINDS if kind.part != "payload" or _carries(said)) for said in rows}
 
 
 def _carries(said: Said) -> bool:
     """Whether it may have a payload; the bitmap of a memory that is complete has none."""
-    return said.kind in _CARRIERS and (said.kind, said.state) != (ReceivedBitmap, State.END)
+    return said.kind in _CARRIERS and (said.kind, said.state) != (ReceivedBitmap, Stage.END)
 
 
 class Coverage:

@@ -21,6 +21,7 @@ from typing import Final
 from migemu.mm import TINY, EntryKind, FaultOutcome, Level, PageIndex, PieceRun, Span
 from migemu.mm.guest_mapping import GuestMapping
 from migemu.trace.events import Event, Happening
+from migemu.wire.states import Stage
 
 PAGES: Final = TINY.largest_pages
 _STEP_NS: Final = 1_000
@@ -37,7 +38,7 @@ class Script:
         self._mapping = GuestMapping(TINY, PAGES * TINY.page_bytes, self._woken)
         self.tell("memory", count=PAGES, detail=TINY.name, node="source")
         self.tell("memory", count=PAGES, detail=TINY.name)
-        self.tell("state", detail="run")
+        self.tell("state", detail=Stage.RUNNING.value)
         if policy:
             self.tell("policy", detail=policy)
 
@@ -72,7 +73,7 @@ class Script:
 
     def complete(self) -> None:
         """The destination takes the migration for complete."""
-        self.tell("state", detail="completed")
+        self.tell("state", detail=Stage.COMPLETED.value)
 
     # --- the handler's system calls, with the kernel's answers ---
 

@@ -27,6 +27,7 @@ from migemu.trace.reading import read_trace
 from migemu.view.event_columns import EVENT_FIELDS, FAULT_FIELDS, Row, event_row, fault_row, part_row, to_columns
 from migemu.view.page_states import NOTHING, PageStates
 from migemu.view.trace_index import BlobFile, IndexChunk, TraceIndex, chunk_records
+from migemu.wire.states import Stage
 
 PUSHED, URGENT, DUPLICATE = range(3)
 _PERCENTILES: Final = (50, 99)
@@ -137,7 +138,7 @@ class IndexBuilder:
             index.marks.append((event.t, f"{event.node} lost {detail}"))
         elif event.node == "destination":
             index.marks.append((event.t, detail))
-            if detail == "run" and index.zero is None:
+            if detail == Stage.RUNNING.value and index.zero is None:
                 index.zero = event.t
 
     def _begin_chunk(self, t: int) -> None:

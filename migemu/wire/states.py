@@ -60,94 +60,105 @@ class Role(Enum):
     __hash__ = object.__hash__  # Enum's own is Python code, and every message is looked up
 
 
-class State(Enum):
-    """How far a role has come, in QEMU's words."""
+class Stage(Enum):
+    """How far a role, a node, or a migration has come: QEMU's MigrationStatus and PostcopyState in short words.
 
+    A value is the word that stands in traces, results, `migemu status` and the errors of this file.
+    """
+
+    #: Of a role: it has said nothing yet.
     NONE = "none"
+    #: Of a destination: no source has come.
+    WAITING = "waiting"
     SETUP = "setup"
     ADVISE = "advise"
     LISTEN = "listen"
+    #: The guest runs at the destination, and pages are sent.
+    RUNNING = "run"
     PAUSED = "paused"
     RECOVER = "recover"
-    RUNNING = "running"
+    #: Of a source: it has sent everything; of a destination: it has everything, and the verdict is made.
     END = "end"
+    #: Of a destination: the verdict is there.
+    COMPLETED = "completed"
+    #: Of a role: it has said Failed.
     FAILED = "failed"
 
     __hash__ = object.__hash__
 
 
 #: (role, its state, what it says) -> its next state. What is not listed is illegal.
-TRANSITIONS: Final[dict[tuple[Role, State, type[Message]], State]] = {
-    (Role.SOURCE, State.NONE, Hello): State.SETUP,
-    (Role.SOURCE, State.SETUP, Advise): State.ADVISE,
-    (Role.SOURCE, State.ADVISE, Listen): State.LISTEN,
-    (Role.SOURCE, State.LISTEN, DeviceState): State.LISTEN,
-    (Role.SOURCE, State.LISTEN, Run): State.RUNNING,
-    (Role.SOURCE, State.RUNNING, Page): State.RUNNING,
-    (Role.SOURCE, State.RUNNING, Zero): State.RUNNING,
-    (Role.SOURCE, State.RUNNING, End): State.END,
-    (Role.SOURCE, State.RUNNING, Recover): State.RUNNING,  # the preempt channel was lost alone
-    (Role.SOURCE, State.END, Page): State.END,  # what was lost with a preempt channel, or came corrupt
-    (Role.SOURCE, State.END, Zero): State.END,
-    (Role.SOURCE, State.END, Recover): State.END,
-    (Role.SOURCE, State.END, Digests): State.END,
-    (Role.SOURCE, State.END, Agreed): State.END,
-    (Role.SOURCE, State.PAUSED, Hello): State.RECOVER,
-    (Role.SOURCE, State.RECOVER, Recover): State.RECOVER,
-    (Role.SOURCE, State.RECOVER, Listen): State.LISTEN,
-    (Role.SOURCE, State.RECOVER, Resume): State.RUNNING,
-    (Role.DESTINATION, State.NONE, Ready): State.ADVISE,
-    (Role.DESTINATION, State.ADVISE, Ready): State.ADVISE,
-    (Role.DESTINATION, State.ADVISE, Running): State.RUNNING,
-    (Role.DESTINATION, State.ADVISE, ReceivedBitmap): State.RECOVER,
-    (Role.DESTINATION, State.RUNNING, Request): State.RUNNING,
-    (Role.DESTINATION, State.RUNNING, ReceivedBitmap): State.RUNNING,
-    (Role.DESTINATION, State.RUNNING, Complete): State.END,
-    (Role.DESTINATION, State.END, ReceivedBitmap): State.END,
-    (Role.DESTINATION, State.PAUSED, ReceivedBitmap): State.RECOVER,
-    (Role.DESTINATION, State.RECOVER, ReceivedBitmap): State.RECOVER,
-    (Role.DESTINATION, State.RECOVER, Resumed): State.RUNNING,
+TRANSITIONS: Final[dict[tuple[Role, Stage, type[Message]], Stage]] = {
+    (Role.SOURCE, Stage.NONE, Hello): Stage.SETUP,
+    (Role.SOURCE, Stage.SETUP, Advise): Stage.ADVISE,
+    (Role.SOURCE, Stage.ADVISE, Listen): Stage.LISTEN,
+    (Role.SOURCE, Stage.LISTEN, DeviceState): Stage.LISTEN,
+    (Role.SOURCE, Stage.LISTEN, Run): Stage.RUNNING,
+    (Role.SOURCE, Stage.RUNNING, Page): Stage.RUNNING,
+    (Role.SOURCE, Stage.RUNNING, Zero): Stage.RUNNING,
+    (Role.SOURCE, Stage.RUNNING, End): Stage.END,
+    (Role.SOURCE, Stage.RUNNING, Recover): Stage.RUNNING,  # the preempt channel was lost alone
+    (Role.SOURCE, Stage.END, Page): Stage.END,  # what was lost with a preempt channel, or came corrupt
+    (Role.SOURCE, Stage.END, Zero): Stage.END,
+    (Role.SOURCE, Stage.END, Recover): Stage.END,
+    (Role.SOURCE, Stage.END, Digests): Stage.END,
+    (Role.SOURCE, Stage.END, Agreed): Stage.END,
+    (Role.SOURCE, Stage.PAUSED, Hello): Stage.RECOVER,
+    (Role.SOURCE, Stage.RECOVER, Recover): Stage.RECOVER,
+    (Role.SOURCE, Stage.RECOVER, Listen): Stage.LISTEN,
+    (Role.SOURCE, Stage.RECOVER, Resume): Stage.RUNNING,
+    (Role.DESTINATION, Stage.NONE, Ready): Stage.ADVISE,
+    (Role.DESTINATION, Stage.ADVISE, Ready): Stage.ADVISE,
+    (Role.DESTINATION, Stage.ADVISE, Running): Stage.RUNNING,
+    (Role.DESTINATION, Stage.ADVISE, ReceivedBitmap): Stage.RECOVER,
+    (Role.DESTINATION, Stage.RUNNING, Request): Stage.RUNNING,
+    (Role.DESTINATION, Stage.RUNNING, ReceivedBitmap): Stage.RUNNING,
+    (Role.DESTINATION, Stage.RUNNING, Complete): Stage.END,
+    (Role.DESTINATION, Stage.END, ReceivedBitmap): Stage.END,
+    (Role.DESTINATION, Stage.PAUSED, ReceivedBitmap): Stage.RECOVER,
+    (Role.DESTINATION, Stage.RECOVER, ReceivedBitmap): Stage.RECOVER,
+    (Role.DESTINATION, Stage.RECOVER, Resumed): Stage.RUNNING,
 }
 
-_RUNS: Final = (State.RUNNING, State.END)
+_RUNS: Final = (Stage.RUNNING, Stage.END)
 
 #: (the speaker's state, what it says) -> where the *other* role must be. What is not listed may always be said.
-JOINT: Final[dict[tuple[State, type[Message]], tuple[State, ...]]] = {
-    (State.ADVISE, Listen): (State.ADVISE,),  # memory must be there before faults can be caught
-    (State.RECOVER, Listen): (State.ADVISE,),  # a guest that runs is not started again
-    (State.NONE, Ready): (State.ADVISE,),
-    (State.ADVISE, Ready): (State.RECOVER,),
-    (State.ADVISE, Running): _RUNS,
-    (State.RUNNING, Complete): (State.END,),
-    (State.ADVISE, ReceivedBitmap): (State.RECOVER,),
-    (State.PAUSED, ReceivedBitmap): (State.RECOVER,),
-    (State.RECOVER, ReceivedBitmap): (State.RECOVER,),
-    (State.RECOVER, Resume): (State.RECOVER,),
-    (State.RECOVER, Resumed): _RUNS,
-    (State.END, Agreed): (State.END,),
+JOINT: Final[dict[tuple[Stage, type[Message]], tuple[Stage, ...]]] = {
+    (Stage.ADVISE, Listen): (Stage.ADVISE,),  # memory must be there before faults can be caught
+    (Stage.RECOVER, Listen): (Stage.ADVISE,),  # a guest that runs is not started again
+    (Stage.NONE, Ready): (Stage.ADVISE,),
+    (Stage.ADVISE, Ready): (Stage.RECOVER,),
+    (Stage.ADVISE, Running): _RUNS,
+    (Stage.RUNNING, Complete): (Stage.END,),
+    (Stage.ADVISE, ReceivedBitmap): (Stage.RECOVER,),
+    (Stage.PAUSED, ReceivedBitmap): (Stage.RECOVER,),
+    (Stage.RECOVER, ReceivedBitmap): (Stage.RECOVER,),
+    (Stage.RECOVER, Resume): (Stage.RECOVER,),
+    (Stage.RECOVER, Resumed): _RUNS,
+    (Stage.END, Agreed): (Stage.END,),
 }
 _JOINED: Final = frozenset(kind for _, kind in JOINT)
 
 #: What a role becomes when the main channel is lost, once the destination has said Ready; before that nothing is lost
 #: but the attempt.
-LOST: Final[dict[tuple[Role, State], State]] = {
-    (Role.SOURCE, State.ADVISE): State.PAUSED,
-    (Role.SOURCE, State.LISTEN): State.PAUSED,
-    (Role.SOURCE, State.RUNNING): State.PAUSED,
-    (Role.SOURCE, State.END): State.PAUSED,
-    (Role.SOURCE, State.RECOVER): State.PAUSED,
-    (Role.DESTINATION, State.RUNNING): State.PAUSED,
-    (Role.DESTINATION, State.END): State.PAUSED,
-    (Role.DESTINATION, State.RECOVER): State.PAUSED,
+LOST: Final[dict[tuple[Role, Stage], Stage]] = {
+    (Role.SOURCE, Stage.ADVISE): Stage.PAUSED,
+    (Role.SOURCE, Stage.LISTEN): Stage.PAUSED,
+    (Role.SOURCE, Stage.RUNNING): Stage.PAUSED,
+    (Role.SOURCE, Stage.END): Stage.PAUSED,
+    (Role.SOURCE, Stage.RECOVER): Stage.PAUSED,
+    (Role.DESTINATION, Stage.RUNNING): Stage.PAUSED,
+    (Role.DESTINATION, Stage.END): Stage.PAUSED,
+    (Role.DESTINATION, Stage.RECOVER): Stage.PAUSED,
 }
 
 #: On the preempt channel: (its state, what the source says) -> its next state.
-PREEMPT_TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
-    (State.NONE, Hello): State.SETUP,
-    (State.SETUP, Page): State.RUNNING,
-    (State.SETUP, Zero): State.RUNNING,
-    (State.RUNNING, Page): State.RUNNING,
-    (State.RUNNING, Zero): State.RUNNING,
+PREEMPT_TRANSITIONS: Final[dict[tuple[Stage, type[Message]], Stage]] = {
+    (Stage.NONE, Hello): Stage.SETUP,
+    (Stage.SETUP, Page): Stage.RUNNING,
+    (Stage.SETUP, Zero): Stage.RUNNING,
+    (Stage.RUNNING, Page): Stage.RUNNING,
+    (Stage.RUNNING, Zero): Stage.RUNNING,
 }
 
 #: On any channel, in any state but FAILED, from either role. Failed ends the role's part, if it is about that.
@@ -158,8 +169,8 @@ class Legality:
     """The joint state of one migration, as one side knows it."""
 
     def __init__(self) -> None:
-        self.states: dict[Role, State] = dict.fromkeys(Role, State.NONE)
-        self.preempt = State.NONE
+        self.states: dict[Role, Stage] = dict.fromkeys(Role, Stage.NONE)
+        self.preempt = Stage.NONE
 
     def said(self, role: Role, message: Message, channel: ChannelRole = ChannelRole.MAIN) -> None:
         """`role` said `message` on `channel`: move on, or PeerError naming the message and the state.
@@ -171,9 +182,9 @@ class Legality:
             self._said_on_preempt(role, kind)
             return
         state = self.states[role]
-        if kind in ALWAYS and state is not State.FAILED:
+        if kind in ALWAYS and state is not Stage.FAILED:
             if isinstance(message, Failed) and message.over:
-                self.states[role] = State.FAILED
+                self.states[role] = Stage.FAILED
             return
         following = TRANSITIONS.get((role, state, kind))
         if following is None:
@@ -182,7 +193,7 @@ class Legality:
             self._judge_jointly(role, state, kind)
         self.states[role] = following
 
-    def _judge_jointly(self, role: Role, state: State, kind: type[Message]) -> None:
+    def _judge_jointly(self, role: Role, state: Stage, kind: type[Message]) -> None:
         needed = JOINT.get((state, kind))
         other = self.states[Role.DESTINATION if role is Role.SOURCE else Role.SOURCE]
         if needed is not None and other not in needed:
@@ -194,24 +205,24 @@ class Legality:
 
     def lost(self) -> bool:
         """The main channel is gone, and with it the preempt channel; whether there is something to recover."""
-        if self.states[Role.DESTINATION] in (State.NONE, State.FAILED) or self.states[Role.SOURCE] is State.FAILED:
+        if self.states[Role.DESTINATION] in (Stage.NONE, Stage.FAILED) or self.states[Role.SOURCE] is Stage.FAILED:
             return False
         for role, state in self.states.items():
             self.states[role] = LOST.get((role, state), state)
-        self.preempt = State.NONE
+        self.preempt = Stage.NONE
         return True
 
     def preempt_lost(self) -> None:
         """The preempt channel is gone alone; there may be a new one."""
-        self.preempt = State.NONE
+        self.preempt = Stage.NONE
 
     @classmethod
     def resumed(cls, running: bool) -> Legality:
         """That of a migration which goes on after its node was started again; `running`: its guest is known to run."""
         legality = cls()
         legality.states = {
-            Role.SOURCE: State.PAUSED,
-            Role.DESTINATION: State.PAUSED if running else State.ADVISE,
+            Role.SOURCE: Stage.PAUSED,
+            Role.DESTINATION: Stage.PAUSED if running else Stage.ADVISE,
         }
         return legality
 
@@ -224,7 +235,7 @@ class Legality:
                 f"{kind.__name__} is not allowed from the {role.value} on the preempt channel in state "
                 f"{self.preempt.value}"
             )
-        if following is State.RUNNING and self.states[Role.DESTINATION] not in _RUNS:
+        if following is Stage.RUNNING and self.states[Role.DESTINATION] not in _RUNS:
             raise PeerError(f"{kind.__name__} came on the preempt channel before the guest ran")
         self.preempt = following
 
@@ -238,7 +249,7 @@ def diagram() -> str:
     lines = ["stateDiagram-v2", "    direction LR"]
     for role in Role:
         lines.append(f"    state {role.value} {{")
-        edges: dict[tuple[State, State], list[str]] = {}
+        edges: dict[tuple[Stage, Stage], list[str]] = {}
         for (owner, state, kind), following in TRANSITIONS.items():
             if owner is role:
                 edges.setdefault((state, following), []).append(kind.__name__)

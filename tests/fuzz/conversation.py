@@ -27,7 +27,7 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import LOST, TRANSITIONS, Legality, Role, State
+from migemu.wire.states import LOST, TRANSITIONS, Legality, Role, Stage
 from tests.fuzz.tally import Tally
 from tests.samples import SAMPLES
 
@@ -52,10 +52,10 @@ _AFTER: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     Zero: (Run, Resume),
 }
 _STATES: Final = {
-    role: {State.FAILED, *(to for (who, _, _), to in TRANSITIONS.items() if who is role)} for role in Role
+    role: {Stage.FAILED, *(to for (who, _, _), to in TRANSITIONS.items() if who is role)} for role in Role
 }
 for _role in Role:
-    _STATES[_role] |= {State.NONE, *(to for (who, _), to in LOST.items() if who is _role)}
+    _STATES[_role] |= {Stage.NONE, *(to for (who, _), to in LOST.items() if who is _role)}
 
 
 def event(role: Role, kind: type[Message], channel: ChannelRole = ChannelRole.MAIN) -> int:
@@ -95,7 +95,7 @@ def judge_conversation(data: bytes, tally: Tally) -> None:
             tally.outcomes["talk: allowed"] += 1
             kind = type(message)
             if channel is ChannelRole.MAIN:
-                assert was[0][role] is not State.FAILED, "who has failed says nothing more"
+                assert was[0][role] is not Stage.FAILED, "who has failed says nothing more"
             if fresh and kind in _AFTER:
                 assert any(each in before for each in _AFTER[kind]), f"{kind.__name__} came too early"
             before[kind] = None

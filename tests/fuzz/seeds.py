@@ -37,7 +37,7 @@ from migemu.wire.messages import (
 )  # fmt: skip
 from migemu.wire.messages import End as Ended
 from migemu.wire.seal import sealed
-from migemu.wire.states import Legality, Role, State
+from migemu.wire.states import Legality, Role, Stage
 from tests.fuzz.conversation import LOST_MAIN, event
 from tests.fuzz.mutation import Part, parts_of
 from tests.fuzz.nodes import COME, DIGESTS, LEAVE, PREEMPT, script
@@ -110,8 +110,8 @@ def honest_inputs() -> dict[str, bytes]:
     words = Words(*(np.array(column, dtype=np.uint64) for column in ((1, 9, 1), (0, 7, 3), (3, 4, 5))))
     identity = Identity("0" * 32, "tiny", 1 << 17, 1 << 17, 0, True, "{}", "{}")
     generation = Generation(3, identity, (("log.1", 160),), bytes((0, 1)) * 16)
-    running = STARTS.index((_S, _ON_MAIN, State.RUNNING, State.RUNNING))
-    answers = STARTS.index((_D, _ON_MAIN, State.END, State.RUNNING))
+    running = STARTS.index((_S, _ON_MAIN, Stage.RUNNING, Stage.RUNNING))
+    answers = STARTS.index((_D, _ON_MAIN, Stage.END, Stage.RUNNING))
     small = [wire(message, payload) for message, payload in SAMPLES if isinstance(message, Page)]
     answered = [wire(message) for message, _ in SAMPLES if isinstance(message, Request)]
     answered.append(wire(Complete(True, "0" * 32, "")))
@@ -156,14 +156,14 @@ def lies() -> dict[str, bytes]:
         "stream-newer": stream(0, 1, 1, b"MIGEMU\x00\x03" + wire(SAMPLES[0][0])),
         "stream-older": stream(0, 1, 1, b"MIGEMU\x00\x01" + wire(SAMPLES[0][0])),
         "stream-large-payload": stream(
-            STARTS.index((_S, _ON_MAIN, State.LISTEN, State.ADVISE)), 40, COMPARED,
+            STARTS.index((_S, _ON_MAIN, Stage.LISTEN, Stage.ADVISE)), 40, COMPARED,
             wire(DeviceState(0), b"".join(number.to_bytes(2, "big") for number in range(9000))),
         ),
         "stream-huge": stream(0, 0, COMPARED, b"\xff" * 6),
         "stream-nested": stream(0, 9, COMPARED, b"\0\0\0\0\x07\xd0" + b"\x91" * 2000),
         "header-lengths-in-lengths": b"H" + b"\xdc\x40\x00" * 1000,
         "stream-required": stream(
-            STARTS.index((_S, _ON_MAIN, State.END, State.END)), 2, COMPARED,
+            STARTS.index((_S, _ON_MAIN, Stage.END, Stage.END)), 2, COMPARED,
             b"\0\0\0\0\x00\x0c\x92\x0e\x81\xa8colour!!\xc3",
         ),
     }  # fmt: skip

@@ -22,7 +22,7 @@ from migemu.wire.header import decode_header
 from migemu.wire.limits import Limits
 from migemu.wire.messages import ChannelRole, Message, Page, ReceivedBitmap, Zero
 from migemu.wire.seal import opened, sealed
-from migemu.wire.states import Legality, Role, State
+from migemu.wire.states import Legality, Role, Stage
 from tests.fuzz.conversation import judge_conversation
 from tests.fuzz.nodes import judge_node
 from tests.fuzz.strangers import judge_gate
@@ -38,8 +38,8 @@ STARTS: Final = [
         (Role.DESTINATION, ChannelRole.MAIN),
         (Role.SOURCE, ChannelRole.PREEMPT),
     )
-    for source in State
-    for there in State
+    for source in Stage
+    for there in Stage
 ]
 STREAM_HEAD: Final = struct.Struct(">BBB")
 #: Bits of the third byte of a stream: it has a preamble of its own; it is compared with the same bytes in one piece.

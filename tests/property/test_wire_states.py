@@ -35,7 +35,7 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import LOST, TRANSITIONS, Legality, Role, State
+from migemu.wire.states import LOST, TRANSITIONS, Legality, Role, Stage
 from tests.samples import SAMPLES
 
 SOURCE, DESTINATION = Role.SOURCE, Role.DESTINATION
@@ -44,7 +44,7 @@ INSTANCES: Final = {type(message): message for message, _ in reversed(SAMPLES)}
 MESSAGES: Final = [*(INSTANCES[kind] for kind in TAGS), Failed("over", True)]
 #: Every state of a role that a table leads to.
 KNOWN: Final = {
-    role: {State.NONE, State.FAILED}
+    role: {Stage.NONE, Stage.FAILED}
     | {to for (who, _, _), to in TRANSITIONS.items() if who is role}
     | {to for (who, _), to in LOST.items() if who is role}
     for role in Role
@@ -141,7 +141,7 @@ class Talk(RuleBasedStateMachine):
     def the_preempt_channel_is_lost(self) -> None:
         was = dict(self.legality.states)
         self.legality.preempt_lost()
-        assert (self.legality.states, self.legality.preempt) == (was, State.NONE)
+        assert (self.legality.states, self.legality.preempt) == (was, Stage.NONE)
 
     @invariant()
     def every_state_is_known(self) -> None:

@@ -30,6 +30,7 @@ from migemu.trace.events import Event
 from migemu.trace.recorder import MemoryRecorder
 from migemu.transport.clock import MonotonicClock
 from migemu.transport.tcp import TcpNetwork
+from migemu.wire.states import Stage
 from source_node.record import Migration, Record
 from source_node.record import load as load_migration
 from source_node.service import Source
@@ -80,7 +81,7 @@ async def migrate(scenario: Scenario, times: int, seed: int) -> tuple[Outcome, S
     async def cut() -> None:
         for _ in range(times):
             await asyncio.sleep(0.01 + rng.random() * 0.03)
-            if sending.stage == "run" and network.made:
+            if sending.stage is Stage.RUNNING and network.made:
                 # As a broken network would: the transport goes, and whoever owned the channel is told.
                 channel: Any = rng.choice(network.made[-2:])
                 if channel._transport is not None:

@@ -84,7 +84,7 @@ MISPLACED = Page(0, 1, Level.PTE, False, sealed(PieceRun(1, 1, Level.PTE), False
 LIES: list[tuple[str, Lie, str]] = [
     ("a bitmap of its own", said(ReceivedBitmap(0, PAGES, True)), "ReceivedBitmap is not allowed from the source"),
     ("resumed", said(Resumed()), "Resumed is not allowed from the source"),
-    ("resume without recover", said(Resume()), "Resume is not allowed from the source in state running"),
+    ("resume without recover", said(Resume()), "Resume is not allowed from the source in state run"),
     ("a piece in another's place", said(MISPLACED, payload=A), "the seal of another address: it was misplaced"),
     ("nothing in another's place", said(Zero(3, 2, Level.PTE, True, bytes(8))), "it was misplaced"),
     ("a digest too few", said(Page(0, 2, Level.PTE, False, bytes(16)), payload=A + B), "not one digest a base page"),

@@ -38,7 +38,7 @@ from migemu.report.terminal.progress import Rate, panel
 from migemu.report.terminal.status_line import Status
 from migemu.scenario.scenario import from_mapping, load
 from migemu.units import GIB, MIB, SECOND
-from migemu.wire.states import diagram
+from migemu.wire.states import Stage, diagram
 from tests.distributions import install
 from tests.readmes import PAGES, READMES, ROOT, Block, blocks, is_plain, ours
 from tests.real.processes import TINY, free_port, node
@@ -353,7 +353,7 @@ def _demo() -> str:
     cells = "".join(f"{row:<64}" for row in rows[6:8])
     fill = {glyph: str(number) for number, glyph in enumerate(" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588")}
     status = Status(
-        "run", int(2.2 * SECOND), GIB, int(314.59 * MIB), int(0.28 * GIB), int(0.03 * GIB), 0, 0, 1904, 4,
+        Stage.RUNNING, int(2.2 * SECOND), GIB, int(314.59 * MIB), int(0.28 * GIB), int(0.03 * GIB), 0, 0, 1904, 4,
         "".join(fill.get(glyph, "m") for glyph in cells.rstrip()),
     )  # fmt: skip
     histogram = log2_histogram("usecs (fault latency)", {512: 3, 1024: 7, 2048: 5772, 4096: 260, 8192: 3})

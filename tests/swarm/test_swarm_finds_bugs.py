@@ -22,10 +22,11 @@ from dest_node.verification.integrity import Integrity
 from migemu.address import Address
 from migemu.mm.pages import PageBitmap
 from migemu.node.due import Due
-from migemu.node.outcome import Stage, Whereabouts
+from migemu.node.outcome import Whereabouts
 from migemu.node.patience import Patience
 from migemu.sim.incarnation import SourceRecord
 from migemu.wire.messages import PREEMPT_CHANNEL, ReceivedBitmap
+from migemu.wire.states import Stage
 from source_node.conversation import Conversation
 from source_node.core.sender import Sender
 from source_node.service import Source

@@ -10,6 +10,7 @@ import pytest
 
 from migemu.address import TcpAddress
 from migemu.errors import BrokenError, GaveUpError, InputError, StoppedError
+from migemu.wire.states import Stage
 from source_node.service import Source
 from source_node.source_outcome import SourceOutcome
 from tests.addresses import PLACE
@@ -59,10 +60,10 @@ def test_a_pause_of_both_takes_as_long_as_it_takes_and_then_all_goes_on(ms: int,
         assert "vCPUs run on where their pages are here" in scene.incoming.pause()
         await asyncio.sleep(200)
         assert scene.source.status().held
-        assert scene.source.status().stage == "paused"
+        assert scene.source.status().stage is Stage.PAUSED
         assert scene.source.status().last_error == "an operator has paused it"
         assert scene.incoming.snapshot().held
-        assert scene.incoming.snapshot().stage.value == "paused"
+        assert scene.incoming.snapshot().stage is Stage.PAUSED
         assert scene.incoming.snapshot().last_error == "an operator has paused it"
         scene.incoming.resume()
         assert "is tried" in scene.source.resume()
@@ -82,7 +83,7 @@ def test_a_destination_that_is_paused_lets_no_source_in_which_does_not_count_as_
         scene.incoming.pause()
         await asyncio.sleep(30)
         assert len(scene.reach.made) > 10
-        assert scene.incoming.snapshot().stage.value == "paused"
+        assert scene.incoming.snapshot().stage is Stage.PAUSED
         scene.incoming.resume()
 
     sent, told, _ = scene.play(operator)
@@ -134,12 +135,12 @@ def test_a_source_is_sent_to_another_address_where_the_destination_was_told_to_l
         scene.town.destination._network.doors.clear()  # type: ignore[attr-defined]  # the old one is gone
         scene.reach.cut()
         await asyncio.sleep(20)
-        assert scene.source.status().stage == "paused"
+        assert scene.source.status().stage is Stage.PAUSED
         told = await scene.town.destination.listen_at(ELSEWHERE)
         assert told == "listens on elsewhere:5555 too, until the destination ends"
         assert scene.source.recover_at(ELSEWHERE) == "elsewhere:5555 is tried from now on"
         await scene.after(20)
-        assert scene.source.status().stage == "run", "at once, not when it would have tried anyway"
+        assert scene.source.status().stage is Stage.RUNNING, "at once, not when it would have tried anyway"
 
     sent, told, _ = scene.play(operator)
     assert told is None, told

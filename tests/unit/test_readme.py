@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from migemu.mm.pages import X86_64
-from migemu.node.outcome import Outcome, Snapshot, Stage, Times
+from migemu.node.outcome import Outcome, Snapshot, Times
 from migemu.result import build
 from migemu.scenario.scenario import Scenario
+from migemu.wire.states import Stage
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 

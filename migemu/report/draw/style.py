@@ -21,6 +21,7 @@ from migemu.analysis.reducer import TraceFigures
 from migemu.report.directory import RunDirectory
 from migemu.report.document import DataTable
 from migemu.units import GIB, KIB, MIB, MS, SECOND, US, format_time
+from migemu.wire.states import Stage
 
 Figure = dict[str, Any]
 
@@ -174,7 +175,7 @@ def marks(figures: TraceFigures, scale: Scale, x: Mapping[str, Any]) -> dict[str
     room = _MARK_ROOM * (x["range"][1] - x["range"][0])
     for mark in figures.marks:
         at = (mark.t - figures.zero) / scale.factor
-        if at < 0 or mark.words == "run":
+        if at < 0 or mark.words == Stage.RUNNING.value:
             continue
         lost = " lost " in mark.words
         line = {"color": VERMILLION if lost else GREY, "width": 1.5 if lost else 1, "dash": "dot"}

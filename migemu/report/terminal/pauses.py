@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 from migemu.errors import sentences
+from migemu.wire.states import Stage
 
-_STAGES: Final = ("paused", "recover")
+_STAGES: Final = (Stage.PAUSED, Stage.RECOVER)
 
 
 class Pauses:
@@ -22,7 +23,7 @@ class Pauses:
         self._recoveries = 0
         self._is_reported = self._is_held = False
 
-    def see(self, stage: str, recoveries: int, last_error: str, advice: str, held: bool = False) -> str | None:
+    def see(self, stage: Stage, recoveries: int, last_error: str, advice: str, held: bool = False) -> str | None:
         """The line to print for the present stage, None if none; `held`: an operator paused the migration.
 
         `advice` says what the user can do now.

@@ -23,6 +23,7 @@ from rich.text import Text
 from migemu.report.terminal.several import line_of, panel_of
 from migemu.report.terminal.status_line import Status
 from migemu.units import SECOND, format_size
+from migemu.wire.states import Stage
 
 _WINDOW_NS: Final = SECOND
 _MAP_WIDTH: Final = 64
@@ -33,7 +34,7 @@ _BESIDE_BAR: Final = 46
 #: The frame and its margins.
 _FRAME_WIDTH: Final = 4
 #: The stages worth a line in a log: before them nothing moves.
-_PRINTED_STAGES: Final = ("run", "end", "completed")
+_PRINTED_STAGES: Final = (Stage.RUNNING, Stage.END, Stage.COMPLETED)
 #: Blue, orange, green of the Okabe-Ito palette: told apart by the colour-blind, and by shape besides.
 _STYLES: Final = {"4K": "#56b4e9", "2M": "#e69f00", "1G": "#009e73"}
 
@@ -80,7 +81,7 @@ class _Panel:
         grid = Table.grid(padding=(0, 2), expand=False)
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column()
-        grid.add_row("stage", f"{status.stage}   {status.elapsed_ns / SECOND:.1f} s{_remaining(self.rate)}")
+        grid.add_row("stage", f"{status.stage.value}   {status.elapsed_ns / SECOND:.1f} s{_remaining(self.rate)}")
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=total, completed=status.received_bytes, width=_bar_width(options.max_width)),
@@ -117,7 +118,7 @@ def plain_line(status: Status, rate: Rate) -> str:
         )
     )  # fmt: skip
     return (
-        f"{status.stage}: received {_percent(status.received_bytes, total)} "
+        f"{status.stage.value}: received {_percent(status.received_bytes, total)} "
         f"({format_size(status.received_bytes)} of {format_size(total)}), mapped {mapped}, "
         f"{status.faults} faults ({rate.faults:.0f}/s), {rate.received_bytes / 1e6:.0f} MB/s{_remaining(rate)}"
     )

@@ -19,7 +19,7 @@ def panel_of(statuses: Mapping[str, Status], title: str) -> RenderableType:
     for name, status in statuses.items():
         total = max(1, status.memory_bytes)
         rows.add_row(
-            name, status.stage, f"{status.elapsed_ns / SECOND:.1f} s",
+            name, status.stage.value, f"{status.elapsed_ns / SECOND:.1f} s",
             ProgressBar(total=total, completed=status.received_bytes, width=30),
             f"{100 * status.received_bytes / total:3.0f} % of {format_size(status.memory_bytes)}",
             f"{status.faults:,} faults, {status.faults_open} waiting",
@@ -30,7 +30,7 @@ def panel_of(statuses: Mapping[str, Status], title: str) -> RenderableType:
 def line_of(statuses: Mapping[str, Status]) -> str:
     """The same as `panel_of` in one line, for logs."""
     each = (
-        f"{name} {status.stage} {100 * status.received_bytes / max(1, status.memory_bytes):.0f} %"
+        f"{name} {status.stage.value} {100 * status.received_bytes / max(1, status.memory_bytes):.0f} %"
         for name, status in statuses.items()
     )
     return f"{len(statuses)} migrations: {', '.join(each)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from migemu.mm.pages import Level
 from migemu.node.outcome import Snapshot
+from migemu.wire.states import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Status:
     entries.
     """
 
-    stage: str
+    stage: Stage
     elapsed_ns: int
     memory_bytes: int
     received_bytes: int
@@ -40,7 +41,7 @@ class Status:
         receiver, leaves, geometry = snapshot.receiver, snapshot.leaves, snapshot.geometry
         began = snapshot.times.run or snapshot.times.advise or snapshot.now_ns
         return cls(
-            stage=snapshot.stage.value,
+            stage=snapshot.stage,
             elapsed_ns=(snapshot.times.finish or snapshot.now_ns) - began,
             memory_bytes=snapshot.memory_bytes,
             received_bytes=(receiver.pages_received if receiver else 0) * geometry.page_bytes,
@@ -55,9 +56,9 @@ class Status:
 
     def line(self) -> str:
         """The status as one line of JSON."""
-        return json.dumps({"status": asdict(self)}, separators=(",", ":"))
+        return json.dumps({"status": asdict(self) | {"stage": self.stage.value}}, separators=(",", ":"))
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Status:
-        """The status whose fields `line` wrote under the key "status". TypeError when they are others."""
-        return cls(**fields)
+        """The status whose fields `line` wrote under the key "status". TypeError or ValueError when they are others."""
+        return cls(**fields | {"stage": Stage(fields["stage"])})

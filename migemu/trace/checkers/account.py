@@ -19,6 +19,7 @@ from migemu.mm.marks import Marks
 from migemu.mm.page_values import PageValues
 from migemu.mm.pages import Geometry, Level, PageIndex
 from migemu.trace.events import Event, Happening
+from migemu.wire.states import Stage
 
 NOT: Final = 0
 MAPPED: Final = 1
@@ -66,7 +67,7 @@ class Account:
     @property
     def completed(self) -> bool:
         """Whether the destination has said that the migration is complete."""
-        return self.stage.get("destination") == "completed"
+        return self.stage.get("destination") == Stage.COMPLETED.value
 
     def note(self, event: Event, first: PageIndex, count: int) -> None:
         """An event happened to `count` base pages from `first` on."""

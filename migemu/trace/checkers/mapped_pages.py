@@ -8,6 +8,7 @@ from migemu.mm.pages import Level, PageIndex
 from migemu.trace.checkers.account import Account
 from migemu.trace.checkers.rule import Look, Objection, Rule, checkers
 from migemu.trace.events import Event, Happening
+from migemu.wire.states import Stage
 
 
 # SEMANTICS 3.2, I4
@@ -198,7 +199,7 @@ class HugeAtTheEnd(Rule):
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
         """When the destination is complete, object to hugetlb pages that one entry does not map."""
         account = self.account
-        if event.node != "destination" or event.detail != "completed" or not account.promises("collapses"):
+        if event.node != "destination" or event.detail != Stage.COMPLETED.value or not account.promises("collapses"):
             return None
         per_page = account.geometry.largest_pages
         pmds = per_page // account.geometry.pages(Level.PMD)

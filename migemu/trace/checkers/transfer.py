@@ -8,6 +8,7 @@ from migemu.mm.pages import PageIndex
 from migemu.trace.checkers.account import NOT, Account, Witness
 from migemu.trace.checkers.rule import Look, Objection, Rule, checkers
 from migemu.trace.events import Event, Happening
+from migemu.wire.states import Stage
 
 
 @checkers.register("counts_conserved")
@@ -59,7 +60,7 @@ class CountsConserved(Rule):
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
         """When the destination is complete, object unless all pages were received, and as many sent."""
-        if event.node != "destination" or event.detail != "completed":
+        if event.node != "destination" or event.detail != Stage.COMPLETED.value:
             return None
         if self.received != self.account.pages:
             missing = self.account.received.find(0)
@@ -100,7 +101,7 @@ class ReceivedWithinSent(Rule):
         if unsent < 0 or self.suspect is not None:
             return None
         self.suspect = (Witness(event, self.account.line), unsent)
-        return self.confirmed() if self.account.stage.get("source") == "end" else None
+        return self.confirmed() if self.account.stage.get("source") == Stage.END.value else None
 
     def goes_on(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
         """A later event of the source: it had told everything before."""
@@ -137,7 +138,7 @@ class CompletionIsTold(Rule):
 
     def enters(self, event: Event, _first: PageIndex, _count: int) -> Objection | None:
         """Completed only after the end was told, and with everything there."""
-        if event.node != "destination" or event.detail != "completed":
+        if event.node != "destination" or event.detail != Stage.COMPLETED.value:
             return None
         account = self.account
         if not account.ended:

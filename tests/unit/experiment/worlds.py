@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from migemu.errors import BrokenError
 from migemu.mm.pages import X86_64
-from migemu.node.outcome import Outcome, Snapshot, Stage, Times
+from migemu.node.outcome import Outcome, Snapshot, Times
 from migemu.result import begin, build, write
 from migemu.scenario.scenario import Scenario
+from migemu.wire.states import Stage
 
 STAGE: Final = "MIGEMU_TEST_STAGE"
 PLAIN: Final = "tests.unit.experiment.worlds:plain"

@@ -11,10 +11,11 @@ from typing import Any
 
 from migemu.guest.blocktime import Blocktime
 from migemu.mm.pages import X86_64, Geometry, Level
-from migemu.node.outcome import Outcome, Snapshot, Stage, Times
+from migemu.node.outcome import Outcome, Snapshot, Times
 from migemu.result import build
 from migemu.scenario.scenario import load
 from migemu.trace.events import CarriedFrame, Event
+from migemu.wire.states import Stage
 from tests.unit.trace.traces import destination, event, source, write_lines
 
 PTE, PMD, PUD = Level.PTE, Level.PMD, Level.PUD

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from migemu.report.terminal.pauses import Pauses
+from migemu.wire.states import Stage
 
 SEEN = (
-    ("run", 0, ""),
-    ("paused", 0, "reset"),
-    ("paused", 0, "refused"),
-    ("recover", 0, "refused"),
-    ("run", 1, "refused"),
+    (Stage.RUNNING, 0, ""),
+    (Stage.PAUSED, 0, "reset"),
+    (Stage.PAUSED, 0, "refused"),
+    (Stage.RECOVER, 0, "refused"),
+    (Stage.RUNNING, 1, "refused"),
 )
 
 
@@ -20,14 +21,14 @@ SEEN = (
     [
         (SEEN, ["paused: reset. Wait", "goes on"]),
         ((SEEN[0], SEEN[-1]), ["goes on, after a short pause: refused"]),
-        ((*SEEN, ("run", 1, "refused"), ("paused", 1, "again"), ("run", 2, "again")),
+        ((*SEEN, (Stage.RUNNING, 1, "refused"), (Stage.PAUSED, 1, "again"), (Stage.RUNNING, 2, "again")),
          ["paused: reset. Wait", "goes on", "paused: again. Wait", "goes on"]),
-        ((SEEN[0], ("paused", 1, "twice"), ("paused", 1, "twice"), ("run", 2, "twice")),
+        ((SEEN[0], (Stage.PAUSED, 1, "twice"), (Stage.PAUSED, 1, "twice"), (Stage.RUNNING, 2, "twice")),
          ["goes on, after a short pause: twice", "paused: twice. Wait", "goes on"]),
         (SEEN[:1] * 3, []),
     ],
     ids=["one", "too short", "two", "one behind the other", "none"],
 )  # fmt: skip
-def test_each_pause_is_told_once_with_what_to_do(seen: list[tuple[str, int, str]], told: list[str]) -> None:
+def test_each_pause_is_told_once_with_what_to_do(seen: list[tuple[Stage, int, str]], told: list[str]) -> None:
     pauses = Pauses()
     assert [line for line in (pauses.see(*each, "Wait") for each in seen) if line] == told

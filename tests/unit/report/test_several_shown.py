@@ -10,9 +10,10 @@ from migemu.report.terminal.progress import Progress
 from migemu.report.terminal.several import line_of, panel_of
 from migemu.report.terminal.status_line import Status
 from migemu.units import MIB, SECOND
+from migemu.wire.states import Stage
 
 STATUSES = {
-    name: Status("run", 2 * SECOND, 8 * MIB, received * MIB, 0, 0, 0, 0, 1234, 3, "")
+    name: Status(Stage.RUNNING, 2 * SECOND, 8 * MIB, received * MIB, 0, 0, 0, 0, 1234, 3, "")
     for name, received in (("0a1b2c3d", 2), ("4e5f6a7b", 8))
 }
 

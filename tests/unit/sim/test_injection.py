@@ -23,7 +23,7 @@ from migemu.sim.loop import VirtualLoop
 from migemu.trace.events import Event, Happening
 from migemu.units import MS
 from migemu.wire.messages import Advise, Alive, ChannelRole, Hello, Message, Page, Ready, Zero
-from migemu.wire.states import Role, State
+from migemu.wire.states import Role, Stage
 from tests.addresses import PLACE
 from tests.conformance.ear import BLANK, PAGE, Ear
 
@@ -241,7 +241,7 @@ def test_hazards_strike_once_each_and_messages_are_counted_over_all_connections(
 def test_the_coverage_tells_the_state_in_which_the_message_was_hit() -> None:
     conversation = talk(f"cut {THERE} message 1 byte 3")
     [((channel, role, state, kind), fault)] = conversation.coverage.counts
-    assert (channel, role, state, kind) == (ChannelRole.MAIN, Role.SOURCE, State.NONE, Hello)
+    assert (channel, role, state, kind) == (ChannelRole.MAIN, Role.SOURCE, Stage.NONE, Hello)
     assert fault == Kind(Fault.CUT, "header")
 
 

@@ -34,7 +34,7 @@ from migemu.wire.messages import (
     Running,
     Zero,
 )  # fmt: skip
-from migemu.wire.states import JOINT, LOST, PREEMPT_TRANSITIONS, TRANSITIONS, Legality, Role, State, diagram
+from migemu.wire.states import JOINT, LOST, PREEMPT_TRANSITIONS, TRANSITIONS, Legality, Role, Stage, diagram
 from tests.samples import MIGRATION, SAMPLES
 
 SOURCE, DESTINATION = Role.SOURCE, Role.DESTINATION
@@ -49,11 +49,11 @@ source       none     Hello        setup
 source       setup    Advise       advise
 source       advise   Listen       listen
 source       listen   DeviceState  listen
-source       listen   Run          running
-source       running  Page         running
-source       running  Zero         running
-source       running  End          end
-source       running  Recover      running
+source       listen   Run          run
+source       run      Page         run
+source       run      Zero         run
+source       run      End          end
+source       run      Recover      run
 source       end      Page         end
 source       end      Zero         end
 source       end      Recover      end
@@ -62,18 +62,18 @@ source       end      Agreed       end
 source       paused   Hello        recover
 source       recover  Recover      recover
 source       recover  Listen       listen
-source       recover  Resume       running
+source       recover  Resume       run
 destination  none     Ready        advise
 destination  advise   Ready        advise
-destination  advise   Running      running
+destination  advise   Running      run
 destination  advise   ReceivedBitmap recover
-destination  running  Request      running
-destination  running  ReceivedBitmap running
-destination  running  Complete     end
+destination  run      Request      run
+destination  run      ReceivedBitmap run
+destination  run      Complete     end
 destination  end      ReceivedBitmap end
 destination  paused   ReceivedBitmap recover
 destination  recover  ReceivedBitmap recover
-destination  recover  Resumed      running
+destination  recover  Resumed      run
 """
 #: What the other side must be in: said in, message, the other's states.
 NEEDS = """
@@ -81,22 +81,22 @@ advise       Listen          advise
 recover      Listen          advise
 none         Ready           advise
 advise       Ready           recover
-advise       Running         running end
-running      Complete        end
+advise       Running         run end
+run          Complete        end
 advise       ReceivedBitmap  recover
 paused       ReceivedBitmap  recover
 recover      ReceivedBitmap  recover
 recover      Resume          recover
-recover      Resumed         running end
+recover      Resumed         run end
 end          Agreed          end
 """
 GONE = """
 source       advise   paused
 source       listen   paused
-source       running  paused
+source       run      paused
 source       end      paused
 source       recover  paused
-destination  running  paused
+destination  run      paused
 destination  end      paused
 destination  recover  paused
 """
@@ -145,7 +145,7 @@ RECOVERY: list[tuple[Role, Message]] = [
 ]
 
 
-def legality(source: State, destination: State, preempt: State = State.NONE) -> Legality:
+def legality(source: Stage, destination: Stage, preempt: Stage = Stage.NONE) -> Legality:
     made = Legality()
     made.states = {SOURCE: source, DESTINATION: destination}
     made.preempt = preempt
@@ -168,43 +168,43 @@ def legal(made: Legality, role: Role, message: Message, channel: ChannelRole = M
 def test_the_tables_are_what_the_protocol_says() -> None:
     rows = [line.split() for line in SPOKEN.split("\n") if line]
     kinds = {kind.__name__: kind for kind in TAGS}
-    assert {(Role(role), State(at), kinds[kind]): State(to) for role, at, kind, to in rows} == TRANSITIONS
+    assert {(Role(role), Stage(at), kinds[kind]): Stage(to) for role, at, kind, to in rows} == TRANSITIONS
     needs = [line.split() for line in NEEDS.split("\n") if line]
-    assert {(State(at), kinds[kind]): tuple(map(State, others)) for at, kind, *others in needs} == JOINT
+    assert {(Stage(at), kinds[kind]): tuple(map(Stage, others)) for at, kind, *others in needs} == JOINT
     gone = [line.split() for line in GONE.split("\n") if line]
-    assert {(Role(role), State(at)): State(to) for role, at, to in gone} == LOST
+    assert {(Role(role), Stage(at)): Stage(to) for role, at, to in gone} == LOST
     assert {kind for _, kind in PREEMPT_TRANSITIONS} == {Hello, Page, Zero}
 
 
-@pytest.mark.parametrize(("role", "state"), list(product(Role, State)), ids=lambda value: value.value)
-def test_on_the_main_channel_exactly_the_table_is_legal(role: Role, state: State) -> None:
+@pytest.mark.parametrize(("role", "state"), list(product(Role, Stage)), ids=lambda value: value.value)
+def test_on_the_main_channel_exactly_the_table_is_legal(role: Role, state: Stage) -> None:
     """For every message, and every state that the other side can be in."""
-    for message, other in product(MESSAGES, State):
+    for message, other in product(MESSAGES, Stage):
         kind = type(message)
         made = legality(state, other) if role is SOURCE else legality(other, state)
         if kind in (Alive, Failed):
-            expected = None if state is State.FAILED else State.FAILED if kind is Failed else state
+            expected = None if state is Stage.FAILED else Stage.FAILED if kind is Failed else state
         else:
             expected = TRANSITIONS.get((role, state, kind))
-            if other not in JOINT.get((state, kind), tuple(State)):
+            if other not in JOINT.get((state, kind), tuple(Stage)):
                 expected = None
         assert legal(made, role, message) == (expected is not None), f"{kind.__name__}, other side {other.value}"
         assert made.states[role] is (expected or state)
         assert made.states[DESTINATION if role is SOURCE else SOURCE] is other
-        assert made.preempt is State.NONE
+        assert made.preempt is Stage.NONE
 
 
-@pytest.mark.parametrize(("role", "state"), list(product(Role, State)), ids=lambda value: value.value)
-def test_on_the_preempt_channel_exactly_its_table_is_legal(role: Role, state: State) -> None:
+@pytest.mark.parametrize(("role", "state"), list(product(Role, Stage)), ids=lambda value: value.value)
+def test_on_the_preempt_channel_exactly_its_table_is_legal(role: Role, state: Stage) -> None:
     """Pieces there need a guest that runs, and nothing else: the channels can overtake each other."""
-    for message, source, destination in product(MESSAGES, State, State):
+    for message, source, destination in product(MESSAGES, Stage, Stage):
         kind = type(message)
         made = legality(source, destination, state)
         expected = state if kind in (Alive, Failed) else None
-        if role is SOURCE and kind is Hello and state is State.NONE:
-            expected = State.SETUP
-        elif role is SOURCE and kind in (Page, Zero) and state in (State.SETUP, State.RUNNING):
-            expected = State.RUNNING if destination in (State.RUNNING, State.END) else None
+        if role is SOURCE and kind is Hello and state is Stage.NONE:
+            expected = Stage.SETUP
+        elif role is SOURCE and kind in (Page, Zero) and state in (Stage.SETUP, Stage.RUNNING):
+            expected = Stage.RUNNING if destination in (Stage.RUNNING, Stage.END) else None
         assert legal(made, role, message, PREEMPT) == (expected is not None), f"{kind.__name__}, {made!r}"
         assert made.preempt is (expected or state)
         assert made.states == {SOURCE: source, DESTINATION: destination}
@@ -212,12 +212,12 @@ def test_on_the_preempt_channel_exactly_its_table_is_legal(role: Role, state: St
 
 def test_every_state_is_reached_by_what_may_be_said() -> None:
     for role in Role:
-        reached = {State.NONE}
-        for _ in State:
+        reached = {Stage.NONE}
+        for _ in Stage:
             reached |= {to for (who, at, _), to in TRANSITIONS.items() if who is role and at in reached}
             reached |= {to for (who, at), to in LOST.items() if who is role and at in reached}
         assert {at for who, at, _ in TRANSITIONS if who is role} <= reached
-        assert State.END in reached
+        assert Stage.END in reached
 
 
 def test_every_message_but_alive_and_failed_belongs_to_one_role() -> None:
@@ -232,8 +232,8 @@ def test_a_whole_migration_is_legal() -> None:
     made = Legality()
     for role, message, channel in CONVERSATION:
         made.said(role, message, channel)
-    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
-    assert repr(made) == "<Legality source end, destination end, preempt running>"
+    assert made.states == {SOURCE: Stage.END, DESTINATION: Stage.END}
+    assert repr(made) == "<Legality source end, destination end, preempt run>"
 
 
 def test_either_side_may_say_alive_or_give_up_at_any_point() -> None:
@@ -244,9 +244,9 @@ def test_either_side_may_say_alive_or_give_up_at_any_point() -> None:
                 made.said(*said)
             made.said(role, Alive(), channel)
             made.said(role, Failed("this connection"), channel)
-            assert made.states[role] is not State.FAILED
+            assert made.states[role] is not Stage.FAILED
             made.said(role, Failed("no more", True), channel)
-            assert (made.states[role] is State.FAILED) == (channel is MAIN)
+            assert (made.states[role] is Stage.FAILED) == (channel is MAIN)
 
 
 @pytest.mark.parametrize("index", range(len(CONVERSATION) - 1))
@@ -293,13 +293,13 @@ def test_what_comes_before_its_time_is_refused(earlier: type[Message], later: ty
 
 
 def test_urgent_pieces_may_arrive_after_the_end_was_announced() -> None:
-    made = legality(State.END, State.RUNNING, State.SETUP)
+    made = legality(Stage.END, Stage.RUNNING, Stage.SETUP)
     assert legal(made, SOURCE, page(urgent=True), PREEMPT)
     assert legal(made, SOURCE, page(urgent=True), MAIN), "or what was lost with the preempt channel"
 
 
 def test_who_gave_up_says_nothing_more() -> None:
-    made = legality(State.RUNNING, State.RUNNING)
+    made = legality(Stage.RUNNING, Stage.RUNNING)
     made.said(SOURCE, Failed("the disk is full", True))
     assert not any(legal(made, SOURCE, message) for message in MESSAGES)
     assert legal(made, DESTINATION, ONE[Request])
@@ -311,25 +311,25 @@ def test_a_lost_channel_is_recovered_again_and_again(length: int) -> None:
     made = Legality()
     for said in CONVERSATION[:length]:
         made.said(*said)
-    ready = made.states[DESTINATION] is not State.NONE
-    runs = made.states[DESTINATION] in (State.RUNNING, State.END)
+    ready = made.states[DESTINATION] is not Stage.NONE
+    runs = made.states[DESTINATION] in (Stage.RUNNING, Stage.END)
     assert made.lost() == ready
     if not ready:
         return
     for cut in range(len(RECOVERY) + 1):
-        assert made.states[SOURCE] is State.PAUSED
+        assert made.states[SOURCE] is Stage.PAUSED
         for role, message in RECOVERY[:cut]:
             made.said(role, message)
         assert made.lost()
-        assert made.preempt is State.NONE
+        assert made.preempt is Stage.NONE
     for role, message in RECOVERY:
         made.said(role, message)
-    assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
+    assert made.states == {SOURCE: Stage.RUNNING, DESTINATION: Stage.RUNNING}
     assert runs or length < 11
     for said in CONVERSATION[10:]:
         if not isinstance(said[1], Hello) and said[2] is MAIN:
             made.said(*said)
-    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
+    assert made.states == {SOURCE: Stage.END, DESTINATION: Stage.END}
 
 
 def test_a_destination_that_has_not_heard_run_makes_the_switch_again() -> None:
@@ -342,11 +342,11 @@ def test_a_destination_that_has_not_heard_run_makes_the_switch_again() -> None:
     for said in CONVERSATION[4:]:
         if said[2] is MAIN:
             made.said(*said)
-    assert made.states == {SOURCE: State.END, DESTINATION: State.END}
+    assert made.states == {SOURCE: Stage.END, DESTINATION: Stage.END}
 
 
 def test_a_guest_that_runs_is_not_started_again() -> None:
-    made = legality(State.RUNNING, State.RUNNING)
+    made = legality(Stage.RUNNING, Stage.RUNNING)
     made.lost()
     made.said(*RECOVERY[0])
     made.said(*RECOVERY[1])
@@ -357,7 +357,7 @@ def test_a_guest_that_runs_is_not_started_again() -> None:
 
 
 def test_a_preempt_channel_that_is_lost_alone_is_asked_about_while_all_goes_on() -> None:
-    made = legality(State.RUNNING, State.RUNNING, State.RUNNING)
+    made = legality(Stage.RUNNING, Stage.RUNNING, Stage.RUNNING)
     made.preempt_lost()
     assert not legal(made, SOURCE, page(urgent=True), PREEMPT)
     for role, message in (*RECOVERY[1:4], (SOURCE, page())):
@@ -371,7 +371,7 @@ def test_a_node_that_was_started_again_begins_where_the_migration_stopped() -> N
         made = Legality.resumed(running)
         for role, message in RECOVERY:
             made.said(role, message)
-        assert made.states == {SOURCE: State.RUNNING, DESTINATION: State.RUNNING}
+        assert made.states == {SOURCE: Stage.RUNNING, DESTINATION: Stage.RUNNING}
     for running in (False, True):
         made = Legality.resumed(running)
         made.said(*RECOVERY[0])
@@ -387,8 +387,8 @@ def test_a_refusal_names_message_speaker_and_state() -> None:
         made.said(DESTINATION, ONE[Advise])
     with pytest.raises(PeerError, match="Ready from the destination needs the other side in state advise; it is in"):
         made.said(DESTINATION, Ready(MIGRATION))
-    with pytest.raises(PeerError, match="Running from the destination needs the other side in state running or end"):
-        legality(State.LISTEN, State.ADVISE).said(DESTINATION, Running())
+    with pytest.raises(PeerError, match="Running from the destination needs the other side in state run or end"):
+        legality(Stage.LISTEN, Stage.ADVISE).said(DESTINATION, Running())
     with pytest.raises(PeerError, match="Run is not allowed from the source on the preempt channel in state none"):
         made.said(SOURCE, Run(), PREEMPT)
     made.said(SOURCE, hello(PREEMPT), PREEMPT)
