@@ -83,7 +83,8 @@ class _DestinationPlan:
 @click.option(
     "--dump", type=click.Path(path_type=Path), metavar="FILE",
     help="Write the memory as it arrived (without what the guest wrote since) to FILE, as long as the image was, with "
-    "holes for zeros. What FILE was stays until all of it is there.",
+    "holes for zeros. What FILE was stays until all of it is there. Of a migration that fails it is written only if "
+    "all memory had come and nothing else keeps it; a line says then that it is unverified.",
 )  # fmt: skip
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), metavar="DIR",

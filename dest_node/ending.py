@@ -5,6 +5,10 @@ several          DIR/<first 8 digits of its name>/result.json; one line tells ho
 
 Rule: a file that cannot be written is lost, and nothing else is: the migration ends as it would have, its source has
 heard so, and the other files are written. `lost` says which, for the result, for the last line, and for the exit code.
+
+A dump is of memory that was compared with the source's, with one exception: a guest that ran here and whose source went
+for good when all of its memory had come, before its digests did. Nothing but the dump keeps that guest, so it is
+written, and said to be unverified.
 """
 
 from __future__ import annotations
@@ -72,8 +76,11 @@ class Files:
                 "it fits only if the rest is zeros"
             )
 
-    def write_dump(self, incoming: Incoming) -> None:
-        """The memory as it arrived, with holes where it is zeros. MigemuError when it cannot be written."""
+    def write_dump(self, incoming: Incoming, is_verified: bool) -> None:
+        """Write the memory as it arrived, with holes where it is zeros, and say whether it was compared.
+
+        MigemuError when it cannot be written.
+        """
         output = self.dump
         assert output is not None
         try:
@@ -87,8 +94,10 @@ class Files:
         except BaseException:
             output.discard()
             raise
+        compared = "" if is_verified else "; unverified: all of it came, and was not compared with the source's"
         self._notice(
             f"--dump {output.path}: {format_size(output.written_bytes)}, which take {format_size(on_disk)} on the disk"
+            f"{compared}"
         )
 
     def interrupt(self) -> None:
@@ -146,9 +155,9 @@ class Endings:
 
     async def _finish(self, files: Files, incoming: Incoming, is_verified: bool, lost: list[str]) -> str:
         """Trace and dump, which take as long as the disk takes; the digest of the trace."""
-        if is_verified and files.dump is not None:
+        if files.dump is not None and (is_verified or incoming.is_whole_unverified):
             try:
-                await self._apart(lambda: files.write_dump(incoming))
+                await self._apart(lambda: files.write_dump(incoming, is_verified))
             except MigemuError as error:
                 lost.append(str(error))
         if files.tracer is None:

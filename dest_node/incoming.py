@@ -503,8 +503,16 @@ class Incoming:
         """Everything known now."""
         return self._status.outcome()
 
+    @property
+    def is_whole_unverified(self) -> bool:
+        """Whether it has ended with all of the memory here, compared with nothing, and kept by nothing else."""
+        return self._status.is_whole_unverified
+
     def image(self) -> Iterator[bytes]:
-        """The memory as it arrived, as long as the source's image was, in parts. Only after a verdict."""
+        """The memory as it arrived, as long as the source's image was, in parts of bytes.
+
+        Only after a verdict, or when `is_whole_unverified`: everything has arrived then.
+        """
         return self._ready().verification.image(self._advise_taken.advise.image_bytes)
 
     # --- small things ---

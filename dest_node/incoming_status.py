@@ -203,6 +203,11 @@ class IncomingStatus:
         return self._assembly is not None and self._assembly.receiver.received.complete
 
     @property
+    def is_whole_unverified(self) -> bool:
+        """Whether it has ended with all of the memory here, compared with nothing, and kept by nothing else."""
+        return self.is_whole and self.whereabouts is Whereabouts.LOST
+
+    @property
     def whereabouts(self) -> Whereabouts:
         """Where the guest is, as far as is known here."""
         return Whereabouts.of_destination(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from collections.abc import Callable
@@ -234,6 +235,28 @@ def test_a_source_that_leaves_is_noticed_in_every_stage(stage: str, tmp_path: Pa
             return
         assert dest.wait() == 3
         assert "in the middle of a message" in dest.error or "before the migration was complete" in dest.error
+
+
+@pytest.mark.parametrize(("zeros", "is_written"), [(PAGES - 1, True), (PAGES - 2, False)], ids=["all", "not all"])
+def test_what_came_whole_is_dumped_unverified_when_no_digests_come(
+    zeros: int, is_written: bool, tmp_path: Path
+) -> None:  # fmt: skip
+    """The guest has run here, and its source is gone for good: the dump is all that is left of it."""
+    dump = tmp_path / "dump"
+    dump.write_bytes(b"earlier")
+    with destination("--out", str(tmp_path), "--dump", str(dump), "--set", "guest.vcpus=0", *ONCE) as dest:
+        with connected(dest.port) as peer:
+            begin(peer)
+            peer.say(Page(0, 1, Level.PTE, False), payload=b"\x5a" * 4096)
+            peer.say(Zero(1, zeros, Level.PTE, False))
+            peer.connection.shutdown(socket.SHUT_WR)
+            peer.hear_end()
+        assert dest.wait() == 3
+        told = [each["notice"] for each in dest.said if "notice" in each]
+    unverified = "; unverified: all of it came, and was not compared with the source's"
+    assert [line.endswith(unverified) for line in told if "--dump" in line] == [True] * is_written
+    assert dump.read_bytes() == (b"\x5a" * 4096 + bytes(MEMORY_BYTES - 4096) if is_written else b"earlier")
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
 
 
 def test_a_source_that_falls_silent_is_given_up_after_the_idle_timeout() -> None:

@@ -7,11 +7,13 @@ import pytest
 from migemu.mm import (
     ARM64_4K,
     MADV_COLLAPSE,
+    MADV_DONTNEED,
     MADV_HWPOISON,
     MADV_SPLIT,
     TINY,
     EntryKind,
     FaultOutcome,
+    Geometry,
     Level,
 )
 from tests.unit.mm.guest import TINY_CONT, Guest, MakeGuest
@@ -218,3 +220,18 @@ def test_full_tables_of_contiguous_leaves_are_shared(make_guest: MakeGuest) -> N
     assert guest.uffd.continue_run(guest.base, Level.CONT_PTE, GIB // K64) == (GIB // K64, 0)
     assert len({id(row) for row in guest.space.vmas.vmas[0].mapping.table.ptes}) == 1
     guest.space.validate()
+
+
+def test_leaves_are_counted_where_the_two_contiguous_sizes_differ_in_width() -> None:
+    """2 pages are contiguous, and 4 PMDs; on arm64 both are 16, and on TINY both are 2. All short fills, and back."""
+    uneven = Geometry("uneven", dict(zip(Level, (12, 13, 14, 16, 17), strict=True)))
+    for pages in range(1, 33):
+        guest = Guest(uneven, Level.PUD, 1)
+        guest.continue_(0, pages)
+        guest.space.validate()
+        leaves = guest.space.leaves(guest.base)
+        assert sum(count * uneven.pages(level) for level, count in leaves.items()) == pages
+        assert sum(leaves.values()) == guest.file.refs[0]
+        guest.advise(0, 32, MADV_DONTNEED)
+        guest.space.validate()
+        assert guest.file.refs == [0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 
 import pytest
 
 from migemu.mm import MADV_COLLAPSE, FaultOutcome, Level, PartialError
+from migemu.mm.userfaultfd import TASK_SIZE
 from tests.unit.mm.guest import Guest, MakeGuest, refused
 
 HUGE = 65536
@@ -135,3 +137,21 @@ def test_small_hugepages(make_guest: MakeGuest) -> None:
     guest.uffd.poison(guest.base, 16384)
     assert guest.map() == "PPPPMMMMMMMM...."
     guest.space.validate()
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "is_valid"),
+    [
+        (0, 4096, True), (4096, 4096, True), (TASK_SIZE - 4096, 4096, True), (0, TASK_SIZE, True),
+        (-4096, 4096, False), (0, 0, False), (0, -4096, False), (TASK_SIZE, 4096, False), (4096, TASK_SIZE, False),
+        (1, 4096, False), (0, 4095, False),
+    ],
+)  # fmt: skip
+def test_a_range_is_of_whole_pages_within_the_address_space(
+    guest: Guest, start: int, length: int, is_valid: bool
+) -> None:
+    """validate_range of fs/userfaultfd.c; page 0 is a page like others. What is valid is not mapped: another errno."""
+    with nullcontext() if is_valid else refused(errno.EINVAL):
+        guest.uffd.wake(start, length)
+    with refused(errno.ENOENT if is_valid else errno.EINVAL):
+        guest.uffd.continue_(start, length)

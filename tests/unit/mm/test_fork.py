@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from migemu.mm import MADV_COLLAPSE, FaultOutcome, Level, UffdEvent, UffdFeature
+from migemu.mm import MADV_COLLAPSE, MADV_HWPOISON, FaultOutcome, Level, UffdEvent, UffdFeature
 from tests.unit.mm.guest import Guest, MakeGuest, refused
 
 FORK = UffdFeature.EVENT_FORK
@@ -131,6 +131,31 @@ def test_no_reference_left_is_enomem_and_no_child(make_guest: MakeGuest) -> None
     assert guest.file.refs == [2, 2]
     assert guest.uffd.read() is None
     guest.space.validate()
+
+
+def test_a_child_that_got_half_of_it_gives_that_back(make_guest: MakeGuest) -> None:
+    """The first hugepage is copied, the second has no reference left."""
+    guest = make_guest(wp=True, features=FORK)
+    guest.continue_(0, 1)
+    guest.continue_(16, 5)
+    guest.file.refs_max = 2
+    with refused(errno.ENOMEM):
+        guest.space.fork()
+    assert guest.file.refs == [1, 2]
+    assert len(guest.file.i_mmap) == 1, "nobody but the parent maps the file"
+    guest.space.validate()
+
+
+@pytest.mark.parametrize("page", [0, 15, 16, 31])
+def test_a_bad_page_under_a_leaf_that_could_not_be_split_is_so_in_the_child(make_guest: MakeGuest, page: int) -> None:
+    """The first and the last page of each hugepage."""
+    guest = make_guest(wp=True, features=FORK, hwpoison="page", tables_max=1)
+    guest.continue_(page & ~15, 16)
+    guest.advise(page, 1, MADV_HWPOISON)
+    child = guest.space.fork()
+    for space in (guest.space, child):
+        assert space.is_mapped(guest.at(page))
+        space.validate()
 
 
 def test_the_childs_mmap_and_munmap_are_its_own(make_guest: MakeGuest) -> None:

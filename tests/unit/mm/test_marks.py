@@ -31,6 +31,16 @@ def test_marks_answer_as_bytes_would(puts: list[tuple[tuple[int, int], int]], as
     assert repr(marks) == f"<Marks on {naive.count(1)} of 32 base pages>"
 
 
+def test_every_mark_is_found_from_everywhere() -> None:
+    """Every single mark, and every range to look in: that its end is outside is what short examples seldom meet."""
+    for page in range(16):
+        marks = Marks(16, 4)
+        marks.put(page, 1, 1)
+        for start in range(17):
+            for end in range(start, 17):
+                assert marks.find(1, start, end) == (page if start <= page < end else -1)
+
+
 def test_full_rows_share_their_integer() -> None:
     """Else the marks of 1 TiB would take 50 MB in the end; a byte a page takes 256."""
     marks = Marks(1 << 20, 512)

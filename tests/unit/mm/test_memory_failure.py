@@ -191,6 +191,16 @@ def test_a_split_that_fails_leaves_the_old_leaf(make_guest: MakeGuest, limit: st
     guest.space.validate()
 
 
+@pytest.mark.parametrize(("room", "expected"), [(1, "U" * 16), (2, "MMMMtPttMMMMMMMM")])
+def test_the_last_tables_are_used(make_guest: MakeGuest, room: int, expected: str) -> None:
+    """The split of a 1G leaf takes two tables; the other hugepage has none."""
+    guest = make_guest(hwpoison="page", tables_max=room)
+    guest.continue_(0, 16)
+    guest.advise(5, 1, MADV_HWPOISON)
+    assert guest.map() == expected
+    guest.space.validate()
+
+
 def test_a_fault_without_memory_for_the_tables_is_enomem(make_guest: MakeGuest) -> None:
     guest = make_guest(minor=False, hwpoison="page", tables_max=1)
     memory_failure(guest.file, 0)

@@ -15,6 +15,7 @@ from migemu.mm import (
     Level,
     WouldSleepError,
 )
+from migemu.mm.hugetlb_file import CACHED, HWPOISON, ISOLATED
 from migemu.mm.memory_failure import memory_failure
 from tests.unit.mm.guest import TINY_CONT, Guest, MakeGuest, refused
 
@@ -142,3 +143,14 @@ def test_poisoning_waits_when_a_hole_was_faulted_in_meanwhile(make_guest: MakeGu
         guest.file.try_to_migrate(0)
         with pytest.raises(WouldSleepError, match="migrated"):
             guest.advise(3, 1, MADV_HWPOISON)
+
+
+def test_a_folio_that_turns_bad_while_isolated_is_still_isolated_and_cached(guest: Guest) -> None:
+    """The bit of the poison is one more: migration puts the folio back, and nobody reads a fresh zero page."""
+    guest.file.isolate(0)
+    guest.file.poison(0)
+    assert guest.file.folios[0] == CACHED | HWPOISON | ISOLATED
+    guest.file.putback(0)
+    assert guest.file.folios[0] == CACHED | HWPOISON
+    assert guest.space.fault(0, guest.at(3), write=False) is FaultOutcome.SIGBUS_MCEERR
+    guest.space.validate()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from dest_node.guest.ledger import SLOT_BYTES
 from dest_node.verification.verify import Verification
 from migemu.mm.pages import TINY, X86_64, Level, PageIndex, PieceRun
-from migemu.sim.contents import Contents, ModelledMemory, ModelledSource
 from migemu.permutation import mix, mix_all
+from migemu.sim.contents import Contents, ModelledMemory, ModelledSource
 from migemu.store.mapped import MappedMemory
 from migemu.wire.digest import page_digests
 from tests.vcpus import stopped_vcpus
