@@ -325,9 +325,9 @@ def _status(incoming: Incoming, keeper: Keeper | None, turned_away: int) -> Node
     return NodeStatus(
         "destination", os.getpid(), incoming.migration, snapshot.stage.value, snapshot.memory_bytes,
         snapshot.recoveries, snapshot.last_error,
-        received_bytes=receiver.pages_received * page_bytes if receiver else 0,
-        mapped_bytes=receiver.pages_mapped * page_bytes if receiver else 0,
-        faults_waiting=snapshot.pages_waited_for, vcpus_waiting=receiver.faults_open if receiver else 0,
+        received_bytes=receiver.pages_received * page_bytes,
+        mapped_bytes=receiver.pages_mapped * page_bytes,
+        faults_waiting=snapshot.pages_waited_for, vcpus_waiting=receiver.faults_open,
         turned_away=turned_away, whereabouts=incoming.whereabouts.value,
         checkpoint=keeper.protection() if keeper else None,
     )  # fmt: skip

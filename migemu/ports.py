@@ -324,11 +324,11 @@ class GuestStatistics:
     """What the vCPUs of a guest have done at this destination, and what it cost them; final after `Vcpus.stop`."""
 
     #: Waiting for faults, in all and per vCPU; None of a guest without vCPUs.
-    blocktime: BlocktimeStatistics | None
+    blocktime: BlocktimeStatistics
     #: Faults by latency: how many in each bucket, keyed by its lower bound in microseconds (`FaultLatency.histogram`).
     latency_histogram: dict[int, int]
     #: Waiting for collapses; None of a guest without vCPUs.
-    stalls: StallStatistics | None
+    stalls: StallStatistics
     #: Words read and written.
     reads: int
     writes: int

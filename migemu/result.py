@@ -18,7 +18,7 @@ import attrs
 from migemu.errors import ScenarioError
 from migemu.guest.blocktime import BlocktimeStatistics
 from migemu.mm.pages import Level
-from migemu.node.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot, Times
+from migemu.node.outcome import Certificate, Outcome, ReceiverStatistics, Snapshot
 from migemu.scenario.scenario import Scenario, from_mapping
 from migemu.store.output import Output, broken_if_refused
 from migemu.units import KIB, SECOND
@@ -68,7 +68,7 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "memory": snapshot.memory_bytes,
             "payload": snapshot.payload_bytes,
             "wire": snapshot.wire_bytes,
-            "duplicate": receiver.pages_duplicate * snapshot.geometry.page_bytes if receiver else 0,
+            "duplicate": receiver.pages_duplicate * snapshot.geometry.page_bytes,
         },
         "time_ns": {
             "total": ended - times.advise if times.advise else 0,
@@ -77,30 +77,30 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
             "postcopy": ended - times.run if times.run else 0,
         },
         "throughput_bytes_per_s": snapshot.payload_bytes * SECOND // arriving_ns if arriving_ns > 0 else 0,
-        "fault": _fault(blocktime, outcome.histogram, receiver.requests if receiver else 0),
+        "fault": _fault(blocktime, outcome.histogram, receiver.requests),
         "blocktime_ns": {
-            "per_vcpu": [vcpu.blocktime_ns for vcpu in blocktime.vcpus] if blocktime else [],
-            "overlapped": blocktime.overlapped_blocktime_ns if blocktime else 0,
+            "per_vcpu": [vcpu.blocktime_ns for vcpu in blocktime.vcpus],
+            "overlapped": blocktime.overlapped_blocktime_ns,
         },
         "stall_ns": {
-            "per_vcpu": [vcpu.stalled_ns for vcpu in outcome.stalls.vcpus] if outcome.stalls else [],
-            "max": outcome.stalls.stall_ns_max if outcome.stalls else 0,
+            "per_vcpu": [vcpu.stalled_ns for vcpu in outcome.stalls.vcpus],
+            "max": outcome.stalls.stall_ns_max,
         },
         "guest": {
             "accesses": outcome.reads + outcome.writes,
             "writes": outcome.writes,
             "unchecked": outcome.unchecked,
-            "longest_silence_ns": blocktime.silence_ns_max if blocktime else 0,
+            "longest_silence_ns": blocktime.silence_ns_max,
         },
         "page_table": {
             "pte": leaves.get(Level.PTE, 0), "pmd": leaves.get(Level.PMD, 0), "pud": leaves.get(Level.PUD, 0),
             "table_bytes": snapshot.table_bytes, "table_bytes_max": snapshot.table_bytes_max,
         },
         "mapping": {
-            "to_2M_ns": outcome.mapping.to_2m_ns if outcome.mapping else None,
-            "to_1G_ns": outcome.mapping.to_1g_ns if outcome.mapping else None,
-            "access_mean_ns": outcome.mapping.access_mean_ns if outcome.mapping else None,
-            "access_end_ns": outcome.mapping.access_end_ns if outcome.mapping else None,
+            "to_2M_ns": outcome.mapping.to_2m_ns,
+            "to_1G_ns": outcome.mapping.to_1g_ns,
+            "access_mean_ns": outcome.mapping.access_mean_ns,
+            "access_end_ns": outcome.mapping.access_end_ns,
         },
         "collapse": _counts(receiver, _COLLAPSES),
         "recovery": outcome.recovery._asdict(),
@@ -116,14 +116,14 @@ def build(outcome: Outcome, scenario: Scenario, kind: str, status: str, error: s
 def empty(scenario: Scenario, kind: str) -> dict[str, Any]:
     """The result of a run that nobody can tell anything of: its destination was killed."""
     snapshot = Snapshot(
-        0, Stage.SETUP, scenario.geometry, scenario.memory.size, 0, 0, None, {}, 0, 0, Times(), ""
+        0, Stage.SETUP, scenario.geometry, scenario.memory.size, payload_bytes=0, wire_bytes=0
     )  # fmt: skip
-    nothing = Outcome(snapshot, False, "", 0, json.dumps(scenario.resolved()), 0, None, {}, 0, 0, 0)
+    nothing = Outcome(snapshot, False, "", 0, json.dumps(scenario.resolved()), 0)
     return build(nothing, scenario, kind, "failed", "it left no result")
 
 
-def _counts(receiver: ReceiverStatistics | None, names: dict[str, str]) -> dict[str, int]:
-    return {key: getattr(receiver, name) if receiver else 0 for key, name in names.items()}
+def _counts(receiver: ReceiverStatistics, names: dict[str, str]) -> dict[str, int]:
+    return {key: getattr(receiver, name) for key, name in names.items()}
 
 
 def _certificate(certificate: Certificate | None) -> dict[str, Any]:
@@ -131,12 +131,12 @@ def _certificate(certificate: Certificate | None) -> dict[str, Any]:
     return {name: getattr(certificate, name) if certificate else None for name in names}
 
 
-def _fault(blocktime: BlocktimeStatistics | None, histogram: dict[int, int], requests: int) -> dict[str, Any]:
+def _fault(blocktime: BlocktimeStatistics, histogram: dict[int, int], requests: int) -> dict[str, Any]:
     names = ("mean_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
-    latency = blocktime.latency if blocktime else None
+    latency = blocktime.latency
     return {
         "count": latency.count if latency else 0,
-        "open": len(blocktime.open_faults) if blocktime else 0,
+        "open": len(blocktime.open_faults),
         "requests": requests,
         **{name: getattr(latency, name) if latency else 0 for name in names},
         "log2_us": {str(bound): count for bound, count in histogram.items()},

@@ -68,10 +68,6 @@ NAMES_LEVELS: Final = (
 FUNCTION_LINES_MAX: Final = 70
 #: Of a constructor, `self` aside. A frozen dataclass is a record, made of named values, and counts as one of them.
 PARAMETERS_MAX: Final = 8
-#: Classes that have more, and why.
-LONG_CONSTRUCTORS: Final = {
-    "QueuedFrame": "to be cut", "Flow": "to be cut", "Vma": "to be cut",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -283,7 +279,7 @@ def _parameters(node: ast.ClassDef) -> int:
 
 def has_short_constructors(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.ClassDef) and node.name not in LONG_CONSTRUCTORS:
+        if isinstance(node, ast.ClassDef):
             count = _parameters(node)
             if count > PARAMETERS_MAX:
                 yield (
@@ -517,16 +513,6 @@ def test_the_rule_bites(rule: Rule, name: str, text: str) -> None:
 )
 def test_the_rule_lets_pass(rule: Rule, name: str, text: str) -> None:
     assert list(rule(Module(name, text))) == []
-
-
-def test_no_exception_outlives_its_reason() -> None:
-    too_long = {
-        node.name
-        for module in PROGRAM
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ClassDef) and _parameters(node) > PARAMETERS_MAX
-    }
-    assert set(LONG_CONSTRUCTORS) <= too_long, f"these are short by now: {set(LONG_CONSTRUCTORS) - too_long}"
 
 
 def test_there_is_a_house() -> None:

@@ -16,8 +16,8 @@ from random import Random
 from dest_node.core.effects import NODE
 from dest_node.guest.ledger import SLOT_BYTES, SLOTS, Ledger
 from migemu.errors import InputError
-from migemu.guest.blocktime import Blocktime
-from migemu.guest.stall import Stalls
+from migemu.guest.blocktime import NO_BLOCKTIME, Blocktime
+from migemu.guest.stall import NO_STALLS, Stalls
 from migemu.guest.workload import Workload, WorkloadContext, WorkloadFiles, workloads
 from migemu.mm.pages import PageIndex
 from migemu.ports import THREAD, Clock, GuestAccess, GuestMemory, GuestStatistics, Stalled, Tracer, Word
@@ -148,9 +148,9 @@ class TaskVcpus:
         """See ports.Vcpus."""
         blocktime, ledger = self._blocktime, self.ledger
         return GuestStatistics(
-            blocktime=blocktime.statistics() if blocktime else None,
+            blocktime=blocktime.statistics() if blocktime else NO_BLOCKTIME,
             latency_histogram=blocktime.latency.histogram() if blocktime else {},
-            stalls=self._stalls.statistics() if self._stalls else None,
+            stalls=self._stalls.statistics() if self._stalls else NO_STALLS,
             reads=ledger.reads,
             writes=ledger.writes,
             unchecked=ledger.unrecorded,

@@ -94,13 +94,13 @@ class MappingTracer:
             if large >= self._needed_bytes and self._started_ns is not None:
                 self._times.setdefault(level, t - self._started_ns)
 
-    def figures(self) -> MappingFigures | None:
-        """The figures of the events so far; None when nothing was ever mapped."""
+    def figures(self) -> MappingFigures:
+        """The figures of the events so far; those that are not known, as when nothing was ever mapped, are None."""
         if self._cost_ns is None:
-            return None
+            return MappingFigures()
         lasted_ns = self._at - self._began_ns
         mean = self._spent / lasted_ns if lasted_ns else self._cost_ns
         return MappingFigures(self._times.get(Level.PMD), self._times.get(Level.PUD), mean, self._cost_ns)
 
     def __repr__(self) -> str:
-        return f"<Regained {self.figures()}>"
+        return f"<MappingTracer {self.figures()}>"

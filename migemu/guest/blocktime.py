@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from migemu.guest.latency import FaultLatency, LatencySummary
 from migemu.mm.pages import PageIndex
@@ -80,6 +80,10 @@ class BlocktimeStatistics:
     """Faults without a wake-up."""
     latency: LatencySummary | None
     """Of the resolved faults; None when there were none."""
+
+
+#: Of a guest without vCPUs.
+NO_BLOCKTIME: Final = BlocktimeStatistics((), 0, 0, 0, 0, 0, (), None)
 
 
 class Blocktime:

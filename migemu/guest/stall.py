@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from migemu.guest.latency import FaultLatency, LatencySummary
 
@@ -40,6 +40,10 @@ class StallStatistics:
     stall_ns_max: int
     lengths: LatencySummary | None
     """Of single stalls; None when there were none."""
+
+
+#: Of a guest without vCPUs.
+NO_STALLS: Final = StallStatistics((), 0, 0, 0, None)
 
 
 class Stalls:

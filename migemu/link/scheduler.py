@@ -46,17 +46,23 @@ class Scheduling(Enum):
 
 @dataclass(slots=True, eq=False)
 class QueuedFrame:
-    """A frame on its way; -1 is a time that is not known yet. `token` is the owner's."""
+    """A frame of `size` bytes on its way; `token` is the owner's.
+
+    `remaining` bytes of it are still in the send buffer; of its times, -1 is one that is not known yet.
+    """
 
     channel: str
     size: int
     token: Any
     enqueued_ns: int
     serial: int
-    remaining: int
-    started_ns: int = -1
-    departed_ns: int = -1
-    arrived_ns: int = -1
+    remaining: int = field(init=False)
+    started_ns: int = field(default=-1, init=False)
+    departed_ns: int = field(default=-1, init=False)
+    arrived_ns: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.remaining = self.size
 
 
 @dataclass(slots=True, eq=False)
@@ -64,19 +70,21 @@ class Flow:
     """One channel's direction: its send buffer, and its place among the others."""
 
     name: str
-    stream: Stream | None = None
-    urgent: bool = False
+    stream: Stream | None
+    #: Bytes that it may still send in its turn (deficit round robin).
+    deficit: int
+    #: Whether `strict` prefers it.
+    urgent: bool = field(default=False, init=False)
     #: Bytes that wait in the send buffer. Whoever waits for less than `room_bytes` sets `room_wanted`.
-    waiting_bytes: int = 0
-    room_bytes: int = 0
-    room_wanted: bool = False
+    waiting_bytes: int = field(default=0, init=False)
+    room_bytes: int = field(default=0, init=False)
+    room_wanted: bool = field(default=False, init=False)
     #: Bytes that the wire has had and the reader has not taken; from `window_bytes` on nothing goes. 0: no limit.
-    unread_bytes: int = 0
-    window_bytes: int = 0
-    frames: deque[QueuedFrame] = field(default_factory=deque)
-    held: list[QueuedFrame] = field(default_factory=list)
-    deficit: int = 0
-    delivered_ns: int = 0
+    unread_bytes: int = field(default=0, init=False)
+    window_bytes: int = field(default=0, init=False)
+    frames: deque[QueuedFrame] = field(default_factory=deque, init=False)
+    held: list[QueuedFrame] = field(default_factory=list, init=False)
+    delivered_ns: int = field(default=0, init=False)
 
     @property
     def shut(self) -> bool:
@@ -107,7 +115,7 @@ class LinkScheduler:
 
     def flow(self, name: str, stream: Stream | None = None) -> Flow:
         """A channel's way onto the wire. Without a stream nothing but the wire holds it back."""
-        flow = Flow(name, stream, deficit=self.segment_bytes)
+        flow = Flow(name, stream, self.segment_bytes)
         if stream is not None:
             self._streams = True
             if stream.lossy:
@@ -127,7 +135,7 @@ class LinkScheduler:
         """A frame enters the send buffer of `flow`; `advance` is to be called next."""
         self._settle(now_ns)
         self._serial += 1
-        frame = QueuedFrame(flow.name, size, token, now_ns, self._serial, size)
+        frame = QueuedFrame(flow.name, size, token, now_ns, self._serial)
         if not flow.frames and not flow.shut:
             self._wake(flow, now_ns)
         flow.frames.append(frame)

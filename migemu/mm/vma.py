@@ -50,12 +50,15 @@ class Vma:
     missing: bool = False
     minor: bool = False
     wp: bool = False
-    wp_async: bool = False  # UFFD_FEATURE_WP_ASYNC of the userfaultfd that watches for write-protect
 
     def watch(self, uffd: UffdContext | None, missing: bool = False, minor: bool = False, wp: bool = False) -> None:
         """Let `uffd` answer faults of these modes, in place of who did; None for nobody."""
         self.uffd, self.missing, self.minor, self.wp = uffd, missing, minor, wp
-        self.wp_async = wp and uffd is not None and uffd.wp_async
+
+    @property
+    def wp_async(self) -> bool:
+        """Whether the kernel lifts protection by itself: UFFD_FEATURE_WP_ASYNC of who watches for write-protect."""
+        return self.wp and self.uffd is not None and self.uffd.wp_async
 
     @property
     def table(self) -> PageTable:

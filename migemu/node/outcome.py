@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from migemu.errors import sentences
-from migemu.guest.blocktime import BlocktimeStatistics
-from migemu.guest.stall import StallStatistics
+from migemu.guest.blocktime import NO_BLOCKTIME, BlocktimeStatistics
+from migemu.guest.stall import NO_STALLS, StallStatistics
 from migemu.mm.pages import Geometry, Level
 from migemu.wire.states import Stage
 
@@ -91,32 +91,40 @@ _NO_TIMES: Final = Times()
 class ReceiverStatistics(NamedTuple):
     """Counts so far. pieces_4k + 512 * pieces_2m + pages_zero == pages_received on x86_64; all fresh, none twice."""
 
-    pieces_4k: int
-    pieces_2m: int
-    pages_zero: int
-    pages_duplicate: int
-    pages_received: int
-    pages_mapped: int
-    faults: int
-    faults_open: int
-    requests: int
-    collapse_calls: int
-    collapse_to_2m: int
-    collapse_to_1g: int
-    collapse_refused: int
-    collapse_failed: int
+    pieces_4k: int = 0
+    pieces_2m: int = 0
+    pages_zero: int = 0
+    pages_duplicate: int = 0
+    pages_received: int = 0
+    pages_mapped: int = 0
+    faults: int = 0
+    faults_open: int = 0
+    requests: int = 0
+    collapse_calls: int = 0
+    collapse_to_2m: int = 0
+    collapse_to_1g: int = 0
+    collapse_refused: int = 0
+    collapse_failed: int = 0
+
+
+#: Of a migration whose memory is not there yet.
+_NOTHING_RECEIVED: Final = ReceiverStatistics()
 
 
 class MappingFigures(NamedTuple):
     """How memory came to be mapped by large entries (`migemu.analysis.mapping_figures`).
 
-    `to_*` in ns from the guest's start, `access_*` in ns an access.
+    `to_*` in ns from the guest's start, `access_*` in ns an access; None where that never came, or was not looked at.
     """
 
-    to_2m_ns: int | None
-    to_1g_ns: int | None
-    access_mean_ns: float
-    access_end_ns: float
+    to_2m_ns: int | None = None
+    to_1g_ns: int | None = None
+    access_mean_ns: float | None = None
+    access_end_ns: float | None = None
+
+
+#: Of a migration whose mapping nobody looked at.
+_NOT_LOOKED_AT: Final = MappingFigures()
 
 
 class RecoveryStatistics(NamedTuple):
@@ -161,7 +169,7 @@ class Snapshot:
     memory_bytes: int
     payload_bytes: int
     wire_bytes: int
-    receiver: ReceiverStatistics | None = None
+    receiver: ReceiverStatistics = _NOTHING_RECEIVED
     leaves: dict[Level, int] = field(default_factory=dict)
     table_bytes: int = 0
     table_bytes_max: int = 0
@@ -183,16 +191,16 @@ class Outcome:
     downtime_ns: int
     source_scenario: str
     image_bytes: int
-    blocktime: BlocktimeStatistics | None = None
+    blocktime: BlocktimeStatistics = NO_BLOCKTIME
     histogram: dict[int, int] = field(default_factory=dict)
     reads: int = 0
     writes: int = 0
     unchecked: int = 0
     collapse_ns: int = 0
     collapse_stall_ns_max: int = 0
-    stalls: StallStatistics | None = None
+    stalls: StallStatistics = NO_STALLS
     trace_digest: str = ""
-    mapping: MappingFigures | None = None
+    mapping: MappingFigures = _NOT_LOOKED_AT
     recovery: RecoveryStatistics = field(default_factory=RecoveryStatistics)
     corrupt: int = 0
     certificate: Certificate | None = None

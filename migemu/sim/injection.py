@@ -250,7 +250,7 @@ class Injection:
     def _end(self, path: _Path, mid_frame: bool) -> None:
         """The stream ends here."""
         channel = path.channel
-        self._pass(path, lambda _: channel.came_end(mid_frame), QueuedFrame("", 0, None, self._loop.now_ns, 0, 0))
+        self._pass(path, lambda _: channel.came_end(mid_frame), QueuedFrame("", 0, None, self._loop.now_ns, 0))
         path.dead = True
 
     # --- in order, and in time ---

@@ -193,8 +193,9 @@ class Simulation:
         if isinstance(self.error, KeyboardInterrupt):
             status = "interrupted"
         error = one_line(self.error) or "interrupted" if self.error is not None else ""
-        mapping = self._mapping_tracer.figures() if self._mapping_tracer is not None else None
-        outcome = replace(destination.incoming.outcome(), trace_digest=world.watch.digest, mapping=mapping)
+        outcome = replace(destination.incoming.outcome(), trace_digest=world.watch.digest)
+        if self._mapping_tracer is not None:
+            outcome = replace(outcome, mapping=self._mapping_tracer.figures())
         return build(outcome, self._scenario, "modelled", status, error)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from dest_node.guest.ledger import SLOT_BYTES
+from migemu.guest.blocktime import NO_BLOCKTIME
+from migemu.guest.stall import NO_STALLS
 from migemu.guest.workload import NO_FILES
 from migemu.mm.pages import TINY, Level, PageIndex, PieceRun
 from migemu.ports import GuestMemory, GuestStatistics, MinorFault, Word
@@ -318,5 +320,5 @@ async def test_what_may_be_written_is_bounded_for_those_that_sleep_too(kind: Kin
 async def test_a_guest_without_vcpus_is_stopped_as_any_other(kind: Kind) -> None:
     machine = Machine(kind, "guest.vcpus=0")
     statistics = await machine.run()
-    assert statistics == GuestStatistics(None, {}, None, 0, 0, 0, 0, "")
+    assert statistics == GuestStatistics(NO_BLOCKTIME, {}, NO_STALLS, 0, 0, 0, 0, "")
     assert machine.faults == []

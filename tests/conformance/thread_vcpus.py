@@ -18,8 +18,8 @@ from dest_node.core.effects import NODE
 from dest_node.guest.ledger import SLOT_BYTES, SLOTS, Ledger
 from dest_node.guest.tasks import stamp_key, workloads_of
 from migemu.errors import InputError
-from migemu.guest.blocktime import Blocktime
-from migemu.guest.stall import Stalls
+from migemu.guest.blocktime import NO_BLOCKTIME, Blocktime
+from migemu.guest.stall import NO_STALLS, Stalls
 from migemu.guest.workload import Workload, WorkloadFiles
 from migemu.mm import FaultOutcome
 from migemu.mm.pages import Geometry, PageIndex, PieceRun, Span
@@ -163,9 +163,9 @@ class ThreadVcpus:
         blocktime, ledger = self._blocktime, self._ledger
         with self._lock:
             return GuestStatistics(
-                blocktime=blocktime.statistics() if blocktime else None,
+                blocktime=blocktime.statistics() if blocktime else NO_BLOCKTIME,
                 latency_histogram=blocktime.latency.histogram() if blocktime else {},
-                stalls=self._stalls.statistics() if self._stalls else None,
+                stalls=self._stalls.statistics() if self._stalls else NO_STALLS,
                 reads=ledger.reads,
                 writes=ledger.writes,
                 unchecked=ledger.unrecorded,

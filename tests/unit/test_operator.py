@@ -44,7 +44,6 @@ class Scene:
         assert isinstance(sent, SourceOutcome), sent
         outcome = self.town.outcomes[named(1)]
         assert outcome.verified
-        assert outcome.snapshot.receiver is not None
         assert outcome.snapshot.receiver.pages_duplicate == 0
 
 

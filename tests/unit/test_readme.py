@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from migemu.mm.pages import X86_64
-from migemu.node.outcome import Outcome, Snapshot, Times
+from migemu.node.outcome import Outcome, Snapshot
 from migemu.result import build
 from migemu.scenario.scenario import Scenario
 from migemu.wire.states import Stage
@@ -17,8 +17,8 @@ README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf
 
 
 def empty_result() -> dict[str, object]:
-    snapshot = Snapshot(0, Stage.SETUP, X86_64, 0, 0, 0, None, {}, 0, 0, Times(), "")
-    outcome = Outcome(snapshot, False, "", 0, "{}", 0, None, {}, 0, 0, 0)
+    snapshot = Snapshot(0, Stage.SETUP, X86_64, 0, 0, 0)
+    outcome = Outcome(snapshot, False, "", 0, "{}", 0)
     return build(outcome, Scenario(), "measured", "failed", "an error")
 
 

@@ -44,13 +44,13 @@ class Status:
             stage=snapshot.stage,
             elapsed_ns=(snapshot.times.finish or snapshot.now_ns) - began,
             memory_bytes=snapshot.memory_bytes,
-            received_bytes=(receiver.pages_received if receiver else 0) * geometry.page_bytes,
+            received_bytes=receiver.pages_received * geometry.page_bytes,
             mapped_4k_bytes=leaves.get(Level.PTE, 0) * geometry.size(Level.PTE),
             mapped_2m_bytes=leaves.get(Level.PMD, 0) * geometry.size(Level.PMD),
             mapped_1g_bytes=leaves.get(Level.PUD, 0) * geometry.size(Level.PUD),
             wire_bytes=snapshot.wire_bytes,
-            faults=receiver.faults if receiver else 0,
-            faults_open=receiver.faults_open if receiver else 0,
+            faults=receiver.faults,
+            faults_open=receiver.faults_open,
             cells=snapshot.cells,
         )
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from migemu.errors import BrokenError
 from migemu.mm.pages import X86_64
-from migemu.node.outcome import Outcome, Snapshot, Times
+from migemu.node.outcome import Outcome, Snapshot
 from migemu.result import begin, build, write
 from migemu.scenario.scenario import Scenario
 from migemu.wire.states import Stage
@@ -30,8 +30,8 @@ def plain(scenario: Scenario, directory: Path | None) -> dict[str, Any]:
     if scenario.collapse.policy != "never":
         base_us += 50
     noise_us = Random(scenario.scenario.seed).randrange(20)
-    snapshot = Snapshot(0, Stage.COMPLETED, X86_64, scenario.memory.size, 0, 0, None, {}, 0, 0, Times(), "")
-    outcome = Outcome(snapshot, True, "d", 0, json.dumps(scenario.resolved()), 0, None, {}, 0, 0, 0)
+    snapshot = Snapshot(0, Stage.COMPLETED, X86_64, scenario.memory.size, 0, 0)
+    outcome = Outcome(snapshot, True, "d", 0, json.dumps(scenario.resolved()), 0)
     result = build(outcome, scenario, "modelled", "completed")
     median_ns = (base_us + noise_us) * 1000
     result["fault"] |= {

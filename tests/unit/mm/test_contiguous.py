@@ -187,7 +187,7 @@ def test_protection_is_of_the_whole_leaf(guest: Guest) -> None:
     guest.continue_(8, 8, wp=True)
     assert guest.protected() == "ww......wwwwwwww"
     assert guest.space.fault(0, guest.at(1), write=True) is FaultOutcome.WAITING
-    guest.space.vmas.vmas[0].wp_async = True
+    guest.uffd.wp_async = True
     assert guest.space.fault(1, guest.at(1), write=True) is FaultOutcome.MAPPED
     assert guest.space.fault(1, guest.at(13), write=True) is FaultOutcome.MAPPED
     assert guest.protected() == "." * 16

@@ -32,7 +32,15 @@ def result(kind: str = "measured", status: str = "completed", name: str = "made-
     blocktime.finish(7_000_000)
     times = Times(advise=1, ready=2, run=3, first_piece=4, last_piece=1_000_000, finish=1_000_001)
     snapshot = Snapshot(
-        2_000_000, Stage.COMPLETED, X86_64, 1 << 30, 1 << 29, 1 << 29, None, {PUD: 1}, 0, 4096, times, ""
+        2_000_000,
+        Stage.COMPLETED,
+        X86_64,
+        1 << 30,
+        1 << 29,
+        1 << 29,
+        leaves={PUD: 1},
+        table_bytes_max=4096,
+        times=times,
     )
     histogram = blocktime.latency.histogram()
     scenario = load(None, [f"scenario.name={name}", "guest.vcpus=2", "guest.workload=zipf:exponent=1.1"])

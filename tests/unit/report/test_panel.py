@@ -15,9 +15,10 @@ from migemu.report.terminal import progress
 from migemu.report.terminal.progress import Progress, Rate, panel
 from migemu.report.terminal.status_line import Status
 from migemu.units import GIB, MIB, SECOND
+from migemu.wire.states import Stage
 
 CELLS = "".join("012345678mg"[number % 11] for number in range(128))
-STATUS = Status("run", 2 * SECOND, GIB, 314 * MIB, 280 * MIB, 30 * MIB, 0, 0, 1904, 4, CELLS)
+STATUS = Status(Stage.RUNNING, 2 * SECOND, GIB, 314 * MIB, 280 * MIB, 30 * MIB, 0, 0, 1904, 4, CELLS)
 RATE = Rate(155e6, 849, 5 * SECOND)
 
 
@@ -92,6 +93,6 @@ def test_what_is_left_is_told_by_the_clock_of_who_watches(monkeypatch: pytest.Mo
     monkeypatch.setattr(progress.time, "monotonic_ns", lambda: next(now))
     out = StringIO()
     with Progress(Console(file=out, width=200), "demo") as shown:
-        shown.show(Status("run", 0, GIB, 0, 0, 0, 0, 0, 0, 0, ""))
-        shown.show(Status("run", 2 * SECOND, GIB, GIB // 2, 0, 0, 0, 0, 0, 0, ""))
+        shown.show(Status(Stage.RUNNING, 0, GIB, 0, 0, 0, 0, 0, 0, 0, ""))
+        shown.show(Status(Stage.RUNNING, 2 * SECOND, GIB, GIB // 2, 0, 0, 0, 0, 0, 0, ""))
     assert "268 MB/s, 10 s left" in out.getvalue()
