@@ -56,7 +56,7 @@ def test_what_is_more_than_this_side_allows_names_the_limit(changes: dict[str, i
 def test_a_device_state_comes_in_order_and_whole_before_the_guest_runs() -> None:
     accepted = announced()
     accepted.device_state(0, bytes(1000))
-    with pytest.raises(PeerError, match="run with 1000 of 1024 bytes of device state"):
+    with pytest.raises(PeerError, match="the source starts the guest after 1000 of 1024 bytes of device state"):
         accepted.may_run()
     accepted.device_state(1000, bytes(24))
     accepted.may_run()
