@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 SEEDS  ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint fuzz swarm chaos bench soak mutants clean
+.PHONY: help venv demo test lint fuzz swarm chaos bench soak mutants man clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,9 @@ soak: $(STAMP)  ## migrate for half an hour while connections are cut: memory ha
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
 
 # Neither in `make test` nor in CI: it takes hours. The tree is not changed; all happens in a copy below runs/.
+man: $(STAMP)  ## write the man pages of migemu, migemu-source and migemu-dest into man/
+	@$(BIN)/python -m migemu.cli.manual man
+
 mutants: $(STAMP)  ## change the core a line at a time: do tests notice? or make mutants FOLDER=migemu/wire [SAMPLE=200]
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'
 	$(BIN)/python -m tests.mutants $(FOLDER) --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)

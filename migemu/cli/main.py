@@ -82,10 +82,11 @@ def main() -> None:
     Two hosts:   migemu-dest --listen 0.0.0.0:4444      and      migemu-source --connect HOST:4444 --image vmcore
     Virtual:     migemu sim recommended;  migemu sim --set link.preset=25G --set guest.vcpus=48
     Choices:     migemu list;  every setting: migemu list --settings
-    How is it:   migemu status runs/a
+    How is it:   migemu status runs/a --watch
     Steer it:    migemu pause runs/a;  migemu resume runs/a;  migemu recover runs/a --connect HOST:PORT;  migemu cancel
-    Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a/trace.jsonl
-    Many runs:   migemu sweep --list;  two of them: migemu compare A B;  published ones: migemu reproduce --list
+    Its trace:   migemu run --trace --out runs/a    and then    migemu check runs/a
+    Many runs:   migemu sweep --list;  as a table: migemu sweep export runs/mine --csv mine.csv
+    Two of them: migemu compare A B;  published ones: migemu reproduce --list
     To look at:  migemu run --report --out runs/a   and open    runs/a/report.html
     To watch:    migemu demo --live   in the browser; afterwards, with time travel:    migemu view runs/a
     """
