@@ -24,7 +24,11 @@ SEMANTICS: Final = ROOT / "migemu" / "mm" / "SEMANTICS.md"
 TEXT: Final = SEMANTICS.read_text(encoding="utf-8")
 PROGRAM: Final = sorted(path for name in ("migemu", "source_node", "dest_node") for path in (ROOT / name).rglob("*.py"))
 TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
-DOCUMENTS: Final = sorted(path for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith("."))
+DOCUMENTS: Final = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not (top := path.relative_to(ROOT).parts[0]).startswith(".") and top not in ("runs", "build", "dist")
+)
 
 _NUMBER: Final = r"(?:\d+\.\d+|I\d+)"
 _LIST: Final = rf"{_NUMBER}(?: step \d)?(?:(?:, and |, | and ){_NUMBER}(?: step \d)?)*"
