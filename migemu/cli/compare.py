@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from migemu.experiment.comparison import Comparison, Row
 
 GATE_FAILED = 1
+#: In less the columns of the table would show no figure whole.
+_TABLE_WIDTH_MIN = 100
 
 
 @click.command()
@@ -96,10 +98,14 @@ def compare(
 def _show(comparison: Comparison) -> None:
     from rich.console import Console
 
-    from migemu.experiment.text_tables import comparison_table, rulings_table
+    from migemu.experiment.text_tables import comparison_lines, comparison_table, rulings_table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(comparison_table(comparison))
+    if console.width < _TABLE_WIDTH_MIN:
+        for line in comparison_lines(comparison):
+            console.print(line, markup=False, highlight=False)
+    else:
+        console.print(comparison_table(comparison))
     if comparison.settings:
         changed = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in comparison.settings.items())
         console.print(f"settings that differ: {changed}", markup=False, highlight=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -81,6 +81,24 @@ def comparison_table(comparison: Comparison) -> Table:
         cells = ("", "", "", percent(each.relative), _percents(each.interval), str(each.pairs))
         table.add_row(*(["all cells (geometric mean)" if not number else ""] if several else []), each.key, *cells)
     return table
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    """The same as `comparison_table`, two short lines for each figure: for a narrow terminal."""
+    yield f"{comparison.kind}: baseline -> new, means of pairs"
+    last = None
+    for row in comparison.rows:
+        if row.cell != last and len({each.cell for each in comparison.rows}) > 1:
+            yield f"[{row.cell}]"
+        last = row.cell
+        base, new, difference, relative, interval, pairs = _cells(row)
+        yield row.key
+        yield f"  {base} -> {new}, {difference} ({relative}), n {pairs}"
+        if interval:
+            yield f"  95 %: {interval}"
+    for each in comparison.overall:
+        yield f"{each.key}, all cells (geometric mean)"
+        yield f"  {percent(each.relative)}, 95 %: {_percents(each.interval) or 'none'}, n {each.pairs}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
