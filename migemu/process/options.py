@@ -7,9 +7,7 @@ supervisor. On its own it shows the same things to a person.
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -20,7 +18,7 @@ import click
 
 from migemu.errors import MigemuError
 from migemu.process.completing import assignments
-from migemu.process.runner import Voice, exit_with, stderr_console
+from migemu.process.runner import Voice, exit_with
 
 if TYPE_CHECKING:
     from migemu.address import Address
@@ -154,21 +152,6 @@ def _grouped(
     for option in reversed(options):
         grouped = option(grouped)
     return grouped
-
-
-class _Logged(logging.Handler):
-    """What the library logs (a plugin that cannot be used) is a notice; children leave it to whoever started them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print the record as a line of the program."""
-
-        import multiprocessing
-
-        if multiprocessing.parent_process() is None and "--supervised" not in sys.argv:
-            Voice(stderr_console()).notice(record.getMessage())
-
-
-logging.getLogger("migemu").addHandler(_Logged())
 
 
 def load_scenario(

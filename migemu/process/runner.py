@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -70,6 +71,17 @@ class Voice:
             self.tell(error=line, exit=exit_code, relayed=isinstance(error, GaveUpError))
         else:
             self.console.print(f"migemu: {line}", style=None, markup=False, highlight=False, soft_wrap=True)
+
+
+class LogNotices(logging.Handler):
+    """What the library logs (a plugin that cannot be used) is a notice; children leave it to whoever started them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record as a line of the program."""
+        import multiprocessing
+
+        if multiprocessing.parent_process() is None and "--supervised" not in sys.argv:
+            Voice(stderr_console()).notice(record.getMessage())
 
 
 def stderr_console(quiet: bool = False) -> Console:

@@ -98,9 +98,14 @@ def _run(name: str, module: str) -> int:
     try:
         if lack := _lacks():
             return _tell(lack, _BROKEN)
+        import logging
+
         import click
 
         from migemu.process.context import spelled
+        from migemu.process.runner import LogNotices
+
+        logging.getLogger("migemu").addHandler(LogNotices())
 
         if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
             from migemu.process import shells  # noqa: F401 - it tells click how our scripts ask

@@ -76,7 +76,7 @@ def test_wherever_it_goes_dark_for_good_no_guest_is_lost_by_both_and_none_runs_t
 
 
 def test_a_node_that_does_not_come_to_an_end_in_the_dark_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Patience, "over", lambda *_: "")
+    monkeypatch.setattr(Patience, "over", lambda *_: None)
     verdict = try_out(darkened("nothing goes wrong", "main->destination Run 1", False))
     assert verdict.complaint.startswith(("LimitError", "hung"))
 

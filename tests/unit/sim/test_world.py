@@ -187,7 +187,7 @@ def test_a_policy_that_raises_ends_the_run_with_its_own_traceback() -> None:
     ("settings", "told"),
     [
         ({"memory.image": "x"}, "memory.image: a migration in virtual time has no bytes"),
-        ({"guest.vcpus": 1, "guest.rate": 0}, "guest.rate: .* without end in virtual time"),
+        ({"guest.vcpus": 1, "guest.rate": 0}, "guest.rate: .* never ends in virtual time"),
         ({"link.distribution": "samples:path=/no/such"}, r"^link.distribution=samples:path=/no/such: .*No such file"),
         ({"return_link.distribution": "samples:path=/"}, r"^return_link.distribution=.*directory"),
     ],
