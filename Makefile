@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 SEEDS  ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint fuzz swarm chaos bench soak mutants man clean
+.PHONY: help venv demo test lint docs fuzz swarm chaos bench soak mutants man clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,11 @@ swarm: $(STAMP)  ## migrate in virtual time while things go wrong, a world a see
 
 chaos: $(STAMP)  ## real processes that are killed, stopped, cut off and started again; or make chaos ROUNDS=300 [FROM=1 | SEED=7]
 	$(BIN)/python -m tests.chaos $(or $(ROUNDS),60) --first $(or $(FROM),1) $(if $(SEED),--seed $(SEED))
+
+docs: $(STAMP)  ## the documentation as a site, in build/docs: links checked, the API from its docstrings
+	$(BIN)/python -m migemu.docs.generated
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open build/docs/index.html; to search in it, serve it: $(BIN)/python -m http.server -d build/docs"
 
 bench: $(STAMP)  ## measure against a bare pair of processes; also written to bench.json
 	$(BIN)/python -m tests.bench

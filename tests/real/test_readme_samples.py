@@ -321,7 +321,10 @@ def python(*arguments: str, folder: Path, path: str = "") -> subprocess.Complete
 
 @pytest.mark.parametrize(
     ("document", "module", "policy"),
-    [("README.md", "your_package", "impatient:share=50"), ("migemu/docs/howto/my-policy.md", "hot", "hot:faults=2")],
+    [
+        ("migemu/docs/reference/plugins.md", "your_package", "impatient:share=50"),
+        ("migemu/docs/howto/my-policy.md", "hot", "hot:faults=2"),
+    ],
 )
 def test_the_recipe_for_a_package_of_ones_own_works_as_it_stands(
     document: str, module: str, policy: str, tmp_path: Path
@@ -368,7 +371,7 @@ def printed(what: RenderableType) -> str:
 
 
 def _exploration() -> str:
-    exec(compile(python_of("README.md", 0), "README.md", "exec"), {"__name__": "your_package"})
+    exec(compile(python_of("migemu/docs/reference/plugins.md", 0), "plugins.md", "exec"), {"__name__": "your_package"})
     try:
         with pytest.raises(OrderingError) as found:
             explore("impatient:share=75")

@@ -1,4 +1,4 @@
-"""The README promises nothing that the program does not keep; its samples are in real/test_readme_samples.py."""
+"""The README is short, and pages promise nothing that is not so; samples are in real/test_readme_samples.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from migemu.docs.topics import FOLDER
 from migemu.mm.pages import X86_64
 from migemu.node.outcome import Outcome, Snapshot
 from migemu.result import build
 from migemu.scenario.scenario import Scenario
 from migemu.wire.states import Stage
+from tests.readmes import READMES
 
-README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+RESULTS = (FOLDER / "reference" / "results.md").read_text(encoding="utf-8")
+#: The most words of the first page, its samples included.
+WORDS_MAX = 1_200
 
 
 def empty_result() -> dict[str, object]:
@@ -23,9 +28,9 @@ def empty_result() -> dict[str, object]:
 
 
 def documented_keys() -> set[str]:
-    """The keys of the table under "Read the result"; `.x` continues the section of the key in front of it."""
+    """The keys of the table; `.x` continues the section of the key in front of it."""
     keys: set[str] = set()
-    for line in README.split("## Read the result")[1].split("## Words")[0].splitlines():
+    for line in RESULTS.splitlines():
         if not line.startswith("| `"):
             continue
         section = ""
@@ -47,8 +52,16 @@ def test_every_key_of_the_result_is_documented_and_every_documented_key_is_there
 
 
 def test_the_tour_of_the_memory_model_says_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    text = Path(__file__).parents[2].joinpath("migemu", "mm", "README.md").read_text(encoding="utf-8")
-    exec(compile(text.split("```python\n")[1].split("```")[0], "migemu/mm/README.md", "exec"), {})
+    text = (FOLDER / "reference" / "memory-model.md").read_text(encoding="utf-8")
+    exec(compile(text.split("```python\n")[1].split("```")[0], "memory-model.md", "exec"), {})
     printed = capsys.readouterr().out
     for said in ("FaultOutcome.WAITING", "5008", "4096", "Level.PTE", "EntryKind.LEAF", "2048 kB", "a larger leaf"):
         assert said in printed
+
+
+def test_the_first_page_is_short_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= WORDS_MAX
+    for path in READMES:
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            assert "://" in target or (path.parent / target).exists(), f"{path}: {target}"
