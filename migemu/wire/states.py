@@ -16,7 +16,7 @@ Rule 5  A main channel that is lost after the switch pauses the migration (`LOST
 That legality is a table for each role, fed with the messages of both sides, is h11's idea (N. J. Smith, the module
 `h11._state`); the tables and their rules are post-copy's.
 
-WARNING: the diagram in the documentation (architecture) is printed by `python -m migemu.wire.states`; a test compares the two.
+WARNING: the diagram in reference/architecture.md is printed by `python -m migemu.wire.states`; a test compares the two.
 """
 
 from __future__ import annotations
