@@ -140,7 +140,7 @@ An error is one line: what is wrong, and what to do about it. A traceback is a b
 | 0 | all is well: the memory is verified, the rules hold, the gate holds | |
 | 1 | `check`: a rule is broken; `compare`: a gate fails; else a bug of this program | read the lines above it |
 | 2 | bad input: a scenario, an option, a file | change what the line names |
-| 3 | something broke: a connection, memory, a port, a disk, the other process | mend it, then [go on](../howto/recovery.md) |
+| 3 | something broke: a connection, memory, a port, a disk, a process | mend it, then [go on](../howto/recovery.md) |
 | 4 | the peer broke the protocol | use the same version on both sides; if it is, report it |
 | 5 | the memory at the destination differs from the source's | do not use it |
 | 130 | interrupted: Ctrl-C, SIGTERM, the end of the terminal, or `migemu cancel` | |
