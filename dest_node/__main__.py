@@ -171,29 +171,29 @@ async def _serve(voice: Voice, options: NodeOptions, plan: _DestinationPlan) -> 
             Progress(voice.console, scenario.scenario.name, options.quiet or voice.supervised)
         )
 
-        kept = None
+        in_use = None
         observer = _Observer(voice, progress)
         if checkpoint is not None:
-            kept = await stack.enter_async_context(opened(checkpoint, scenario, clock, observer.tell))
+            in_use = await stack.enter_async_context(opened(checkpoint, scenario, clock, observer.tell))
         endings = Endings(voice, scenario, observer.tell, out, files, options.as_json and not options.supervised)
 
         async def provide(geometry: Geometry, memory_bytes: int) -> GuestMemory:
             if files is not None and destination.incoming is not None and destination.incoming.advise is not None:
                 files.arriving(destination.incoming.advise.image_bytes)
-            if kept is not None:
-                return await kept.provide(destination.incoming)
+            if in_use is not None:
+                return await in_use.provide(destination.incoming)
             memory = await loop.run_in_executor(None, allocate, memory_bytes, scenario.memory.backing)
             return GuestMemory.of(MappedMemory(geometry, memory_bytes, memory, scenario.memory.hgm))
 
         setup = DestinationSetup(
             scenario=scenario, clock=clock, allocate=provide,
             accelerator=TaskAccelerator(scenario, clock, plan.workload_files), tracer=files.tracer if files else None,
-            checkpoint=kept.keeper if kept else None, restored=kept.restored if kept else None,
+            checkpoint=in_use.keeper if in_use else None, restored=in_use.restored if in_use else None,
         )  # fmt: skip
         network = TcpNetwork(scenario.net, clock, shaper, plan.credentials, scenario.limits)
         destination = Destination(network, setup, observer, migrations=plan.migrations)
-        observer.follow(destination, endings, kept)
-        status = partial(_statuses, destination, kept.keeper if kept else None)
+        observer.follow(destination, endings, in_use)
+        status = partial(_statuses, destination, in_use.keeper if in_use else None)
         await stack.enter_async_context(serving(plan.metrics_at, coroutine(status), observer.tell))
         await stack.enter_async_context(
             answering("destination", out, status, lambda order: _obey(destination, order), observer.tell)
@@ -218,11 +218,11 @@ class _Observer:
         self._progress = progress
         self._destination: Destination | None = None
         self._endings: Endings | None = None
-        self._kept: CheckpointInUse | None = None
+        self._checkpoint: CheckpointInUse | None = None
 
-    def follow(self, destination: Destination, endings: Endings, kept: CheckpointInUse | None) -> None:
-        """What is followed from now on: its migrations' results go to `endings`; `kept` is the checkpoint of one."""
-        self._destination, self._endings, self._kept = destination, endings, kept
+    def follow(self, destination: Destination, endings: Endings, in_use: CheckpointInUse | None) -> None:
+        """What is followed from now on: its migrations' results go to `endings`; `in_use` is the checkpoint of one."""
+        self._destination, self._endings, self._checkpoint = destination, endings, in_use
 
     def tell(self, line: str) -> None:
         """Show a line, or tell it whoever supervises this process."""
@@ -236,20 +236,20 @@ class _Observer:
             self.tell(line)
 
     def refused(self, error: MigemuError) -> None:
-        """See DestinationObserver."""
+        """Report to whoever supervises this node that its source was refused, and with which exit code."""
         self._voice.tell(refused=one_line(error), exit=error.exit_code)
 
     async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
-        """See DestinationObserver."""
+        """Show the end, write what the migration's outputs are, and let its checkpoint go where that is safe."""
         assert self._destination is not None
         assert self._endings is not None
         self._show(self._destination)
-        if (line := _last_word(incoming, error, self._kept)) is not None:
+        if (line := _last_word(incoming, error, self._checkpoint)) is not None:
             self.tell(line)
         await self._endings.add(incoming, error)
         done = may_go(incoming.whereabouts, incoming.countersigned)
-        if self._kept is not None and done and not self._endings.lost:  # else what was asked for is not safe
-            self._kept.may_go()
+        if self._checkpoint is not None and done and not self._endings.lost:  # else what was asked for is not safe
+            self._checkpoint.may_go()
 
     async def watch(self) -> None:
         """Show how far it is, every now and then, and each pause, until cancelled."""
@@ -279,13 +279,13 @@ class _Observer:
         return snapshots
 
 
-def _last_word(incoming: Incoming, error: BaseException | None, kept: CheckpointInUse | None) -> str | None:
+def _last_word(incoming: Incoming, error: BaseException | None, in_use: CheckpointInUse | None) -> str | None:
     """Where the guest is, if the line that tells of the end does not say it; else None."""
     if error is None and not incoming.countersigned:
         line = "verified; the source may not have heard it, and may come again (--recover)"
-        if kept is None:
+        if in_use is None:
             return line
-        stays = f"--checkpoint {kept.directory} is kept, and the same command answers it: remove it when that is done"
+        stays = f"--checkpoint {in_use.directory} is kept, and the same command answers it: remove it when that is done"
         return f"{line}; {stays}"
     return None if error is None or isinstance(error, MigemuError) else incoming.waiting
 

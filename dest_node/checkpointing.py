@@ -76,13 +76,13 @@ async def opened(
         _check_guest(directory, found.checkpoint.identity.guest, guest_of(scenario))
         restored = _restored(found, keeper.memory)
         notice(_going_on(directory, found, restored))
-    kept = CheckpointInUse(directory, keeper, scenario, restored)
+    in_use = CheckpointInUse(directory, keeper, scenario, restored)
     run = loop.create_task(keeper.run())
     try:
-        yield kept
+        yield in_use
     finally:
         run.cancel()
-        await keeper.stop(discard=kept.is_over)
+        await keeper.stop(discard=in_use.is_over)
 
 
 def guest_of(scenario: Scenario) -> str:
@@ -108,25 +108,25 @@ def _identity(migration: str, advise: Advise, guest: str) -> Identity:
     )  # fmt: skip
 
 
-def _restored(kept: RestoredCheckpoint, memory: CheckpointedMemory) -> RestoredMigration:
-    identity = kept.checkpoint.identity
+def _restored(read_back: RestoredCheckpoint, memory: CheckpointedMemory) -> RestoredMigration:
+    identity = read_back.checkpoint.identity
     advise = Advise(
         identity.geometry, identity.memory_bytes, identity.image_bytes, identity.device_state_bytes, identity.preempt,
         identity.scenario,
     )  # fmt: skip
     return RestoredMigration(
-        identity.migration, advise, kept.ran, memory.restored_rows(), list(memory.restored_words()),
-        kept.checkpoint.statistics.generation, kept.digest,
+        identity.migration, advise, read_back.ran, memory.restored_rows(), list(memory.restored_words()),
+        read_back.checkpoint.statistics.generation, read_back.digest,
     )  # fmt: skip
 
 
-def _going_on(directory: Path, kept: RestoredCheckpoint, restored: RestoredMigration) -> str:
+def _going_on(directory: Path, read_back: RestoredCheckpoint, restored: RestoredMigration) -> str:
     """What has come back, in a line."""
     pages = sum(count for _, count in restored.rows)
-    dropped = f"; {kept.pages_dropped} pages had changed, and come again" if kept.pages_dropped else ""
+    dropped = f"; {read_back.pages_dropped} pages had changed, and come again" if read_back.pages_dropped else ""
     verified = "; all of it was verified, and the source is waited for in case it has not heard"
     note = dropped + (verified if restored.verdict is not None else "")
     return (
-        f"--checkpoint {directory}: goes on with migration {restored.migration[:8]}: {pages} of {len(kept.received)} "
-        f"base pages, {len(restored.words)} words that the guest has written{note}"
+        f"--checkpoint {directory}: goes on with migration {restored.migration[:8]}: {pages} of "
+        f"{len(read_back.received)} base pages, {len(restored.words)} words that the guest has written{note}"
     )

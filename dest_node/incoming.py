@@ -102,7 +102,7 @@ class Incoming:
         self._recovery = Recovery(self, clock, self.legality, self._channels, self._status, patience)
         self._arrivals: Arrivals | None = None
         self._verdict = Verdict(limits, setup.checkpoint, restored)
-        self._source_left = asyncio.Event()
+        self._source_departed = asyncio.Event()
         self._progress_seen = (0, 0)  # bytes of pieces, and base pages, when faults were looked at
         self._tasks = OwnedTasks(self)
         self._received: dict[type[Message], Callable[..., None]] = {
@@ -121,10 +121,10 @@ class Incoming:
         self._channels.put(MAIN_CHANNEL, main)
         self.peer = main.peer
         self._due.expect(RECOVER if announced else ADVISE, self._clock.now_ns())
-        self._source_left.clear()
+        self._source_departed.clear()
 
     @property
-    def never_left(self) -> bool:
+    def never_departed(self) -> bool:
         """Whether the guest has surely not left its source.
 
         It was never told Ready, so it cannot have said Run; or it says itself that it has it.
@@ -188,7 +188,7 @@ class Incoming:
         """A connection is over."""
         channel_id = self._channels.identify(channel)
         if channel_id == MAIN_CHANNEL:
-            self._source_left.set()
+            self._source_departed.set()
         if channel_id is None or self.finished.done():
             return
         if channel_id == PREEMPT_CHANNEL and self._status.verdict is not None:
@@ -470,7 +470,7 @@ class Incoming:
         if self._status.verdict is not None and self._channels.get(MAIN_CHANNEL) is not None:
             try:
                 async with asyncio.timeout(self._scenario.net.idle_timeout / SECOND):
-                    await self._source_left.wait()
+                    await self._source_departed.wait()
             except TimeoutError:
                 pass  # it was told; whether it heard is its own to report
         await self._channels.close()
@@ -500,7 +500,7 @@ class Incoming:
         return self._status.snapshot()
 
     def outcome(self) -> Outcome:
-        """Everything known now."""
+        """The result so far: times, counts, latencies, and the digest once there is one."""
         return self._status.outcome()
 
     @property
@@ -547,7 +547,7 @@ class Incoming:
         return self._tasks.spawn(work)
 
     def task_failed(self, error: Exception) -> None:
-        """See TaskOwner."""
+        """End the migration with what one of its tasks raised."""
         self.fail(error)
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ from migemu.wire.messages import Advise, Agreed, Complete, End
 from migemu.wire.states import Stage
 
 _NOTHING_ANNOUNCED: Final = Advise("", 0, 0, 0, False, "{}")
-_IN_DOUBT_KEPT: Final = (
+_IN_DOUBT_CHECKPOINTED: Final = (
     "the guest has not run here, and its source may have let it go; what has come is kept: start this destination "
     "again by the same command, and at the source migemu-source --recover DIR, which makes the switch again"
 )
@@ -193,7 +193,7 @@ class IncomingStatus:
         return f"{received.set_pages} of {received.total} base pages received"
 
     @property
-    def is_kept(self) -> bool:
+    def is_checkpointed(self) -> bool:
         """Whether another destination could go on from here."""
         return self._checkpoint is not None and not self._checkpoint.lost
 
@@ -212,7 +212,7 @@ class IncomingStatus:
         """Where the guest is, as far as is known here."""
         return Whereabouts.of_destination(
             ready=self._times.ready > 0, told=self._source_has_it, ran=self._times.run > 0,
-            lost=self._is_over and not self.is_kept,
+            lost=self._is_over and not self.is_checkpointed,
             verified=self._verdict.verified if self._verdict is not None else None,
         )  # fmt: skip
 
@@ -223,11 +223,11 @@ class IncomingStatus:
         if where is Whereabouts.SOURCE:
             return "The guest has not run here: it is at the source"
         if where is Whereabouts.IN_DOUBT:
-            return f"{DOUBT}{_IN_DOUBT_KEPT if self.is_kept else _IN_DOUBT_GONE}"
+            return f"{DOUBT}{_IN_DOUBT_CHECKPOINTED if self.is_checkpointed else _IN_DOUBT_GONE}"
         assert self._assembly is not None
         receiver = self._assembly.receiver
         if self.is_whole:
-            if self.is_kept:
+            if self.is_checkpointed:
                 return "The guest is in its checkpoint, to go on from with the same command: all of its memory is here"
             return (
                 "The guest is lost: all of its memory had come here, and was not compared with the source's; nothing "
@@ -237,7 +237,7 @@ class IncomingStatus:
             f"{receiver.statistics().faults_open} vCPUs wait for {receiver.pages_waited_for} pages that have not "
             f"arrived ({self.progress})"
         )
-        if self.is_kept:
+        if self.is_checkpointed:
             return f"The guest is in its checkpoint, to go on from with the same command: {waiting}"
         return f"The guest is lost: {waiting}"
 
@@ -248,7 +248,7 @@ class IncomingStatus:
         has_run = (
             f"the guest has run here, and written {self._assembly.vcpus.statistics().writes} words ({self.progress})"
         )
-        if self.is_kept:
+        if self.is_checkpointed:
             return f"{has_run}; all of it is in its checkpoint, to go on from with the same command"
         return f"{has_run}; all of it is lost, and the guest with it: it cannot run on at the source"
 

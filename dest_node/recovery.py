@@ -37,7 +37,7 @@ class RecoverableMigration(Protocol):
     migration: str
 
     def enter(self, stage: Stage) -> None:
-        """A stage begins."""
+        """Begin `stage`: it is traced, and shown by the status."""
 
     def say(self, message: Message, payload: bytes | None = None) -> None:
         """Say something to the source, if it is connected. PeerError when it may not be said now: a bug."""

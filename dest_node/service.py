@@ -6,9 +6,10 @@ by what name its migration goes. Whoever connects has to say within `net.hello_t
 of a migration, or the preempt channel of one that is being served. Everybody else (a stranger, another version, a
 source too many) is told why and shown out; the door stays open and the migrations undisturbed.
 
-A source whose guest has surely not left it (`Incoming.never_left`) is turned away like a stranger when its migration
-fails here: it announced more than may be, it left, or there is no memory for it. It is none of the `migrations` that
-are to be served, and the destination waits for another one. From then on a failure is the migration's end.
+A source whose guest has surely not left it (`Incoming.never_departed`) is turned away like a stranger when its
+migration fails here: it announced more than may be, it left, or there is no memory for it. It is none of the
+`migrations` that are to be served, and the destination waits for another one. From then on a failure is the
+migration's end.
 
 Whatever a migration or a connection takes of a destination is counted in one place each: `_Place` and `connections`.
 """
@@ -55,13 +56,13 @@ class NoObserver:
     """DestinationObserver that does nothing."""
 
     def notice(self, line: str) -> None:
-        """Nobody reads along."""
+        """Drop the line: nobody reads it."""
 
     def refused(self, error: MigemuError) -> None:
-        """Nobody asks."""
+        """Drop the error: the source has been sent it."""
 
     async def ended(self, incoming: Incoming, error: BaseException | None) -> None:
-        """Nobody asks."""
+        """Do nothing: whoever started the destination asks it for results."""
 
 
 class _Visitor:
@@ -423,9 +424,9 @@ class Destination:
         A checkpoint that was to begin is that of one migration; its directory is not for another one. Nor is it one
         where an operator has ended it.
         """
-        is_kept = self.setup.checkpoint is not None and place.memory_bytes > 0
+        is_checkpointed = self.setup.checkpoint is not None and place.memory_bytes > 0
         failed = isinstance(error, MigemuError) and not isinstance(error, StoppedError)
-        return self._waits_for_others and failed and place.incoming.never_left and not is_kept
+        return self._waits_for_others and failed and place.incoming.never_departed and not is_checkpointed
 
     async def _close_doors(self) -> None:
         doors, self._doors = self._doors, []
@@ -461,7 +462,7 @@ class Destination:
         place.release()
 
     def countersigned(self, migration: str) -> None:
-        """See VerdictOwner."""
+        """The source of `migration` has confirmed the verdict: it is not announced any more."""
         del self._unheard[migration]
         self._observer.notice(f"migration {migration[:8]}: its source has heard the verdict now")
 

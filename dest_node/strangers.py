@@ -18,10 +18,10 @@ INTERVAL_S: Final = 10
 
 
 class Notices(Protocol):
-    """Whoever reads along."""
+    """Where lines for the operator of this node are shown."""
 
     def notice(self, line: str) -> None:
-        """Show a line."""
+        """Show `line`, one line of text without its end."""
 
 
 class Strangers:

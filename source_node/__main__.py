@@ -192,11 +192,11 @@ class _Journal:
             self._notice(f"{error}; the migration goes on, and the file is behind")
 
     def switch(self) -> None:
-        """See SourceJournal."""
+        """Write that the guest may be running at the destination from now on, before Run is said."""
         self.keep(switched=True)
 
     def learned(self, *, ran: bool = False, downtime_ns: int = 0, all_sent: bool = False) -> None:
-        """See SourceJournal."""
+        """Write what is known now; a file that cannot be written is a notice, and the migration goes on."""
         changes = {"ran": ran, "downtime_ns": downtime_ns, "all_sent": all_sent}
         self.note(**{name: value for name, value in changes.items() if value})
 

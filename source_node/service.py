@@ -109,10 +109,10 @@ class NoJournal:
     """SourceJournal of a source that has no successor."""
 
     def switch(self) -> None:
-        """Nothing is written."""
+        """Write nothing: after SIGKILL nobody goes on with this migration."""
 
     def learned(self, *, ran: bool = False, downtime_ns: int = 0, all_sent: bool = False) -> None:
-        """Nothing is written."""
+        """Write nothing: after SIGKILL nobody goes on with this migration."""
 
 
 _NO_JOURNAL: Final = NoJournal()

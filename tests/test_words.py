@@ -19,10 +19,6 @@ import pytest
 
 from tests.test_house import PROGRAM, Module
 
-#: The shells of both nodes are not judged.
-JUDGED: Final = [
-    module for module in PROGRAM if module.name.startswith(("migemu", "source_node.core", "dest_node.core"))
-]
 WORDS_MIN: Final = 4
 #: `code`, NAME_OF_A_CALL, module.Name, [section], "value", RFC 5681, 2.1.
 _NAMED: Final = re.compile(r"`|[A-Z]{3,}|\w\.\w|\[\w|\"|\d")
@@ -81,14 +77,14 @@ def _private_words(module: Module) -> Iterator[tuple[str, str]]:
 
 
 def test_a_docstring_says_something() -> None:
-    problems = [f"{module.name}: {problem}" for module in JUDGED for problem in _empty_docstrings(module)]
+    problems = [f"{module.name}: {problem}" for module in PROGRAM for problem in _empty_docstrings(module)]
     assert not problems, "\n".join(["", *problems])
 
 
 def test_names_have_no_private_words() -> None:
     problems = [
         f"{name}: not {word!r}, but what is meant: {PRIVATE[word]}"
-        for module in JUDGED
+        for module in PROGRAM
         for name, word in _private_words(module)
         if name not in EXCEPTIONS
     ]
@@ -96,7 +92,7 @@ def test_names_have_no_private_words() -> None:
 
 
 def test_no_exception_outlives_its_reason() -> None:
-    found = {name for module in JUDGED for name, _ in _private_words(module)}
+    found = {name for module in PROGRAM for name, _ in _private_words(module)}
     assert found >= EXCEPTIONS.keys(), f"not needed any more: {EXCEPTIONS.keys() - found}"
 
 
