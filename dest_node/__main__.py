@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -268,7 +268,7 @@ class _Observer:
         snapshots = {name: incoming.snapshot() for name, incoming in destination.serving.items()}
         statuses = {name[:8]: Status.of(snapshot) for name, snapshot in snapshots.items()}
         if not destination.is_for_one:
-            self._voice.tell(migrations={name: asdict(status) for name, status in statuses.items()})
+            self._voice.tell(migrations={name: status.fields() for name, status in statuses.items()})
             self._progress.show_all(statuses, time.monotonic_ns())
             return snapshots
         for status in statuses.values():

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from migemu.errors import BrokenError, ClosedError, MigemuError, PeerError, one_line
@@ -210,7 +211,10 @@ class EmulatedChannel:
         """Hand a message that is complete to the handler."""
         self._first = None
         if self._observe is not None:
-            whole = frame if first is frame else replace(frame, started_ns=first.started_ns)
+            whole = frame
+            if first is not frame:
+                whole = copy(frame)
+                whole.started_ns = first.started_ns
             self._observe(self, parcel.message, whole)
         payload = parcel.payload
         if payload is None or isinstance(parcel.message, Page):

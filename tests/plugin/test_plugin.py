@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from migemu.cli.main import main as command
+from migemu.docs.topics import FOLDER
 from migemu.ordering import golden, run
 
 #: Loaded here, they stay loaded from one inner run to the next.
 LOADED = (golden, run)
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = FOLDER / "reference" / "plugins.md"
 
 SMALL = """
 from migemu.mm.pages import Level, Span
@@ -37,10 +38,10 @@ def inner(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "no:asyncio", *arguments)
 
 
-def test_the_example_of_the_readme_passes_as_it_stands(pytester: pytest.Pytester) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    examples = [block for block in blocks if "migemu_explore" in block]
-    assert len(examples) == 1, "the README shows one policy under test"
+def test_the_example_of_the_page_passes_as_it_stands(pytester: pytest.Pytester) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    examples = [block for block in blocks if "migemu_scenario" in block]
+    assert len(examples) == 1, "the page shows one policy under test"
     assert sum(bool(line.strip()) for line in examples[0].splitlines()) <= 5
     pytester.makepyfile(examples[0])
     result = inner(pytester)

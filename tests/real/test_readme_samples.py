@@ -178,8 +178,8 @@ def _type(command: str, answer: str, here: Path, made: Path, full: bool, where: 
     else:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         run = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", command], cwd=here, env={**os.environ, "PATH": path},
-            capture_output=True, text=True, timeout=120,
+            ["bash", "-e", "-o", "pipefail", "-c", command], cwd=here,
+            env={**os.environ, "PATH": path, "COLUMNS": "100"}, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert run.returncode == 0 or "--fail-if" in command, f"{where}: {command}: {run.stdout} {run.stderr}"
         printed = run.stdout

@@ -54,11 +54,15 @@ class Status:
             cells=snapshot.cells,
         )
 
+    def fields(self) -> dict[str, Any]:
+        """The status in plain values, for JSON; `parse` reads them."""
+        return asdict(self) | {"stage": self.stage.value}
+
     def line(self) -> str:
         """The status as one line of JSON."""
-        return json.dumps({"status": asdict(self) | {"stage": self.stage.value}}, separators=(",", ":"))
+        return json.dumps({"status": self.fields()}, separators=(",", ":"))
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Status:
-        """The status whose fields `line` wrote under the key "status". TypeError or ValueError when they are others."""
+        """The status of `fields`. TypeError or ValueError when they are others."""
         return cls(**fields | {"stage": Stage(fields["stage"])})

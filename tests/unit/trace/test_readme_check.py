@@ -1,15 +1,15 @@
-"""What the README of the trace says of traces and of `migemu check` is what the program does."""
+"""What the reference says of traces and of `migemu check` is what the program does."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
+from migemu.docs.topics import FOLDER
 from migemu.trace.events import SCHEMA_VERSION, Happening
 from migemu.trace.wrong import SCENARIOS
 
-SECTION = Path(__file__).parents[3].joinpath("migemu", "trace", "README.md").read_text(encoding="utf-8")
+SECTION = "".join((FOLDER / "reference" / name).read_text(encoding="utf-8") for name in ("events.md", "checks.md"))
 
 
 def table(first_column: str) -> list[list[str]]:
@@ -21,7 +21,7 @@ def table(first_column: str) -> list[list[str]]:
 
 def test_the_vocabulary_is_the_programs() -> None:
     """Every event once, none that is not."""
-    named = [name for row in table("event") for name in re.findall(r"`(\w+)`", row[0])]
+    named = [name for row in table("event | told by") for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(one.value for one in Happening)
     assert f"version {SCHEMA_VERSION}" in SECTION
 

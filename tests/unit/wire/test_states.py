@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -403,8 +402,3 @@ def test_the_diagram_has_an_edge_for_every_row() -> None:
         edge = f"{role.value[0]}_{at.value} --> {role.value[0]}_{to.value}: "
         (line,) = [line for line in lines if line.strip().startswith(edge)]
         assert kind.__name__ in line.partition(": ")[2].split(", ")
-
-
-def test_the_diagram_is_the_one_of_the_readme() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    assert f"```mermaid\n{diagram()}\n```" in readme
